@@ -1,0 +1,111 @@
+"""Batching without a timer: send at once when idle, else gather until the flight returns.
+
+An idle batcher sends an item in the same turn of the event loop, so nothing waits
+for company. While a batch is in flight new items gather, and leave together when
+it returns: batches grow by themselves under load. One flight at a time measured
+better than several (fewer, larger batches for the same work).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from copy import copy
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from chassis.errors import Failed, Internal, Timeout, Unavailable
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class QueueFull(Unavailable):
+    """Too much is waiting already; try again shortly."""
+
+
+@dataclass(slots=True)
+class _Waiting(Generic[Item, Result]):
+    item: Item
+    deadline: float  # of the event loop's clock
+    future: asyncio.Future[Result]
+
+
+class Batcher(Generic[Item, Result]):
+    """Gathers single items into calls of `send`.
+
+    `send(items, timeout_s)` answers one result per item, in order; a result that
+    is a `Failed` fails its own item only. `timeout_s` is the time the most patient
+    of the items has left. If `send` itself fails, all items of that flight do.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[list[Item], float], Awaitable[Sequence[Result | Failed]]],
+        *,
+        batch_max: int = 256,
+        queue_max: int = 4096,
+    ) -> None:
+        self._send = send
+        self._batch_max = batch_max
+        self._queue_max = queue_max
+        self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._flights: asyncio.Task[None] | None = None
+
+    async def submit(self, item: Item, *, timeout_s: float) -> Result:
+        """The result for `item`.
+
+        Raises QueueFull at once when `queue_max` items wait, Timeout when `timeout_s`
+        passed first, the item's own failure, or what `send` raised.
+        """
+        if len(self._queue) >= self._queue_max:
+            raise QueueFull(retry_after_s=1)
+        loop = asyncio.get_running_loop()
+        waiting = _Waiting[Item, Result](item, loop.time() + timeout_s, loop.create_future())
+        self._queue.append(waiting)
+        if self._flights is None:
+            self._flights = loop.create_task(self._fly())
+        try:
+            async with asyncio.timeout_at(waiting.deadline):
+                return await waiting.future
+        except TimeoutError:
+            raise Timeout from None
+
+    async def drain(self) -> None:
+        """Returns when nothing waits and nothing flies."""
+        while self._flights is not None:
+            await asyncio.wait([self._flights])
+
+    async def _fly(self) -> None:
+        try:
+            while batch := self._take():
+                await self._flight(batch)
+        finally:
+            self._flights = None
+
+    def _take(self) -> list[_Waiting[Item, Result]]:
+        """The next batch, without the items that were cancelled or ran out of time."""
+        now = asyncio.get_running_loop().time()
+        batch: list[_Waiting[Item, Result]] = []
+        while self._queue and len(batch) < self._batch_max:
+            waiting = self._queue.popleft()
+            if not waiting.future.done() and waiting.deadline > now:
+                batch.append(waiting)
+        return batch
+
+    async def _flight(self, batch: list[_Waiting[Item, Result]]) -> None:
+        left_s = max(w.deadline for w in batch) - asyncio.get_running_loop().time()
+        try:
+            results = await self._send([w.item for w in batch], left_s)
+            if len(results) != len(batch):
+                raise Internal(f"{len(batch)} items were sent, {len(results)} results came back")
+        except Exception as error:
+            failed = error if isinstance(error, Failed) else Internal(repr(error))
+            # One exception object per item, since a traceback grows wherever it is raised.
+            results = [copy(failed) for _ in batch]
+        for waiting, result in zip(batch, results, strict=True):
+            if waiting.future.done():
+                continue
+            if isinstance(result, Failed):
+                waiting.future.set_exception(result)
+            else:
+                waiting.future.set_result(result)

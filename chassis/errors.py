@@ -1,0 +1,195 @@
+"""The ways to fail, and how a failure crosses gRPC.
+
+    Failed
+    ├── Internal           a bug
+    ├── Invalid            what was sent cannot be right
+    ├── Unprocessable      well formed, but outside the rules
+    ├── Unauthenticated    who asks is not known
+    ├── Forbidden          who asks may not
+    ├── Missing            what is asked for is not there
+    ├── Conflict           the state of things forbids it
+    ├── TooMany            a limit is reached
+    ├── Unavailable        a part that is needed is away
+    └── Timeout            the time given ran out
+
+A unit names its own failures by a class below one of these: the class name is the
+code callers switch on (`NameTaken` -> `NAME_TAKEN`), the docstring the sentence
+people read. Services raise them and know neither gRPC status codes nor HTTP.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import grpc
+
+from protos import failure_pb2
+
+TRAILER = "failure-bin"
+
+
+@dataclass(frozen=True)
+class FieldError:
+    """What is wrong with one field of what was sent."""
+
+    field: str
+    code: str
+    detail: str
+
+
+class Failed(Exception):
+    """Something failed; see the classes below for how."""
+
+    kind: ClassVar["failure_pb2.Failure.Kind"] = failure_pb2.Failure.INTERNAL
+    status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        code: str | None = None,
+        errors: Sequence[FieldError] = (),
+        retry_after_s: int = 0,
+        reference: str = "",
+    ) -> None:
+        """`detail` replaces the class's sentence, `code` the name made of the class's own;
+        `reference` is an id to quote when asking about this failure."""
+        self.code = code or _code(type(self).__name__)
+        self.detail = detail or " ".join((type(self).__doc__ or "").split())
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
+        self.reference = reference
+        super().__init__(f"{self.code}: {self.detail}")
+
+
+class Internal(Failed):
+    """Something went wrong on our side."""
+
+
+class Invalid(Failed):
+    """What was sent cannot be right."""
+
+    kind = failure_pb2.Failure.INVALID
+    status = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Unprocessable(Failed):
+    """What was sent is well formed, but outside the rules."""
+
+    kind = failure_pb2.Failure.UNPROCESSABLE
+    status = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class Unauthenticated(Failed):
+    """Who asks is not known."""
+
+    kind = failure_pb2.Failure.UNAUTHENTICATED
+    status = grpc.StatusCode.UNAUTHENTICATED
+
+
+class Forbidden(Failed):
+    """This is not allowed."""
+
+    kind = failure_pb2.Failure.FORBIDDEN
+    status = grpc.StatusCode.PERMISSION_DENIED
+
+
+class Missing(Failed):
+    """What is asked for is not there."""
+
+    kind = failure_pb2.Failure.MISSING
+    status = grpc.StatusCode.NOT_FOUND
+
+
+class Conflict(Failed):
+    """The state of things forbids it."""
+
+    kind = failure_pb2.Failure.CONFLICT
+    status = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class TooMany(Failed):
+    """A limit is reached."""
+
+    kind = failure_pb2.Failure.TOO_MANY
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class Unavailable(Failed):
+    """A part that is needed is away."""
+
+    kind = failure_pb2.Failure.UNAVAILABLE
+    status = grpc.StatusCode.UNAVAILABLE
+
+
+class Timeout(Failed):
+    """The time given ran out."""
+
+    kind = failure_pb2.Failure.TIMEOUT
+    status = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def to_proto(failed: Failed) -> failure_pb2.Failure:
+    """The failure as it crosses gRPC."""
+    return failure_pb2.Failure(
+        kind=failed.kind,
+        code=failed.code,
+        detail=failed.detail,
+        errors=[
+            failure_pb2.FieldError(field=e.field, code=e.code, detail=e.detail)
+            for e in failed.errors
+        ],
+        retry_after_s=failed.retry_after_s,
+        reference=failed.reference,
+    )
+
+
+def from_proto(failure: failure_pb2.Failure) -> Failed:
+    """The failure a peer sent, as an exception of its kind that keeps the peer's code."""
+    return _BY_KIND.get(failure.kind, Internal)(
+        failure.detail,
+        code=failure.code,
+        errors=[FieldError(e.field, e.code, e.detail) for e in failure.errors],
+        retry_after_s=failure.retry_after_s,
+        reference=failure.reference,
+    )
+
+
+def from_call(error: grpc.aio.AioRpcError) -> Failed:
+    """What a failed call means: the peer's own failure where it sent one."""
+    for key, value in error.trailing_metadata() or ():
+        if key == TRAILER:
+            return from_proto(failure_pb2.Failure.FromString(cast(bytes, value)))
+    kind = _BY_STATUS.get(error.code(), Internal)
+    return kind(f"{error.code().name}: {error.details()}")
+
+
+def _code(name: str) -> str:
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper()
+
+
+_BY_KIND: dict[int, type[Failed]] = {
+    kind.kind: kind
+    for kind in (
+        Internal,
+        Invalid,
+        Unprocessable,
+        Unauthenticated,
+        Forbidden,
+        Missing,
+        Conflict,
+        TooMany,
+        Unavailable,
+        Timeout,
+    )
+}
+
+# Statuses that gRPC itself answers with. A peer's refusal of our identity is our
+# own misconfiguration, so it stays Internal.
+_BY_STATUS: dict[grpc.StatusCode, type[Failed]] = {
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: Timeout,
+    grpc.StatusCode.CANCELLED: Unavailable,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Unavailable,
+}

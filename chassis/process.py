@@ -1,0 +1,32 @@
+"""A process of the suite from its first line to its exit."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import uvloop
+
+from chassis import clock, telemetry
+from chassis.settings import ProcessSettings, SettingsError, load
+
+S = TypeVar("S", bound=ProcessSettings)
+
+
+def run(unit: str, settings_class: type[S], main: Callable[[S], Awaitable[None]]) -> None:
+    """Reads the settings, sets up logs and clock, runs `main`, exits.
+
+    Settings that do not fit end the process with one line per problem and code 2.
+    """
+    try:
+        settings = load(settings_class)
+    except SettingsError as problems:
+        sys.exit(f"{unit}: the settings do not fit\n{problems}")
+    telemetry.configure(unit, level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
+    clock.set_offset(settings.clock_offset_s)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_awaited(main(settings)))
+
+
+async def _awaited(work: Awaitable[None]) -> None:
+    await work

@@ -1,0 +1,133 @@
+"""Settings: one frozen value per process, read from the environment once, at the start.
+
+A setting `drain_s` is read from `DRAIN_S`, or from the file that `DRAIN_S_FILE`
+names (so that secrets come as mounted files). Every problem is reported at once.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, get_args, get_origin, get_type_hints
+
+
+@dataclass(frozen=True)
+class Between:
+    """Bounds of a number, both inclusive: `Annotated[int, Between(1, 256)]`."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSettings:
+    """What every process is told; each unit's `Settings` adds its own."""
+
+    host: str = "127.0.0.1"  # where the ports are opened
+    port: Annotated[int, Between(0, 65535)] = 0  # gRPC (HTTP on the edge); 0: any
+    ops_port: Annotated[int, Between(0, 65535)] = 0  # /livez, /readyz, /metrics
+    tls_dir: Path  # tls.crt, tls.key and ca.crt of this unit
+    log_level: str = "info"
+    otlp_endpoint: str = ""  # empty: no traces
+    clock_offset_s: float = 0.0  # added to every clock; 0 outside tests
+    batch_max: Annotated[int, Between(1, 256)] = 256  # items in one flight
+    drain_pause_s: Annotated[float, Between(0, 60)] = 0.0  # for the load balancer to notice
+    drain_s: Annotated[float, Between(0, 300)] = 30.0  # for requests in flight
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """The values a text may have: `Annotated[str, OneOf("on", "off")]`."""
+
+    values: tuple[str, ...]
+
+    def __init__(self, *values: str) -> None:
+        object.__setattr__(self, "values", values)
+
+
+@dataclass(frozen=True)
+class Named:
+    """The variable's name where it is not the field's: `Annotated[str, Named("LIMITS")]`."""
+
+    name: str
+
+
+class SettingsError(Exception):
+    """The environment does not fit; the message lists every problem, a line each."""
+
+
+class _Dataclass(Protocol):
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+S = TypeVar("S", bound=_Dataclass)
+
+
+def load(cls: type[S], environment: Mapping[str, str] = os.environ) -> S:
+    """The settings `cls`, a frozen dataclass, read from `environment`.
+
+    Raises SettingsError naming every variable that is missing, unreadable or
+    does not fit its type or bounds.
+    """
+    hints = get_type_hints(cls, include_extras=True)
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for field in dataclasses.fields(cls):
+        name = _name(field.name, hints[field.name])
+        try:
+            text = _read(name, environment)
+            if text is not None:
+                values[field.name] = _parse(text, hints[field.name])
+            elif field.default is field.default_factory is dataclasses.MISSING:
+                problems.append(f"{name}: is required (or {name}_FILE)")
+        except (ValueError, OSError) as problem:
+            problems.append(f"{name}: {problem}")
+    if problems:
+        raise SettingsError("\n".join(problems))
+    return cls(**values)
+
+
+def _name(field: str, kind: Any) -> str:
+    notes = get_args(kind)[1:] if get_origin(kind) is Annotated else ()
+    return next((note.name for note in notes if isinstance(note, Named)), field.upper())
+
+
+def _read(name: str, environment: Mapping[str, str]) -> str | None:
+    path = environment.get(f"{name}_FILE")
+    if path is None:
+        return environment.get(name)
+    if name in environment:
+        raise ValueError(f"is given twice, as {name} and as {name}_FILE")
+    return Path(path).read_text().rstrip("\n")
+
+
+def _parse(text: str, kind: Any) -> Any:
+    bounds: tuple[Any, ...] = ()
+    if get_origin(kind) is Annotated:
+        kind, *rest = get_args(kind)
+        bounds = tuple(rest)
+    if kind is bool:
+        if text.lower() not in _BOOLEANS:
+            raise ValueError(f"must be one of {', '.join(_BOOLEANS)}, not {text!r}")
+        return _BOOLEANS[text.lower()]
+    if get_origin(kind) is tuple:
+        item = get_args(kind)[0]
+        return tuple(_parse(part.strip(), item) for part in text.split(",") if part.strip())
+    try:
+        value = kind(text)
+    except ValueError as problem:
+        # The value may be a secret: types of our own say what is wrong without repeating
+        # it, Python's own do not.
+        if kind in (int, float):
+            raise ValueError(f"must be of type {kind.__name__}") from None
+        raise ValueError(str(problem)) from None
+    for bound in bounds:
+        if isinstance(bound, Between) and not bound.low <= value <= bound.high:
+            raise ValueError(f"must be between {bound.low:g} and {bound.high:g}, not {value}")
+        if isinstance(bound, OneOf) and value not in bound.values:
+            raise ValueError(f"must be one of {', '.join(bound.values)}, not {value!r}")
+    return value
+
+
+_BOOLEANS = {"true": True, "false": False, "on": True, "off": False, "1": True, "0": False}

@@ -1,0 +1,89 @@
+"""Fixtures for all tests: a throwaway Postgres and Redis, certificates, fresh databases.
+
+`DATABASE_URL` and `REDIS_URL`, where given, name servers to use instead; the former's
+role must be allowed to create databases and roles, the latter's data is thrown away.
+"""
+
+import os
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from chassis.redis import open_redis
+from chassis.testing import Certificates
+from local import certificates as development
+from local import databases, servers
+
+UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
+
+
+@pytest.fixture(scope="session")
+def stores() -> Iterator[tuple[str, str]]:
+    """The URLs of a throwaway Postgres (its superuser's) and Redis."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-")))
+        postgres_url, redis_url = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
+        folder.chmod(0o755)
+        if not postgres_url:
+            postgres_url = stack.enter_context(
+                servers.postgres(folder / "postgres", port=None, password=None, durable=False)
+            ).url
+        if not redis_url:
+            redis_url = stack.enter_context(
+                servers.redis(folder / "redis", port=None, password=None, durable=False)
+            ).url
+        yield postgres_url, redis_url
+
+
+@pytest.fixture(scope="session")
+def redis_url(stores: tuple[str, str]) -> str:
+    return stores[1]
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    """A client of an emptied Redis."""
+    async with open_redis(redis_url) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def new_database(stores: tuple[str, str]) -> Callable[[], Awaitable[str]]:
+    """Makes an empty database and answers its URL, of a role that may do everything."""
+
+    async def make() -> str:
+        return await databases.create(stores[0], f"test_{secrets.token_hex(6)}")
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def migrated(
+    new_database: Callable[[], Awaitable[str]],
+) -> Callable[..., Awaitable[dict[str, str]]]:
+    """`await migrated("scores", …)`: a fresh database with those services' schemas.
+
+    Answers the URL for each service's own role, and under "admin" the superuser's.
+    """
+
+    async def make(*units: str) -> dict[str, str]:
+        url = await new_database()
+        # One password for all databases of the session: roles belong to the whole cluster.
+        urls = await databases.prepare(url, dict.fromkeys(units, "test"))
+        return {**urls, "admin": url}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Certificates of every unit, by a CA of this session."""
+    folder = tmp_path_factory.mktemp("certificates")
+    development.make(folder, [*UNITS, "stranger"])
+    return Certificates(folder=folder)

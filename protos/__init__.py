@@ -1,0 +1,1 @@
+"""The contracts between the units: messages, calls, and who may call what."""

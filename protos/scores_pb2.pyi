@@ -1,0 +1,247 @@
+from protos import actions_pb2 as _actions_pb2
+from protos import failure_pb2 as _failure_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class AwardItem(_message.Message):
+    __slots__ = ("attempt_id", "user_id", "username", "name_version", "action_token", "claims", "key_hash", "body_hash")
+    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    NAME_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ACTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    KEY_HASH_FIELD_NUMBER: _ClassVar[int]
+    BODY_HASH_FIELD_NUMBER: _ClassVar[int]
+    attempt_id: str
+    user_id: str
+    username: str
+    name_version: int
+    action_token: str
+    claims: _actions_pb2.Claims
+    key_hash: bytes
+    body_hash: bytes
+    def __init__(self, attempt_id: _Optional[str] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., name_version: _Optional[int] = ..., action_token: _Optional[str] = ..., claims: _Optional[_Union[_actions_pb2.Claims, _Mapping]] = ..., key_hash: _Optional[bytes] = ..., body_hash: _Optional[bytes] = ...) -> None: ...
+
+class AwardRequest(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[AwardItem]
+    def __init__(self, items: _Optional[_Iterable[_Union[AwardItem, _Mapping]]] = ...) -> None: ...
+
+class Award(_message.Message):
+    __slots__ = ("action_id", "user_id", "old_score", "new_score", "score_increment", "old_rank", "rank", "version", "at_ms", "warnings", "held")
+    ACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    OLD_SCORE_FIELD_NUMBER: _ClassVar[int]
+    NEW_SCORE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_INCREMENT_FIELD_NUMBER: _ClassVar[int]
+    OLD_RANK_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    WARNINGS_FIELD_NUMBER: _ClassVar[int]
+    HELD_FIELD_NUMBER: _ClassVar[int]
+    action_id: str
+    user_id: str
+    old_score: int
+    new_score: int
+    score_increment: int
+    old_rank: int
+    rank: int
+    version: int
+    at_ms: int
+    warnings: _containers.RepeatedScalarFieldContainer[str]
+    held: bool
+    def __init__(self, action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., score_increment: _Optional[int] = ..., old_rank: _Optional[int] = ..., rank: _Optional[int] = ..., version: _Optional[int] = ..., at_ms: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., held: _Optional[bool] = ...) -> None: ...
+
+class AwardResult(_message.Message):
+    __slots__ = ("award", "failure")
+    AWARD_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    award: Award
+    failure: _failure_pb2.Failure
+    def __init__(self, award: _Optional[_Union[Award, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class AwardReply(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[AwardResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[AwardResult, _Mapping]]] = ...) -> None: ...
+
+class ReceiptRequest(_message.Message):
+    __slots__ = ("user_id", "action_id")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    action_id: str
+    def __init__(self, user_id: _Optional[str] = ..., action_id: _Optional[str] = ...) -> None: ...
+
+class Board(_message.Message):
+    __slots__ = ("board", "title", "operator", "order", "ties", "reset", "window", "public", "resets_at_ms")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    TITLE_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    TIES_FIELD_NUMBER: _ClassVar[int]
+    RESET_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
+    PUBLIC_FIELD_NUMBER: _ClassVar[int]
+    RESETS_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    title: str
+    operator: str
+    order: str
+    ties: str
+    reset: str
+    window: int
+    public: bool
+    resets_at_ms: int
+    def __init__(self, board: _Optional[str] = ..., title: _Optional[str] = ..., operator: _Optional[str] = ..., order: _Optional[str] = ..., ties: _Optional[str] = ..., reset: _Optional[str] = ..., window: _Optional[int] = ..., public: _Optional[bool] = ..., resets_at_ms: _Optional[int] = ...) -> None: ...
+
+class BoardsRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class BoardsReply(_message.Message):
+    __slots__ = ("boards",)
+    BOARDS_FIELD_NUMBER: _ClassVar[int]
+    boards: _containers.RepeatedCompositeFieldContainer[Board]
+    def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ...) -> None: ...
+
+class Entry(_message.Message):
+    __slots__ = ("rank", "user_id", "username", "score", "reached_at_ms")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    REACHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    user_id: str
+    username: str
+    score: int
+    reached_at_ms: int
+    def __init__(self, rank: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., score: _Optional[int] = ..., reached_at_ms: _Optional[int] = ...) -> None: ...
+
+class TopItem(_message.Message):
+    __slots__ = ("board", "limit")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    limit: int
+    def __init__(self, board: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class TopRequest(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[TopItem]
+    def __init__(self, items: _Optional[_Iterable[_Union[TopItem, _Mapping]]] = ...) -> None: ...
+
+class Top(_message.Message):
+    __slots__ = ("board", "period", "entries", "total", "updated_at_ms", "degraded", "resets_at_ms", "version")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    UPDATED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    RESETS_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    period: str
+    entries: _containers.RepeatedCompositeFieldContainer[Entry]
+    total: int
+    updated_at_ms: int
+    degraded: bool
+    resets_at_ms: int
+    version: int
+    def __init__(self, board: _Optional[str] = ..., period: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., total: _Optional[int] = ..., updated_at_ms: _Optional[int] = ..., degraded: _Optional[bool] = ..., resets_at_ms: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+
+class TopResult(_message.Message):
+    __slots__ = ("top", "failure")
+    TOP_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    top: Top
+    failure: _failure_pb2.Failure
+    def __init__(self, top: _Optional[_Union[Top, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class TopReply(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[TopResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[TopResult, _Mapping]]] = ...) -> None: ...
+
+class AroundItem(_message.Message):
+    __slots__ = ("board", "user_id", "radius")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    RADIUS_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    user_id: str
+    radius: int
+    def __init__(self, board: _Optional[str] = ..., user_id: _Optional[str] = ..., radius: _Optional[int] = ...) -> None: ...
+
+class AroundRequest(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[AroundItem]
+    def __init__(self, items: _Optional[_Iterable[_Union[AroundItem, _Mapping]]] = ...) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("board", "period", "user_id", "rank", "score", "total", "behind", "points_to_next", "neighbours", "degraded", "version")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    BEHIND_FIELD_NUMBER: _ClassVar[int]
+    POINTS_TO_NEXT_FIELD_NUMBER: _ClassVar[int]
+    NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    period: str
+    user_id: str
+    rank: int
+    score: int
+    total: int
+    behind: int
+    points_to_next: int
+    neighbours: _containers.RepeatedCompositeFieldContainer[Entry]
+    degraded: bool
+    version: int
+    def __init__(self, board: _Optional[str] = ..., period: _Optional[str] = ..., user_id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[int] = ..., total: _Optional[int] = ..., behind: _Optional[int] = ..., points_to_next: _Optional[int] = ..., neighbours: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., degraded: _Optional[bool] = ..., version: _Optional[int] = ...) -> None: ...
+
+class AroundResult(_message.Message):
+    __slots__ = ("place", "failure")
+    PLACE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    place: Place
+    failure: _failure_pb2.Failure
+    def __init__(self, place: _Optional[_Union[Place, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class AroundReply(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[AroundResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[AroundResult, _Mapping]]] = ...) -> None: ...
+
+class RanksRequest(_message.Message):
+    __slots__ = ("board", "user_ids")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    USER_IDS_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    user_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, board: _Optional[str] = ..., user_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class RanksReply(_message.Message):
+    __slots__ = ("entries",)
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    entries: _containers.RepeatedCompositeFieldContainer[Entry]
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
