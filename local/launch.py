@@ -1,0 +1,169 @@
+"""One server being started: its claim on the data, its processes, what is said when it fails."""
+
+import ctypes
+import fcntl
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from local import binaries
+from local.binaries import Unavailable
+
+_START_S = 30.0
+_STOP_S = 15.0
+# How long to wait for a server that is on its way out to let go of its data.
+_CLAIM_S = 3.0
+_POLL_S = 0.01
+_LOG_TAIL_BYTES = 64 * 1024
+
+_HERE = Path("/proc/self/cwd")
+_PR_SET_PDEATHSIG = 1
+# Loaded now, because nothing may be loaded between a fork and its exec.
+_LIBC = ctypes.CDLL(None)
+
+
+class Launch:
+    """Starts one server on the data in `directory`. All it opens ends with `stack`.
+
+    `run` is a folder for sockets and copies, the server's alone. It lies in /tmp,
+    because the path of a Unix socket holds 103 bytes at most, and because TMPDIR
+    may be closed to the account.
+    """
+
+    def __init__(self, stack: ExitStack, directory: Path, *, name: str, variable: str) -> None:
+        self.directory = directory.absolute()
+        self._stack = stack
+        self._name = name
+        self._variable = variable
+        self._log = self.directory / f"{name.lower()}.log"
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Within it, what the system refuses becomes Unavailable."""
+        try:
+            yield
+        except OSError as refusal:
+            place = refusal.filename or self.directory
+            raise self._unavailable(f"{place}: {refusal.strerror}") from refusal
+
+    def claim(self) -> None:
+        """Makes the folders and takes the data, waiting a moment for an earlier server to be gone.
+
+        The processes started inherit the locked file, so the claim holds until the
+        last of them ends, whichever of us is killed. Raises Unavailable, OSError.
+        """
+        self.run = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
+        self._stack.callback(shutil.rmtree, self.run, ignore_errors=True)
+        binaries.give(self.run)
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = self.directory / f"{self._name.lower()}.lock"
+        self._claimed = self._stack.enter_context(path.open("a+b"))
+        deadline = time.monotonic() + _CLAIM_S
+        while not _locked(self._claimed.fileno()):
+            if time.monotonic() > deadline:
+                pid = path.read_text().strip()
+                raise self._unavailable(f"{self.directory} is in use by process {pid}")
+            time.sleep(_POLL_S)
+
+    def own_folder(self, path: Path) -> None:
+        """Makes a folder that is the server's alone. Raises OSError."""
+        path.mkdir(mode=0o700)
+        binaries.give(path)
+
+    def start(
+        self,
+        command: Sequence[str | Path],
+        *,
+        folder: Path,
+        stop_by: signal.Signals,
+        config: bytes = b"",
+    ) -> subprocess.Popen[bytes]:
+        """Starts a process in `folder`, with `config` as its input; the stack's end stops it.
+
+        Its output is the server's log, begun anew. Raises OSError.
+        """
+        with tempfile.TemporaryFile() as stdin, self._log.open("wb") as log:
+            stdin.write(config)
+            stdin.seek(0)
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
+                stdin=stdin,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A Ctrl-C is for the supervisor alone, which stops its children in order.
+                start_new_session=True,
+                pass_fds=[self._claimed.fileno()],
+                preexec_fn=_dying_with_parent(stop_by),  # noqa: PLW1509  It makes one system call.
+                **binaries.run_as(),
+            )
+        self._stack.callback(_stop, process, stop_by)
+        self._claimed.truncate(0)
+        self._claimed.write(b"%d\n" % process.pid)
+        self._claimed.flush()
+        return process
+
+    def wait(self, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+        """Returns when the process is ready. Raises Unavailable if it ends or takes too long."""
+        deadline = time.monotonic() + _START_S
+        while not ready():
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise self._unavailable(self._last_words())
+            time.sleep(_POLL_S)
+
+    def _last_words(self) -> str:
+        with self._log.open("rb") as log:
+            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+        said = [line.strip() for line in lines if line.strip()]
+        # Postgres ends with "database system is shut down", whatever the cause.
+        for telling in ("(error|FATAL|PANIC): ", "Address already in use", "No space left"):
+            said = [line for line in said if re.search(telling, line)] or said
+        return said[-1] if said else "it said nothing"
+
+    def _unavailable(self, reason: str) -> Unavailable:
+        return Unavailable(f"{self._name} cannot start: {reason}", self._variable)
+
+
+def own_path(folder: Path) -> Path:
+    """The name by which a server started in `folder` reaches it, closed parents or not."""
+    return _HERE if binaries.account() and _HERE.exists() else folder
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _dying_with_parent(signal_: signal.Signals) -> Callable[[], None]:
+    parent = os.getpid()
+
+    def ask() -> None:
+        # Runs in the child after it has left root, which would undo this.
+        if sys.platform == "linux":
+            _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal_))
+            if os.getppid() != parent:
+                os._exit(1)
+
+    return ask
+
+
+def _stop(process: subprocess.Popen[bytes], signal_: signal.Signals) -> None:
+    process.send_signal(signal_)
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
