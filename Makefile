@@ -1,0 +1,107 @@
+# The whole developer interface. `make` alone prints it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# One stamp per lock: newer than its lock means installed.
+LOCAL := $(VENV)/.local-installed
+DEV := $(VENV)/.dev-installed
+STUBS := --python_out=. --pyi_out=. --grpc_python_out=.
+COMPILE = $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 \
+	--generate-hashes --no-header --no-annotate pyproject.toml
+
+# The first Python that runs and is new enough; a name on PATH alone proves neither.
+PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& echo $$name && break; done)
+
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help setup hooks run test e2e bench check lint fix types check-protos protos lock upgrade \
+	migrate clean
+
+help:
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z0-9%-]+:.*## / { name = $$1; sub(/%/, "<unit>", name); printf "  %-14s %s\n", name, $$2 }' \
+		$(firstword $(MAKEFILE_LIST))
+
+##@ Play
+run: $(LOCAL) ## Start everything on this machine, with simulated players; Ctrl-C stops it
+	@# Replaces the shell, so that make hands SIGTERM to the suite and waits for its end.
+	@exec $(BIN)/python -m local
+
+##@ Test
+test: $(DEV) ## Run all tests (ARGS="-k name" narrows them)
+	@$(BIN)/python -m pytest $(ARGS)
+
+test-%: $(DEV) ## Run one unit's tests: make test-scores, make test-chassis
+	@for folder in services/$* $*; do \
+		if [ -d $$folder ]; then exec $(BIN)/python -m pytest $$folder $(ARGS); fi; \
+	done; echo "make: there is no unit called $*" >&2; exit 1
+
+e2e: $(DEV) ## Run what crosses units: boundaries, contracts, journeys, the page
+	@$(BIN)/python -m pytest tests $(ARGS)
+
+bench: $(DEV) ## Measure the award path
+	@exec $(BIN)/python -m bench.award $(ARGS)
+
+##@ Check
+check: lint types check-protos test ## Everything that CI asks
+
+lint: $(DEV) ## Look for mistakes and for foreign formatting
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+
+fix: $(DEV) ## Mend what lint can mend by itself
+	@$(BIN)/python -m ruff check --fix .
+	@$(BIN)/python -m ruff format .
+
+types: $(DEV) ## Check the types
+	@$(BIN)/python -m mypy
+
+check-protos: $(DEV) ## Compare the committed stubs with freshly made ones
+	@$(BIN)/python -m pytest -q tests/test_protos.py
+
+##@ Make
+setup: $(DEV) ## Install everything for development into .venv
+
+hooks: $(DEV) ## Let git check each commit (pre-commit)
+	@$(BIN)/python -m pre_commit install
+
+protos: $(DEV) ## Make the stubs of protos/ anew
+	@rm -f protos/*_pb2.py protos/*_pb2.pyi protos/*_pb2_grpc.py
+	@$(BIN)/python -m grpc_tools.protoc -I . $(STUBS) protos/*.proto
+
+lock: $(DEV) ## Write the locks anew after a change of pyproject.toml
+	@$(COMPILE) --group dev -o requirements-dev.lock
+	@$(COMPILE) --group local -c requirements-dev.lock -o requirements-local.lock
+	@$(COMPILE) -c requirements-dev.lock -o requirements.lock
+
+upgrade: $(DEV) ## Take the newest releases that pyproject.toml allows
+	@rm -f requirements.lock requirements-local.lock requirements-dev.lock
+	@$(MAKE) --no-print-directory --assume-old=$(DEV) lock
+
+migrate: $(LOCAL) ## Bring the schemas of DATABASE_URL up to date (make run does it by itself)
+	@exec $(BIN)/python -m local.migrate
+
+clean: ## Remove the environment and all caches; data stays
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.11 or newer was found (or name one: make PYTHON=...)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
+		echo "make: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+
+$(LOCAL): requirements-local.lock | $(BIN)/python
+	@echo "installing $<"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+# The development lock holds all of the local one, version for version.
+$(DEV): requirements-dev.lock | $(BIN)/python
+	@echo "installing $<"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@ $(LOCAL)
