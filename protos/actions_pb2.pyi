@@ -207,18 +207,22 @@ class VerifyRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[VerifyItem, _Mapping]]] = ...) -> None: ...
 
 class VerifyResult(_message.Message):
-    __slots__ = ("sealed", "failure", "closes", "elapsed_ms", "claimed_ms")
+    __slots__ = ("sealed", "failure", "closes", "elapsed_ms", "claimed_ms", "min_duration_ms", "max_duration_ms")
     SEALED_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     CLOSES_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_MS_FIELD_NUMBER: _ClassVar[int]
+    MIN_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    MAX_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     sealed: Sealed
     failure: _failure_pb2.Failure
     closes: bool
     elapsed_ms: int
     claimed_ms: int
-    def __init__(self, sealed: _Optional[_Union[Sealed, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., closes: _Optional[bool] = ..., elapsed_ms: _Optional[int] = ..., claimed_ms: _Optional[int] = ...) -> None: ...
+    min_duration_ms: int
+    max_duration_ms: int
+    def __init__(self, sealed: _Optional[_Union[Sealed, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., closes: _Optional[bool] = ..., elapsed_ms: _Optional[int] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ...) -> None: ...
 
 class VerifyReply(_message.Message):
     __slots__ = ("results",)
