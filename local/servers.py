@@ -95,6 +95,8 @@ def _start_postgres(
     # We hold the claim, so this is what a killed server left; its number may
     # be another process's by now, and would stop Postgres.
     (cluster / "postmaster.pid").unlink(missing_ok=True)
+    if port is not None:
+        launch.free(port)
     settings = {
         "max_connections": "200",
         "listen_addresses": "" if port is None else "127.0.0.1",
@@ -177,6 +179,7 @@ def _start_redis(
     if port is None:
         command += ["--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
     else:
+        launch.free(port)
         command += ["--port", str(port), "--bind", "127.0.0.1"]
     config = "" if password is None else f"requirepass {_in_quotes(password)}\n"
     process = launch.start(
