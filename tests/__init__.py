@@ -1,0 +1,1 @@
+"""What crosses units: boundaries, contracts, journeys, faults, security, the page."""

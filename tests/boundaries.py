@@ -1,0 +1,268 @@
+"""The rules that keep the units apart, each a function over a tree of source files.
+
+A rule answers one line per offence (`path:line: what`), none when the tree is right.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+from tests.locks import canonical, pins
+
+SERVICES = ("auth", "actions", "scores", "fraud", "realtime")
+# Those that keep anything in Postgres; realtime lives in Redis alone.
+SCHEMAS = frozenset({"auth", "actions", "scores", "fraud"})
+OURS = frozenset(
+    {"chassis", "protos", "services", "gateway", "clients", "scoreboard_client", "local", "bench"}
+    | {"tests", "conftest"}
+)
+
+REQUIRED_FILES = (
+    "README.md",
+    "__init__.py",
+    "__main__.py",
+    "settings.py",
+    "service.py",
+    "store.py",
+)
+
+# Words of the product. Words that plain software needs as well (action, event, time,
+# limit, level, key) are not among them.
+DOMAIN_WORDS = frozenset(
+    "award board cheat cheater fraud game leaderboard ledger player points quest receipt "
+    "sanction score token verdict".split()
+)
+# Names of the standard library and of gRPC's retry settings, not ours.
+BORROWED_NAMES = re.compile(r"\b(token_(bytes|hex|urlsafe)|maxTokens|tokenRatio)\b")
+
+VAGUE_NAMES = frozenset("base common helper helpers manager managers misc util utils".split())
+
+_LOADERS = frozenset({"import_module", "__import__", "find_spec", "files", "run_module"})
+
+_SQL_WORDS = "SELECT|INSERT|UPDATE|DELETE|FROM|JOIN|CREATE|ALTER|DROP|TRUNCATE|LOCK|GRANT|CALL|SET"
+_LOOKS_LIKE_SQL = re.compile(rf"\b({_SQL_WORDS})\b|^\s*(?i:{_SQL_WORDS}|WITH)\s+[\w*(]")
+_SQL_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
+_FOREIGN_SCHEMA = re.compile(
+    r'(?<![\w.$:{])"?(?P<dotted>auth|actions|scores|fraud|realtime|gateway|public)"?\s*\.\s*["a-z_]'
+    r"|\bsearch_path\s*(?:=|\bTO\b)\s*(?P<path>\w+)"
+    r'|\bSCHEMA\s+(?:IF\s+NOT\s+EXISTS\s+)?"?(?P<named>auth|actions|scores|fraud|public)\b',
+    re.IGNORECASE,
+)
+
+
+def foreign_imports(root: Path) -> list[str]:
+    """Imports of another unit. A unit imports itself, `chassis` and `protos`."""
+    return [
+        f"{place}: {module} is not {unit}'s to import"
+        for unit, place, module in _imports(root)
+        if module.partition(".")[0] in OURS and not _may_import(unit, module)
+    ]
+
+
+def undrawn_calls(root: Path, callers: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
+    """Stubs of a unit that the table of arrows does not let this unit call."""
+    offences = []
+    for unit, place, module in _imports(root):
+        stub = re.match(r"protos\.(\w+)_pb2_grpc\b", module)
+        caller = unit.removeprefix("services.")
+        if stub is None or unit not in _deployed_units() or "/tests/" in place:
+            continue
+        drawn = frozenset[str]().union(*callers.get(stub[1], {}).values())
+        if caller != stub[1] and caller not in drawn:
+            offences.append(f"{place}: no arrow leads from {caller} to {stub[1]}")
+    return offences
+
+
+def cycles(callers: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
+    """Arrows that point back: units that call, by any way round, a unit that calls them."""
+    calls: dict[str, set[str]] = {}
+    for callee, methods in callers.items():
+        for caller in frozenset[str]().union(*methods.values()):
+            calls.setdefault(caller, set()).add(callee)
+
+    def reach(unit: str, seen: set[str]) -> set[str]:
+        for callee in calls.get(unit, ()):
+            if callee not in seen:
+                seen.add(callee)
+                reach(callee, seen)
+        return seen
+
+    return [f"{unit} calls itself by way of others" for unit in calls if unit in reach(unit, set())]
+
+
+def unlocked_imports(root: Path) -> list[str]:
+    """Imports, in what an image holds, of packages that `requirements.lock` does not bring."""
+    locked = set(pins(root / "requirements.lock"))
+    homes = packages_distributions()
+    offences = []
+    for unit, place, module in _imports(root):
+        top = module.partition(".")[0]
+        if (
+            unit not in _deployed_units()
+            or "/tests/" in place
+            or place.startswith("chassis/testing.py")
+            or top in OURS | sys.stdlib_module_names
+        ):
+            continue
+        if not locked & {canonical(name) for name in homes.get(top, [])}:
+            offences.append(f"{place}: requirements.lock does not bring {top}")
+    return offences
+
+
+def foreign_sql(root: Path) -> list[str]:
+    """SQL in a service or the gateway that names a schema not its own."""
+    offences = []
+    for unit, folder in _stateful_units(root):
+        for path in sorted(folder.rglob("*.sql")):
+            # Comments are blanked, not cut, so that the lines keep their numbers.
+            text = _SQL_COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), path.read_text())
+            offences += _foreign_schemas(text, 1, unit=unit, path=path.relative_to(root))
+        for path in _python_files(folder):
+            for line, text in _strings(ast.parse(path.read_text())):
+                if _LOOKS_LIKE_SQL.search(text):
+                    offences += _foreign_schemas(text, line, unit=unit, path=path.relative_to(root))
+    return offences
+
+
+def missing_files(root: Path) -> list[str]:
+    """Files that every service has and one lacks; and services nobody has heard of."""
+    offences = []
+    for folder in _folders(root / "services"):
+        name = f"services/{folder.name}"
+        if folder.name not in SERVICES:
+            offences.append(f"{name}: not a unit of the architecture")
+        offences += [
+            f"{name}: has no {file}" for file in REQUIRED_FILES if not (folder / file).is_file()
+        ]
+        if not list((folder / "tests").glob("test_*.py")):
+            offences.append(f"{name}: has no tests/test_*.py")
+        if folder.name in SCHEMAS and not list((folder / "migrations").glob("*.sql")):
+            offences.append(f"{name}: has no migrations/*.sql")
+    return offences
+
+
+def domain_words(root: Path) -> list[str]:
+    """Words of the product in the chassis: in names, comments, strings and prose."""
+    offences = []
+    for path in sorted((root / "chassis").rglob("*")):
+        if path.suffix not in {".py", ".md", ".lua", ".sql"}:
+            continue
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            plain = BORROWED_NAMES.sub("", line)
+            words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", plain)}
+            found = {word for word in words if {word, word.removesuffix("s")} & DOMAIN_WORDS}
+            offences += [
+                f"{path.relative_to(root)}:{number}: the chassis knows no {word}"
+                for word in sorted(found)
+            ]
+    return offences
+
+
+def vague_names(root: Path) -> list[str]:
+    """Folders and modules whose name does not say what they hold."""
+    offences = []
+    for unit in sorted(OURS):
+        for path in sorted((root / unit).rglob("*")):
+            named = path.is_dir() or path.suffix in {".py", ".js", ".ts"}
+            if named and path.stem in VAGUE_NAMES and "node_modules" not in path.parts:
+                offences.append(f"{path.relative_to(root)}: says nothing about what it holds")
+    return offences
+
+
+def _may_import(unit: str, module: str) -> bool:
+    if unit in {"tests", "conftest"}:
+        return True
+    allowed = {
+        "chassis": ("chassis", "protos.failure_pb2"),
+        "protos": ("protos",),
+        # A client is what others install: it stands on its own.
+        "clients": ("scoreboard_client", "clients"),
+        "local": ("local", "chassis", "protos", "scoreboard_client"),
+        "bench": ("bench", "chassis", "protos", "scoreboard_client"),
+    }.get(unit, (unit, "chassis", "protos"))
+    return any(module == name or module.startswith(f"{name}.") for name in allowed)
+
+
+def _deployed_units() -> set[str]:
+    return {"chassis", "protos", "gateway", *(f"services.{name}" for name in SERVICES)}
+
+
+def _imports(root: Path) -> Iterator[tuple[str, str, str]]:
+    """Unit, place and module of every import of ours, wherever in a file it stands."""
+    for path in _our_files(root):
+        parts = path.relative_to(root).with_suffix("").parts
+        unit = f"services.{parts[1]}" if parts[0] == "services" and len(parts) > 2 else parts[0]
+        for node in ast.walk(ast.parse(path.read_text())):
+            for module in _imported(node, package=parts[:-1]):
+                place = f"{path.relative_to(root).as_posix()}:{getattr(node, 'lineno', 0)}"
+                yield unit, place, module
+
+
+def _imported(node: ast.AST, *, package: tuple[str, ...]) -> list[str]:
+    match node:
+        case ast.Import():
+            return [alias.name for alias in node.names]
+        case ast.ImportFrom():
+            start = package[: len(package) - node.level + 1] if node.level else ()
+            module = ".".join((*start, *filter(None, [node.module])))
+            return [f"{module}.{alias.name}" for alias in node.names]
+        case ast.Call(
+            func=ast.Name(id=name) | ast.Attribute(attr=name),
+            args=[ast.Constant(value=str(module)), *_],
+        ) if name in _LOADERS:
+            return [module]
+    return []
+
+
+def _stateful_units(root: Path) -> Iterator[tuple[str, Path]]:
+    for folder in [*_folders(root / "services"), root / "gateway", root / "chassis"]:
+        yield folder.name, folder
+
+
+def _foreign_schemas(text: str, line: int, *, unit: str, path: Path) -> list[str]:
+    offences = []
+    for found in _FOREIGN_SCHEMA.finditer(text):
+        schema = (found["dotted"] or found["path"] or found["named"]).lower()
+        if schema not in {unit} & SCHEMAS and schema not in {"pg_catalog", "pg_temp"}:
+            at = line + text.count("\n", 0, found.start())
+            offences.append(f"{path.as_posix()}:{at}: {unit} has no business in schema {schema}")
+    return offences
+
+
+def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and text of every string that is not a docstring; an f-string counts as one."""
+    passed = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            passed.add(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            passed.update(part for part in node.values if isinstance(part, ast.Constant))
+            yield (
+                node.lineno,
+                "".join(
+                    str(part.value) if isinstance(part, ast.Constant) else "?"
+                    for part in node.values
+                ),
+            )
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed:
+            yield node.lineno, node.value
+
+
+def _our_files(root: Path) -> Iterator[Path]:
+    for unit in sorted(OURS):
+        yield from _python_files(root / unit)
+    yield from root.glob("conftest.py")
+
+
+def _python_files(folder: Path) -> list[Path]:
+    generated = re.compile(r"_pb2(_grpc)?\.py$")
+    return [path for path in sorted(folder.rglob("*.py")) if not generated.search(path.name)]
+
+
+def _folders(parent: Path) -> list[Path]:
+    if not parent.is_dir():
+        return []
+    return [path for path in sorted(parent.iterdir()) if path.is_dir() and path.name[0] not in "._"]

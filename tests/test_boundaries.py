@@ -1,0 +1,259 @@
+"""The architecture, read from the source: what each rule accepts here and refuses elsewhere."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from protos.arrows import CALLERS
+from tests import boundaries
+
+ROOT = Path(__file__).parent.parent
+SERVICE = dict.fromkeys(
+    [*boundaries.REQUIRED_FILES, "tests/test_service.py", "migrations/0001_start.sql"], ""
+)
+
+Rule = Callable[[Path], list[str]]
+Plant = Callable[[Mapping[str, str]], Path]
+
+
+@pytest.fixture
+def plant(tmp_path: Path) -> Plant:
+    """Writes a source tree (path -> text) and answers its root."""
+
+    def write(files: Mapping[str, str]) -> Path:
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        boundaries.foreign_imports,
+        boundaries.unlocked_imports,
+        boundaries.foreign_sql,
+        boundaries.missing_files,
+        boundaries.domain_words,
+        boundaries.vague_names,
+    ],
+    ids=lambda rule: str(rule.__name__),
+)
+def test_this_tree_keeps(rule: Rule) -> None:
+    assert rule(ROOT) == []
+
+
+def test_units_call_only_along_the_arrows_and_no_arrow_points_back() -> None:
+    assert boundaries.undrawn_calls(ROOT, CALLERS) == []
+    assert boundaries.cycles(CALLERS) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("services/scores/service.py", "import services.actions.store"),
+        ("services/scores/service.py", "from services import actions"),
+        ("services/scores/service.py", "from services.actions.store import ActionStore"),
+        ("services/scores/service.py", "from ..actions import store"),
+        ("services/scores/tests/test_award.py", "from services.fraud import store"),
+        ("services/scores/service.py", "def late():\n    from gateway import routes"),
+        ("services/scores/service.py", "import importlib\nimportlib.import_module('gateway.hub')"),
+        ("services/scores/service.py", "from importlib import resources\nresources.files('local')"),
+        ("services/scores/service.py", "import scoreboard_client"),
+        ("gateway/__main__.py", "from services.scores import store"),
+        ("gateway/__main__.py", "from local import servers"),
+        ("chassis/server.py", "from protos import scores_pb2"),
+        ("chassis/server.py", "from protos import *"),
+        ("chassis/server.py", "import services.auth"),
+        ("clients/python/scoreboard_client/api.py", "from chassis import clock"),
+        ("local/servers.py", "from services.scores import settings"),
+        ("protos/arrows.py", "import chassis"),
+    ],
+)
+def test_an_import_of_another_unit_is_refused(path: str, source: str, plant: Plant) -> None:
+    offences = boundaries.foreign_imports(plant({path: source}))
+
+    assert len(offences) == 1
+    assert offences[0].startswith(f"{path}:{len(source.splitlines())}: ")
+
+
+def test_a_unit_may_import_itself_the_chassis_and_the_contracts(plant: Plant) -> None:
+    own = "import asyncio, grpc\nfrom chassis import clock\nfrom protos import scores_pb2\n"
+    tree = plant(
+        {
+            "services/scores/service.py": f"{own}from services.scores import store\n",
+            "services/scores/store.py": "from . import settings\n",
+            "gateway/routes.py": f"{own}from gateway.live import attach\n",
+            "chassis/errors.py": "from protos import failure_pb2\nfrom chassis.clock import now\n",
+            "local/players.py": f"{own}import scoreboard_client\n",
+            "bench/award.py": "from scoreboard_client import Player\n",
+            "clients/python/scoreboard_client/api.py": "from scoreboard_client.live import feed\n",
+            "tests/test_journey.py": "import gateway.routes, services.scores.store, local\n",
+            "conftest.py": "from local import servers\n",
+        }
+    )
+
+    assert boundaries.foreign_imports(tree) == []
+
+
+def test_a_stub_without_an_arrow_is_refused(plant: Plant) -> None:
+    tree = plant(
+        {
+            "services/auth/service.py": "from protos import scores_pb2_grpc\n",
+            "services/scores/service.py": "from protos import actions_pb2_grpc, scores_pb2_grpc\n",
+            "services/scores/tests/test_award.py": "from protos import auth_pb2_grpc\n",
+        }
+    )
+
+    assert boundaries.undrawn_calls(tree, CALLERS) == [
+        "services/auth/service.py:1: no arrow leads from auth to scores"
+    ]
+
+
+def test_arrows_that_lead_back_are_refused() -> None:
+    table = {"a": {"Do": frozenset({"c"})}, "b": {"Do": frozenset({"a"})}}
+    assert boundaries.cycles(table) == []
+
+    assert len(boundaries.cycles({**table, "c": {"Do": frozenset({"b"})}})) == 3
+
+
+def test_a_package_that_no_image_gets_is_refused(plant: Plant) -> None:
+    source = "import json\nimport grpc\nimport psutil\nfrom pytest import fixture\n"
+    tree = plant(
+        {
+            "requirements.lock": "grpcio==1.85.1 \\\n    --hash=sha256:00\n",
+            "services/scores/service.py": source,
+            "services/scores/tests/test_service.py": source,
+            "chassis/testing.py": source,
+            "local/servers.py": source,
+        }
+    )
+
+    assert boundaries.unlocked_imports(tree) == [
+        "services/scores/service.py:3: requirements.lock does not bring psutil",
+        "services/scores/service.py:4: requirements.lock does not bring pytest",
+    ]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT id FROM actions.types",
+        "SELECT id FROM scores.ledger JOIN actions.types USING (id)",
+        "SELECT id FROM scores.ledger, auth.users",
+        "INSERT INTO fraud.events (id) VALUES ($1)",
+        "UPDATE auth.users SET name = $1",
+        'DELETE FROM "auth"."users"',
+        "SELECT fraud.judge($1)",
+        "CREATE INDEX ON actions.types (id)",
+        "CREATE TABLE IF NOT EXISTS public.players ()",
+        "ALTER SEQUENCE actions.seq RESTART",
+        "CREATE FUNCTION actions.f() RETURNS int LANGUAGE sql RETURN 1",
+        "SELECT 'actions.types'::regclass",
+        "SET search_path TO actions",
+        "GRANT USAGE ON SCHEMA actions TO scores",
+        "select id from actions.types",
+    ],
+)
+def test_sql_that_names_a_foreign_schema_is_refused(statement: str, plant: Plant) -> None:
+    tree = plant(
+        {
+            "services/scores/store.py": f"class Store:\n    query = '''\n        {statement}'''\n",
+            "services/scores/relay.py": f"def query(x):\n    return f'''{statement} {{x}}'''",
+            "services/scores/migrations/0002_more.sql": f"-- A comment.\n\n{statement};\n",
+        }
+    )
+
+    offences = boundaries.foreign_sql(tree)
+
+    assert [offence.rpartition(": ")[0] for offence in offences] == [
+        "services/scores/migrations/0002_more.sql:3",
+        "services/scores/relay.py:2",
+        "services/scores/store.py:3",
+    ]
+
+
+def test_sql_in_a_unit_without_a_schema_is_refused(plant: Plant) -> None:
+    query = "QUERY = 'SELECT total FROM scores.players'"
+    tree = plant({"gateway/top.py": query, "services/realtime/store.py": query})
+
+    assert len(boundaries.foreign_sql(tree)) == 2
+
+
+def test_a_service_names_its_own_schema_and_prose_names_what_it_likes(plant: Plant) -> None:
+    tree = plant(
+        {
+            "services/scores/store.py": '"""Gets its awards from actions.Verify."""\n'
+            "READ = 'SELECT p.total FROM scores.players AS p JOIN pg_catalog.pg_class ON true'\n"
+            "KEY = '{auth}:changes'\nlog.info('refused from actions.verify')\n",
+            "services/scores/migrations/0001_start.sql": "-- Never FROM actions.types.\n"
+            "/* nor\n auth.users */ SET search_path = scores;",
+        }
+    )
+
+    assert boundaries.foreign_sql(tree) == []
+
+
+@pytest.mark.parametrize("name", [*boundaries.REQUIRED_FILES, "tests/test_service.py"])
+def test_a_service_without_one_of_the_files_is_refused(name: str, plant: Plant) -> None:
+    files = {f"services/scores/{file}": text for file, text in SERVICE.items() if file != name}
+
+    assert len(boundaries.missing_files(plant(files))) == 1
+
+
+def test_only_a_service_without_a_schema_goes_without_migrations(plant: Plant) -> None:
+    files = [file for file in SERVICE if not file.startswith("migrations")]
+    tree = plant({f"services/{unit}/{file}": "" for unit in ("auth", "realtime") for file in files})
+
+    assert boundaries.missing_files(tree) == ["services/auth: has no migrations/*.sql"]
+
+
+def test_a_service_nobody_has_heard_of_is_refused(plant: Plant) -> None:
+    tree = plant({f"services/mail/{file}": text for file, text in SERVICE.items()})
+
+    assert boundaries.missing_files(tree) == ["services/mail: not a unit of the architecture"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "player_id = 1",
+        "class ScoreStore: ...",
+        "# Awards come in batches.",
+        "x = 'the leaderboard'",
+        "def check(token): ...",
+    ],
+)
+def test_a_domain_word_in_the_chassis_is_refused(line: str, plant: Plant) -> None:
+    offences = boundaries.domain_words(plant({"chassis/server.py": f"\n{line}\n"}))
+
+    assert len(offences) == 1
+    assert offences[0].startswith("chassis/server.py:2: ")
+
+
+def test_plain_words_stay_possible_in_the_chassis(plant: Plant) -> None:
+    lines = "secrets.token_urlsafe(16)\n# keyboard, scoreboard, tokenize, underscored\naction = 1\n"
+
+    assert boundaries.domain_words(plant({"chassis/server.py": lines})) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "chassis/utils.py",
+        "services/scores/common/x.py",
+        "gateway/helpers/x.py",
+        "tests/base.py",
+        "clients/js/manager.js",
+    ],
+)
+def test_a_name_that_says_nothing_is_refused(path: str, plant: Plant) -> None:
+    assert len(boundaries.vague_names(plant({path: ""}))) == 1
+
+
+def test_kustomize_keeps_its_base(plant: Plant) -> None:
+    assert boundaries.vague_names(plant({"deploy/k8s/base/scores.yaml": ""})) == []
