@@ -90,18 +90,18 @@ clean: ## Remove the environment and all caches; data stays
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	@[ -n "$(PYTHON)" ] || { echo "make: no Python 3.11 or newer was found (or name one: make PYTHON=...)" >&2; exit 1; }
-	@$(PYTHON) -c 'import ensurepip, venv' >/dev/null 2>&1 || { \
-		echo "make: $(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	$(if $(PYTHON),,$(error no Python 3.11 or newer was found; name one with PYTHON=...))
+	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1),$(error \
+		$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv))
 	@$(PYTHON) -m venv --clear $(VENV)
 
 $(LOCAL): requirements-local.lock | $(BIN)/python
 	@echo "installing $<"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@
 
 # The development lock holds all of the local one, version for version.
 $(DEV): requirements-dev.lock | $(BIN)/python
 	@echo "installing $<"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r $<
 	@touch $@ $(LOCAL)
