@@ -90,7 +90,7 @@ clean: ## Remove the environment and all caches; data stays
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
-	$(if $(PYTHON),,$(error no Python 3.11 or newer was found; name one with PYTHON=...))
+	$(if $(PYTHON),,$(error no Python 3.11 or newer was found (name one: make PYTHON=/path/to/python)))
 	$(if $(shell $(PYTHON) -c 'import ensurepip, venv' 2>&1),$(error \
 		$(PYTHON) cannot make environments; on Debian and Ubuntu: apt-get install python3-venv))
 	@$(PYTHON) -m venv --clear $(VENV)
