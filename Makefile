@@ -78,9 +78,8 @@ lock: $(DEV) ## Write the locks anew after a change of pyproject.toml
 	@$(COMPILE) --group local -c requirements-dev.lock -o requirements-local.lock
 	@$(COMPILE) -c requirements-dev.lock -o requirements.lock
 
-upgrade: $(DEV) ## Take the newest releases that pyproject.toml allows
-	@rm -f requirements.lock requirements-local.lock requirements-dev.lock
-	@$(MAKE) --no-print-directory --assume-old=$(DEV) lock
+upgrade: COMPILE += --upgrade
+upgrade: lock ## Take the newest releases that pyproject.toml allows
 
 migrate: $(LOCAL) ## Bring the schemas of DATABASE_URL up to date (make run does it by itself)
 	@exec $(BIN)/python -m local.migrate
