@@ -12,12 +12,16 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from chassis.redis import open_redis
 from chassis.testing import Certificates
 from local import certificates as development
 from local import databases, servers
+
+# What the code under test logs is shown for failed tests, from warnings up.
+structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
 
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
 

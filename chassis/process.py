@@ -9,6 +9,7 @@ import uvloop
 
 from chassis import clock, telemetry
 from chassis.settings import ProcessSettings, SettingsError, load
+from chassis.telemetry import log
 
 S = TypeVar("S", bound=ProcessSettings)
 
@@ -26,6 +27,16 @@ def run(unit: str, settings_class: type[S], main: Callable[[S], Awaitable[None]]
     clock.set_offset(settings.clock_offset_s)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_awaited(main(settings)))
+
+
+async def repeat(work: Callable[[], Awaitable[object]], *, pause_s: float) -> None:
+    """Calls `work` every `pause_s`, for ever; a call that fails is logged and made again."""
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            log.warning("repeated_work_failed", work=repr(work), error=repr(error))
+        await asyncio.sleep(pause_s)
 
 
 async def _awaited(work: Awaitable[None]) -> None:

@@ -1,0 +1,1 @@
+"""The ledger of awards and the boards that rank them."""

@@ -1,0 +1,63 @@
+"""Scores: the ledger of awards and the boards that rank them. Start reading here."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from chassis.client import open_channel
+from chassis.lease import Lease
+from chassis.postgres import expect_schema, open_pool
+from chassis.process import repeat, run
+from chassis.redis import open_redis
+from chassis.server import serve
+from chassis.tls import Identity
+from protos.actions_pb2_grpc import ActionsStub
+from protos.arrows import callers
+from protos.fraud_pb2_grpc import FraudStub
+from protos.scores_pb2_grpc import add_ScoresServicer_to_server
+from services.scores.awards import Awards
+from services.scores.boards import Boards
+from services.scores.events import Events
+from services.scores.relay import Relay
+from services.scores.service import ScoresService
+from services.scores.settings import Settings
+from services.scores.store import ScoreStore
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+PARTITIONS_PAUSE_S = 3600
+
+
+async def main(settings: Settings) -> None:
+    identity = Identity.read(settings.tls_dir)
+    # Opened top to bottom; closed bottom to top, once `serve` has drained.
+    async with (
+        open_pool(settings.database_url, size_max=settings.database_pool_max) as pool,
+        open_redis(settings.redis_url) as redis,
+        open_channel(settings.actions_target, unit="actions", identity=identity) as actions,
+        open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
+    ):
+        await expect_schema(pool, schema="scores", folder=MIGRATIONS)
+        store = ScoreStore(pool)
+        boards = Boards(redis, store.names)
+        awards = Awards(
+            store, boards, Events(redis), actions=ActionsStub(actions), fraud=FraudStub(fraud)
+        )
+        relay = Relay(store, awards, after_s=settings.relay_after_s)
+        tasks = [
+            asyncio.create_task(Lease(redis, "lease:scores:relay").run(relay.work, pause_s=0.5)),
+            asyncio.create_task(repeat(store.make_partitions, pause_s=PARTITIONS_PAUSE_S)),
+        ]
+        await serve(
+            partial(add_ScoresServicer_to_server, ScoresService(awards, boards)),
+            settings=settings,
+            callers=callers("scores"),
+            checks={"postgres": lambda: pool.execute("SELECT 1"), "redis": redis.ping},
+        )
+        await awards.drain()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    run("scores", Settings, main)

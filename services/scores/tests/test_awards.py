@@ -1,0 +1,323 @@
+"""The award: exactly once, in order, one bad item never failing its neighbours."""
+
+import asyncio
+
+import pytest
+
+from chassis import clock
+from chassis.errors import Failed
+from chassis.ids import uuid7
+from chassis.testing import eventually
+from protos import events_pb2, fraud_pb2, scores_pb2
+from services.scores.tests.conftest import Scores, item
+
+ADA, BOB = uuid7(), uuid7()
+
+
+async def _ledger_sum(scores: Scores, user: str) -> int:
+    total: int = await scores.pool.fetchval(
+        "SELECT coalesce(sum(points), 0)::bigint FROM scores.ledger WHERE user_id = $1", user
+    )
+    return total
+
+
+async def test_an_award_moves_the_score_and_answers_both_ranks(scores: Scores) -> None:
+    await scores.award(item(BOB, 60))
+
+    first, second = [(await scores.award(item(ADA, 50)))[0] for _ in range(2)]
+
+    assert (first.old_score, first.new_score, first.version) == (0, 50, 1)
+    assert not first.HasField("old_rank")
+    assert first.rank == 2
+    assert (second.old_score, second.new_score, second.old_rank, second.rank) == (50, 100, 2, 1)
+    assert list(second.warnings) == []
+
+
+async def test_several_awards_of_one_player_in_a_batch_chain_in_their_order(
+    scores: Scores,
+) -> None:
+    answers = await scores.award(*(item(ADA, points) for points in (10, 20, 30)))
+
+    assert [(a.old_score, a.new_score, a.version) for a in answers] == [
+        (0, 10, 1),
+        (10, 30, 2),
+        (30, 60, 3),
+    ]
+
+
+async def test_two_hundred_copies_of_one_token_at_once_count_once(scores: Scores) -> None:
+    action = uuid7()
+    batches = [[item(ADA, 50, action_id=action) for _ in range(10)] for _ in range(20)]
+
+    answers = [a for batch in await asyncio.gather(*map(_each(scores), batches)) for a in batch]
+
+    assert answers.count("TOKEN_ALREADY_USED") == 199
+    assert await _ledger_sum(scores, ADA) == 50
+
+
+def _each(scores: Scores):  # type: ignore[no-untyped-def]
+    async def award(batch: list[scores_pb2.AwardItem]) -> list[object]:
+        return await scores.award(*batch)
+
+    return award
+
+
+async def test_awards_at_once_to_a_few_players_leave_sums_chains_and_boards_equal(
+    scores: Scores,
+) -> None:
+    players = [uuid7() for _ in range(10)]
+    batches = [[item(players[(i + j) % 10], 1 + j) for j in range(25)] for i in range(40)]
+
+    await asyncio.gather(*map(_each(scores), batches))
+
+    rows = await scores.pool.fetch(
+        "SELECT user_id, old_score, new_score, version FROM scores.ledger ORDER BY user_id, version"
+    )
+    assert len(rows) == 1000
+    reached: dict[str, tuple[int, int]] = {}
+    for row in rows:
+        assert reached.get(row["user_id"], (0, 0)) == (row["old_score"], row["version"] - 1)
+        reached[row["user_id"]] = (row["new_score"], row["version"])
+    totals = await scores.pool.fetch("SELECT user_id, total FROM scores.players")
+    assert {r["user_id"]: r["total"] for r in totals} == {u: s for u, (s, _) in reached.items()}
+    entries = (await _top(scores)).entries
+    assert {e.user_id: e.score for e in entries} == {str(u): s for u, (s, _) in reached.items()}
+
+
+async def _top(scores: Scores, board: str = "all_time", limit: int = 100) -> scores_pb2.Top:
+    reply = await scores.stub.Top(
+        scores_pb2.TopRequest(items=[scores_pb2.TopItem(board=board, limit=limit)])
+    )
+    return reply.results[0].top
+
+
+async def test_the_same_attempt_again_gets_the_same_answer(scores: Scores) -> None:
+    attempt = item(ADA, 50)
+    first = (await scores.award(attempt))[0]
+    await scores.award(item(ADA, 7))
+
+    again = (await scores.award(attempt))[0]
+
+    assert again == first
+
+
+async def test_an_idempotency_key_repeats_the_answer_and_refuses_another_body(
+    scores: Scores,
+) -> None:
+    action = uuid7()
+    first = (await scores.award(item(ADA, action_id=action, key=b"k" * 32, body=b"b" * 32)))[0]
+
+    same, other, none = [
+        (await scores.award(item(ADA, action_id=action, key=key, body=body)))[0]
+        for key, body in ((b"k" * 32, b"b" * 32), (b"k" * 32, b"c" * 32), (b"", b"b" * 32))
+    ]
+
+    assert same == first
+    assert other == "IDEMPOTENCY_KEY_REUSED"
+    assert none == "TOKEN_ALREADY_USED"
+
+
+async def test_a_used_token_says_so_even_when_verify_refuses_it_for_another_reason(
+    scores: Scores,
+) -> None:
+    action = uuid7()
+    await scores.award(item(ADA, action_id=action))
+
+    late = (await scores.award(item(ADA, action_id=action, refusal="TOKEN_EXPIRED")))[0]
+
+    assert late == "TOKEN_ALREADY_USED"
+
+
+async def test_one_bad_item_never_fails_its_neighbours(scores: Scores) -> None:
+    bad = item(ADA)
+    bad.action_token = "forged"
+
+    answers = await scores.award(
+        item(ADA, 50), bad, item(BOB, 2**53), item(ADA, 1, refusal="TOKEN_EXPIRED"), item(BOB, 60)
+    )
+
+    assert answers[0].new_score == 50
+    assert answers[1] == "TOKEN_INVALID"
+    assert answers[2] == "SCORE_OUT_OF_RANGE"
+    assert answers[3] == "TOKEN_EXPIRED"
+    assert answers[4].new_score == 60
+
+
+async def test_forged_and_foreign_tokens_are_never_judged(scores: Scores) -> None:
+    forged, foreign = item(ADA), item(BOB)
+    forged.action_token = "forged"
+    foreign.user_id = ADA
+
+    answers = await scores.award(forged, foreign)
+
+    assert answers == ["TOKEN_INVALID", "TOKEN_MISMATCH"]
+    assert scores.fraud.judged == []
+
+
+async def test_a_refused_attempt_is_judged_as_refused(scores: Scores) -> None:
+    await scores.award(item(ADA, refusal="TOKEN_EXPIRED"), item(ADA))
+
+    assert [(j.accepted, j.refusal) for j in scores.fraud.judged] == [
+        (False, "TOKEN_EXPIRED"),
+        (True, ""),
+    ]
+
+
+async def test_a_flagged_award_counts_under_review_a_rejected_one_never(scores: Scores) -> None:
+    scores.fraud.verdicts = {
+        ADA: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.FLAG),
+        BOB: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.REJECT, decision_id="why"),
+    }
+    action = uuid7()
+
+    flagged, rejected = await scores.award(item(ADA), item(BOB, action_id=action))
+
+    assert list(flagged.warnings) == ["UNDER_REVIEW"]
+    assert rejected == "SUSPICIOUS_ACTIVITY"
+    assert await _ledger_sum(scores, BOB) == 0
+    assert (action, False) in scores.actions.settled  # closed before the answer
+
+
+async def test_a_banned_player_is_refused(scores: Scores) -> None:
+    sanction = fraud_pb2.Sanction(kind=fraud_pb2.Sanction.BANNED)
+    scores.fraud.verdicts = {ADA: fraud_pb2.Verdict(sanction=sanction)}
+
+    assert await scores.award(item(ADA)) == ["ACCOUNT_BANNED"]
+    assert await _ledger_sum(scores, ADA) == 0
+
+
+async def test_the_award_goes_on_without_fraud(scores: Scores) -> None:
+    scores.fraud.away = True
+
+    assert (await scores.award(item(ADA)))[0].new_score == 50
+
+
+async def test_a_receipt_is_the_award_as_it_was_answered_and_its_owners_only(
+    scores: Scores,
+) -> None:
+    answer = (await scores.award(item(ADA)))[0]
+
+    receipt = await scores.stub.Receipt(
+        scores_pb2.ReceiptRequest(user_id=ADA, action_id=answer.action_id)
+    )
+
+    assert receipt == answer
+    with pytest.raises(Failed, match="AWARD_NOT_FOUND"):
+        await scores.stub.Receipt(
+            scores_pb2.ReceiptRequest(user_id=BOB, action_id=answer.action_id)
+        )
+
+
+async def test_every_award_is_told_to_the_stream_and_to_actions(scores: Scores) -> None:
+    answers = await scores.award(item(ADA, 50, username="ada"), item(BOB, 60))
+    await scores.awards.drain()
+
+    entries = await scores.redis.xrange("{events}:awards")
+    events = [
+        event
+        for _, fields in entries
+        for event in events_pb2.ScoreEvents.FromString(fields[b"batch"]).events
+    ]
+    assert [(e.event_id, e.user_id, e.new_score, e.rank) for e in events] == [
+        (answers[0].action_id, ADA, 50, 1),
+        (answers[1].action_id, BOB, 60, 1),
+    ]
+    assert events[0].username == "ada"
+    assert sorted(scores.actions.settled) == sorted((a.action_id, True) for a in answers)
+    assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+
+
+async def test_the_relay_tells_what_the_path_could_not(scores: Scores) -> None:
+    scores.actions.away = True
+    answer = (await scores.award(item(ADA)))[0]
+    await scores.awards.drain()
+    assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 1
+
+    scores.actions.away = False
+    await scores.relay.work(1)
+
+    assert scores.actions.settled == [(answer.action_id, True)]
+    assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+
+
+async def test_the_relay_brings_a_board_up_to_the_ledger(scores: Scores) -> None:
+    """A process killed between the ledger and the board leaves a row in the outbox only."""
+    claim = item(ADA, 50)
+    await scores.award(claim)
+    await scores.awards.drain()
+    await scores.admin.execute(
+        "INSERT INTO scores.outbox (seq, action_id, user_id, username, version, action_type, points,"
+        " old_score, new_score, day_total, week_total, month_total, hidden, at)"
+        " SELECT seq, action_id, user_id, 'ada', version, action_type, points, old_score,"
+        " new_score, new_score, new_score, new_score, false, at FROM scores.ledger"
+    )
+    await scores.admin.execute("TRUNCATE scores.receipts")
+    await scores.redis.flushall()
+
+    await scores.relay.work(1)
+
+    assert [(e.user_id, e.score) for e in (await _top(scores)).entries] == [(ADA, 50)]
+    receipts = await scores.pool.fetch("SELECT rank FROM scores.receipts")
+    assert [r["rank"] for r in receipts] == [1]
+
+
+async def test_a_newer_name_is_shown_and_an_older_one_is_not(scores: Scores) -> None:
+    for name, version in (("ada", 1), ("lovelace", 3), ("byron", 2)):
+        await scores.award(item(ADA, username=name, name_version=version))
+
+    async def shown() -> bool:
+        return [e.username for e in (await _top(scores)).entries] == ["lovelace"]
+
+    await eventually(shown)
+
+
+async def test_more_items_than_a_batch_holds_are_refused(scores: Scores) -> None:
+    with pytest.raises(Failed, match="TOO_MANY_ITEMS"):
+        await scores.award(*(item(ADA) for _ in range(257)))
+
+
+async def test_the_ledger_refuses_updates_and_deletions(scores: Scores) -> None:
+    await scores.award(item(ADA))
+    for statement in ("UPDATE scores.ledger SET points = 1", "DELETE FROM scores.ledger"):
+        with pytest.raises(Exception, match="permission denied"):
+            await scores.pool.execute(statement)
+        with pytest.raises(Exception, match="insert-only"):
+            await scores.admin.execute(statement)
+
+
+async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> None:
+    monday = _until("2031-06-02T12:00:00+00:00")  # a Monday; the next day is in the same week
+    with clock.ahead(monday):
+        await scores.store.make_partitions()
+        await scores.award(item(ADA, 50))
+        with clock.ahead(24 * 3600):
+            await scores.award(item(ADA, 7))
+            tops = [await _top(scores, board) for board in ("daily", "weekly", "monthly")]
+        with clock.ahead(31 * 24 * 3600):
+            await scores.award(item(ADA, 1))
+            later = [
+                await _top(scores, board) for board in ("daily", "weekly", "monthly", "all_time")
+            ]
+
+    assert [[e.score for e in top.entries] for top in tops] == [[7], [57], [57]]
+    assert [top.period for top in tops] == [
+        "20310603T000000Z",
+        "20310602T000000Z",
+        "20310601T000000Z",
+    ]
+    assert [[e.score for e in top.entries] for top in later] == [[1], [1], [1], [58]]
+    kept = await scores.pool.fetch(
+        "SELECT board, period::text, total FROM scores.period_totals ORDER BY 1, 2"
+    )
+    assert [tuple(row) for row in kept] == [
+        ("daily", "2031-06-02", 50),
+        ("daily", "2031-06-03", 7),
+        ("monthly", "2031-06-01", 57),
+        ("weekly", "2031-06-02", 57),
+    ]
+
+
+def _until(moment: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(moment).timestamp() - clock.now().timestamp()

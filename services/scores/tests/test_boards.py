@@ -1,0 +1,137 @@
+"""The boards: exact ranks, exact order among equals, places and neighbours."""
+
+import asyncio
+
+import pytest
+
+from chassis.errors import Failed
+from chassis.ids import uuid7
+from protos import scores_pb2
+from services.scores.tests.conftest import Scores, item
+
+LARGEST = 2**53 - 1
+
+
+async def _top(scores: Scores, limit: int = 100, board: str = "all_time") -> scores_pb2.Top:
+    reply = await scores.stub.Top(
+        scores_pb2.TopRequest(items=[scores_pb2.TopItem(board=board, limit=limit)])
+    )
+    return reply.results[0].top
+
+
+async def _around(scores: Scores, user: str, radius: int) -> scores_pb2.AroundResult:
+    reply = await scores.stub.Around(
+        scores_pb2.AroundRequest(
+            items=[scores_pb2.AroundItem(board="all_time", user_id=user, radius=radius)]
+        )
+    )
+    return reply.results[0]
+
+
+async def _sql_order(scores: Scores) -> list[tuple[str, int]]:
+    rows = await scores.pool.fetch(
+        "SELECT user_id, total FROM scores.players ORDER BY total DESC, reached_seq"
+    )
+    return [(str(row["user_id"]), row["total"]) for row in rows]
+
+
+@pytest.mark.parametrize("score", [50, LARGEST])
+async def test_equal_scores_rank_by_who_reached_them_first(scores: Scores, score: int) -> None:
+    players = [uuid7() for _ in range(6)]
+    for player in players[3:]:
+        await scores.award(item(player, score))
+    # In one batch, and out of the order of their ids.
+    await scores.award(*(item(player, score) for player in reversed(players[:3])))
+
+    top = await _top(scores)
+
+    expected = [*players[3:], *reversed(players[:3])]
+    assert [(e.user_id, e.rank, e.score) for e in top.entries] == [
+        (player, place, score) for place, player in enumerate(expected, 1)
+    ]
+    assert await _sql_order(scores) == [(player, score) for player in expected]
+    places = [(await _around(scores, player, 0)).place.rank for player in expected]
+    assert places == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_player_who_leaves_and_returns_to_a_score_stands_behind(scores: Scores) -> None:
+    first, second = uuid7(), uuid7()
+    await scores.award(item(first, 40), item(second, 50))
+    await scores.award(item(first, 10))
+
+    assert [e.user_id for e in (await _top(scores)).entries] == [second, first]
+
+
+async def test_ranks_equal_sql_after_many_concurrent_awards(scores: Scores) -> None:
+    players = [uuid7() for _ in range(40)]
+    batches = [
+        [item(players[(7 * i + j) % 40], 1 + (i + j) % 3) for j in range(20)] for i in range(25)
+    ]
+
+    await asyncio.gather(*(scores.award(*batch) for batch in batches))
+
+    order = await _sql_order(scores)
+    assert [(e.user_id, e.score) for e in (await _top(scores)).entries] == order
+    reply = await scores.stub.Ranks(scores_pb2.RanksRequest(board="all_time", user_ids=players))
+    assert {e.user_id: e.rank for e in reply.entries} == {
+        user: rank for rank, (user, _) in enumerate(order, 1)
+    }
+
+
+async def test_a_place_tells_neighbours_points_to_next_and_how_many_are_behind(
+    scores: Scores,
+) -> None:
+    players = [uuid7() for _ in range(5)]
+    await scores.award(*(item(p, 100 - 10 * i) for i, p in enumerate(players)))
+
+    place = (await _around(scores, players[2], 1)).place
+    first = (await _around(scores, players[0], 1)).place
+
+    assert (place.rank, place.score, place.total, place.behind) == (3, 80, 5, 2)
+    assert place.points_to_next == 11  # an equal score, reached later, would stay behind
+    assert [e.user_id for e in place.neighbours] == players[1:4]
+    assert [e.rank for e in place.neighbours] == [2, 3, 4]
+    assert not first.HasField("points_to_next")
+    assert [e.user_id for e in first.neighbours] == players[:2]
+
+
+async def test_who_is_not_ranked_and_what_is_no_board_fail_alone(scores: Scores) -> None:
+    await scores.award(item(player := uuid7()))
+    reply = await scores.stub.Around(
+        scores_pb2.AroundRequest(
+            items=[
+                scores_pb2.AroundItem(board="all_time", user_id=uuid7()),
+                scores_pb2.AroundItem(board="nowhere", user_id=player),
+                scores_pb2.AroundItem(board="all_time", user_id=player),
+            ]
+        )
+    )
+
+    assert [r.failure.code for r in reply.results] == ["NOT_RANKED", "BOARD_NOT_FOUND", ""]
+    assert reply.results[2].place.rank == 1
+    with pytest.raises(Failed, match="BOARD_NOT_FOUND"):
+        await scores.stub.Ranks(scores_pb2.RanksRequest(board="nowhere"))
+
+
+async def test_a_limit_is_kept_within_bounds_and_the_version_rises(scores: Scores) -> None:
+    await scores.award(*(item(uuid7(), 1 + i) for i in range(3)))
+    before = await _top(scores, limit=2)
+    await scores.award(item(uuid7(), 1))
+    after = await _top(scores, limit=0)
+
+    assert (len(before.entries), before.total) == (2, 3)
+    assert (len(after.entries), after.total) == (1, 4)
+    assert after.version > before.version
+    assert before.entries[0].reached_at_ms > 0
+
+
+async def test_boards_tell_their_rules(scores: Scores) -> None:
+    boards = (await scores.stub.Boards(scores_pb2.BoardsRequest())).boards
+
+    assert [(b.board, b.reset) for b in boards] == [
+        ("all_time", "none"),
+        ("daily", "day"),
+        ("weekly", "week"),
+        ("monthly", "month"),
+    ]
+    assert [b.HasField("resets_at_ms") for b in boards] == [False, True, True, True]
