@@ -1,0 +1,55 @@
+"""Auth: accounts, sessions and the keys that sign access tokens. Start reading here."""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from chassis.postgres import expect_schema, open_pool
+from chassis.process import run
+from chassis.redis import open_redis
+from chassis.server import serve
+from protos.arrows import callers
+from protos.auth_pb2_grpc import add_AuthServicer_to_server
+from services.auth import accounts
+from services.auth.cache import SessionCache
+from services.auth.passwords import Bcrypt, open_passwords
+from services.auth.service import AuthService
+from services.auth.settings import Settings
+from services.auth.store import AuthStore
+from services.auth.tokens import AccessTokens
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def main(settings: Settings) -> None:
+    # Opened top to bottom, closed bottom to top, once `serve` has drained.
+    async with (
+        open_pool(settings.database_url) as pool,
+        open_redis(settings.redis_url) as redis,
+    ):
+        await expect_schema(pool, schema="auth", folder=MIGRATIONS)
+        with open_passwords(Bcrypt(settings.bcrypt_cost), settings.pepper) as passwords:
+            service = AuthService(
+                AuthStore(pool),
+                SessionCache(redis),
+                passwords=passwords,
+                access_tokens=AccessTokens(
+                    settings.signing_key, issuer=settings.issuer, audience=settings.audience
+                ),
+                refresh_keys=settings.refresh_keys,
+                players=settings.players,
+                staff=settings.staff,
+            )
+            await serve(
+                partial(add_AuthServicer_to_server, service),
+                settings=settings,
+                callers=callers("auth"),
+                checks={"postgres": lambda: pool.fetchval("SELECT 1"), "redis": redis.ping},
+            )
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        sys.stdout.write(accounts.command(sys.argv[1:]) + "\n")
+    else:
+        run("auth", Settings, main)

@@ -1,0 +1,94 @@
+"""What an account must be to be made, and the command that makes administrators."""
+
+import argparse
+import asyncio
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from chassis.errors import Failed, FieldError, Unprocessable
+from chassis.postgres import open_pool
+from chassis.settings import SettingsError, load
+from services.auth import passwords
+from services.auth.passwords import Bcrypt, open_passwords
+from services.auth.settings import AccountSettings
+from services.auth.store import AuthStore, UsernameTaken
+
+USERNAME = re.compile(r"[A-Za-z0-9_-]{3,20}")
+EMAIL_MAX = 254
+
+
+class ValidationFailed(Unprocessable):
+    """What was sent does not fit; `errors` says where."""
+
+
+def check(*, username: str, password: str, email: str = "") -> None:
+    """Raises ValidationFailed, with every problem, where no account may be made of these."""
+    errors = list(_problems(username=username, password=password, email=email))
+    if errors:
+        raise ValidationFailed(errors=errors)
+
+
+def _problems(*, username: str, password: str, email: str) -> Iterator[FieldError]:
+    if not USERNAME.fullmatch(username):
+        yield FieldError(
+            "username", "PATTERN", "Use 3 to 20 of the letters A-Z and a-z, digits, _ and -."
+        )
+    yield from passwords.problems(password, username=username)
+    if email and not _is_email(email):
+        yield FieldError("email", "PATTERN", "This is not an e-mail address.")
+
+
+def _is_email(text: str) -> bool:
+    name, at, host = text.rpartition("@")
+    # Whether mail arrives there is for a mail to find out.
+    return bool(
+        len(text) <= EMAIL_MAX and name and at and host and text.isprintable() and " " not in text
+    )
+
+
+def command(arguments: Sequence[str]) -> str:
+    """Runs `admin create`; answers what was done, exits the process where it cannot be."""
+    parser = argparse.ArgumentParser(prog="python -m services.auth")
+    admin = parser.add_subparsers(required=True).add_parser("admin").add_subparsers(required=True)
+    create = admin.add_parser("create", help="make an administrator, or make one of a player")
+    create.add_argument("--username", required=True)
+    create.add_argument("--password-file", required=True, type=Path)
+    given = parser.parse_args(arguments)
+    try:
+        settings = load(AccountSettings)
+        password = given.password_file.read_text().rstrip("\r\n")
+        return asyncio.run(make_admin(settings, username=given.username, password=password))
+    except SettingsError as problems:
+        sys.exit(f"auth: the settings do not fit\n{problems}")
+    except OSError as problem:
+        sys.exit(f"auth: {problem}")
+    except Failed as failed:
+        reasons = [f"{error.field}: {error.detail}" for error in failed.errors]
+        sys.exit("\n".join([f"auth: {failed}", *reasons]))
+
+
+async def make_admin(settings: AccountSettings, *, username: str, password: str) -> str:
+    """Makes `username` an administrator, with that password where the account is new.
+
+    Answers a sentence that says what was done. Raises ValidationFailed.
+    """
+    async with open_pool(settings.database_url, size_max=1) as pool:
+        store = AuthStore(pool)
+        account = await store.user_by_name(username)
+        if account is None:
+            check(username=username, password=password)
+            with open_passwords(Bcrypt(settings.bcrypt_cost), settings.pepper) as hashing:
+                stored = await hashing.hash(password)
+            try:
+                await store.add_user(username, email="", password=stored, roles=("player", "admin"))
+                return f"{username} was made, an administrator"
+            except UsernameTaken:
+                account = await store.user_by_name(username)
+        if account is None:
+            raise UsernameTaken
+        if "admin" in account.roles:
+            return f"{account.username} is an administrator already"
+        await store.grant(account.user_id, "admin")
+        return f"{account.username} is an administrator now; the password stays as it was"

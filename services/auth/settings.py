@@ -1,0 +1,56 @@
+"""What auth is told: its stores, its keys, and how long tokens and sessions live."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from chassis.keyring import Keyring
+from chassis.settings import Between, Named, ProcessSettings
+from services.auth.tokens import Lifetimes, SigningKey
+
+MINUTE_S = 60
+HOUR_S = 60 * MINUTE_S
+DAY_S = 24 * HOUR_S
+
+Seconds = Annotated[int, Between(1, 400 * DAY_S)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountSettings:
+    """What is needed to make an account: all that the commands are told."""
+
+    database_url: str
+    pepper: Keyring
+    bcrypt_cost: Annotated[int, Between(4, 16), Named("SCOREBOARD_BCRYPT_COST")] = 12
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ProcessSettings, AccountSettings):
+    """What the process is told."""
+
+    redis_url: str
+    issuer: str
+    audience: str
+    signing_key: SigningKey
+    refresh_keys: Keyring
+    access_s: Seconds = 10 * MINUTE_S
+    access_staff_s: Seconds = 5 * MINUTE_S
+    refresh_idle_s: Seconds = 14 * DAY_S
+    refresh_idle_staff_s: Seconds = 30 * MINUTE_S
+    refresh_absolute_s: Seconds = 30 * DAY_S
+    refresh_absolute_staff_s: Seconds = 12 * HOUR_S
+
+    @property
+    def players(self) -> Lifetimes:
+        """How long the tokens of players live."""
+        return Lifetimes(
+            access_s=self.access_s, idle_s=self.refresh_idle_s, absolute_s=self.refresh_absolute_s
+        )
+
+    @property
+    def staff(self) -> Lifetimes:
+        """How long the tokens of moderators and administrators live."""
+        return Lifetimes(
+            access_s=self.access_staff_s,
+            idle_s=self.refresh_idle_staff_s,
+            absolute_s=self.refresh_absolute_staff_s,
+        )

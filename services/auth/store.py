@@ -1,0 +1,328 @@
+"""Users and sessions, as Postgres keeps them."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import asyncpg
+
+from chassis import clock, postgres
+from chassis.errors import Conflict
+from chassis.ids import uuid7
+from chassis.postgres import DbUnavailable
+from services.auth.passwords import StoredPassword
+
+SESSIONS_MAX = 10  # of one user; the oldest goes
+GRACE = timedelta(seconds=10)  # in which a replaced token still gets its successor
+
+
+class UsernameTaken(Conflict):
+    """This username is taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """A user as of now."""
+
+    user_id: str
+    username: str
+    roles: tuple[str, ...]
+    ver: int  # access tokens with a lower one are not to be trusted
+    name_ver: int
+    password: StoredPassword
+    banned: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """Where a session is used from, as the gateway saw it."""
+
+    address: str
+    user_agent: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A session as it was just opened or used."""
+
+    sid: str
+    created_at: datetime
+    last_seen_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """The refresh tokens of one session; a token is known by its SHA-256."""
+
+    account: Account
+    generation: int  # of the live token
+    live_sha256: bytes
+    parent_sha256: bytes | None
+    refresh_key: int  # made the live token out of its parent
+    in_grace: bool  # the live token is younger than GRACE
+    expired: bool
+    ended: bool
+
+
+class AuthStore:
+    """Users and sessions. Every method raises DbUnavailable while Postgres is away."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def add_user(
+        self, username: str, *, email: str, password: StoredPassword, roles: tuple[str, ...]
+    ) -> Account:
+        """A new user. Raises UsernameTaken, whichever letters are capitals."""
+        user_id = uuid7()
+        try:
+            async with self._connection() as connection:
+                rows = await connection.fetch(
+                    """
+                    INSERT INTO auth.users
+                      (id, username, email, password_hash, pepper, roles, created_at)
+                    VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp() + $7::interval)
+                    RETURNING id, username, roles, ver, name_ver, password_hash, pepper,
+                      false AS banned
+                    """,
+                    user_id,
+                    username,
+                    email,
+                    password.hashed,
+                    password.pepper,
+                    roles,
+                    clock.offset(),
+                )
+        except asyncpg.UniqueViolationError:
+            raise UsernameTaken from None
+        return _account(rows[0])
+
+    async def user_by_name(self, username: str) -> Account | None:
+        """The user of that name, whichever letters are capitals."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(
+                """
+                SELECT id, username, roles, ver, name_ver, password_hash, pepper,
+                  coalesce(banned_until > clock_timestamp() + $2::interval, false) AS banned
+                FROM auth.users WHERE lower(username) = lower($1)
+                """,
+                username,
+                clock.offset(),
+            )
+        return _account(row) if row else None
+
+    async def renew_password(
+        self, user_id: str, *, old: StoredPassword, new: StoredPassword
+    ) -> None:
+        """Puts a new hash of the same password in place, unless the password was changed."""
+        async with self._connection() as connection:
+            await connection.execute(
+                """
+                UPDATE auth.users SET password_hash = $3, pepper = $4
+                WHERE id = $1 AND password_hash = $2
+                """,
+                user_id,
+                old.hashed,
+                new.hashed,
+                new.pepper,
+            )
+
+    async def grant(self, user_id: str, role: str) -> None:
+        """Gives the user a role; nothing happens where it is there already."""
+        async with self._connection() as connection:
+            await connection.execute(
+                """
+                UPDATE auth.users SET roles = array_append(roles, $2)
+                WHERE id = $1 AND NOT $2 = ANY (roles)
+                """,
+                user_id,
+                role,
+            )
+
+    async def set_ban(self, user_id: str, *, banned: bool, until_ms: int, version: int) -> bool:
+        """Bans the user until that Unix time (0: for good), or lifts the ban.
+
+        Answers whether it did: not for a user who is not there, nor for a version that
+        is not newer than the known one.
+        """
+        # A ban raises `ver`, which tells the access tokens made before it from later ones.
+        async with self._connection() as connection:
+            done = await connection.fetchval(
+                """
+                UPDATE auth.users
+                SET ban_version = $4,
+                  ver = ver + CASE WHEN $2 THEN 1 ELSE 0 END,
+                  banned_until = CASE WHEN NOT $2 THEN NULL
+                    WHEN $3::bigint = 0 THEN 'infinity'
+                    ELSE to_timestamp($3::bigint / 1000.0) END
+                WHERE id = $1 AND ban_version < $4
+                RETURNING true
+                """,
+                user_id,
+                banned,
+                until_ms,
+                version,
+            )
+        return bool(done)
+
+    async def open_session(
+        self, user_id: str, sid: str, *, live_sha256: bytes, idle: timedelta, device: Device
+    ) -> tuple[Session, list[str]]:
+        """A new session of the user, and the ids of the older ones that had to go for it."""
+        async with self._connection() as connection, connection.transaction():
+            # This locks the user, so that logins at the same time count one another's sessions.
+            await connection.execute(
+                """
+                UPDATE auth.users SET last_login_at = clock_timestamp() + $2::interval
+                WHERE id = $1
+                """,
+                user_id,
+                clock.offset(),
+            )
+            opened = await connection.fetch(
+                """
+                INSERT INTO auth.sessions (sid, user_id, live_sha256, created_at, last_seen_at,
+                  expires_at, address, user_agent)
+                SELECT $1, $2, $3, now, now, now + $4::interval, $6, $7
+                FROM (SELECT clock_timestamp() + $5::interval AS now) AS moment
+                RETURNING sid, created_at, last_seen_at, expires_at
+                """,
+                sid,
+                user_id,
+                live_sha256,
+                idle,
+                clock.offset(),
+                device.address,
+                device.user_agent,
+            )
+            gone = await connection.fetch(
+                """
+                DELETE FROM auth.sessions
+                WHERE user_id = $1 AND sid NOT IN (
+                  SELECT sid FROM auth.sessions
+                  WHERE user_id = $1 AND expires_at > clock_timestamp() + $2::interval
+                  ORDER BY ended_at IS NULL DESC, created_at DESC
+                  LIMIT $3)
+                RETURNING sid
+                """,
+                user_id,
+                clock.offset(),
+                SESSIONS_MAX,
+            )
+        return _session(opened[0]), [str(row["sid"]) for row in gone]
+
+    async def family(self, sid: str) -> Family | None:
+        """The refresh tokens of session `sid`."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(
+                """
+                SELECT u.id, u.username, u.roles, u.ver, u.name_ver, u.password_hash, u.pepper,
+                  coalesce(u.banned_until > moment.now, false) AS banned,
+                  s.generation, s.live_sha256, s.parent_sha256, s.refresh_key,
+                  coalesce(s.rotated_at > moment.now - $3::interval, false) AS in_grace,
+                  s.expires_at <= moment.now AS expired,
+                  s.ended_at IS NOT NULL AS ended
+                FROM auth.sessions AS s
+                JOIN auth.users AS u ON u.id = s.user_id
+                CROSS JOIN (SELECT clock_timestamp() + $2::interval AS now) AS moment
+                WHERE s.sid = $1
+                """,
+                sid,
+                clock.offset(),
+                GRACE,
+            )
+        return _family(row) if row else None
+
+    async def rotate(
+        self,
+        sid: str,
+        *,
+        live_sha256: bytes,
+        successor_sha256: bytes,
+        refresh_key: int,
+        idle: timedelta,
+        absolute: timedelta,
+        device: Device,
+    ) -> Session | None:
+        """Puts the successor in the live token's place; None if that is live no more."""
+        # One conditional statement, so that of any number of uses at once one succeeds.
+        async with self._connection() as connection:
+            row = await connection.fetchrow(
+                """
+                UPDATE auth.sessions AS s
+                SET generation = generation + 1, parent_sha256 = live_sha256, live_sha256 = $3,
+                  refresh_key = $4, rotated_at = moment.now, last_seen_at = moment.now,
+                  expires_at = least(moment.now + $5::interval, s.created_at + $6::interval),
+                  address = $8, user_agent = $9
+                FROM (SELECT clock_timestamp() + $7::interval AS now) AS moment
+                WHERE s.sid = $1 AND s.live_sha256 = $2 AND s.ended_at IS NULL
+                  AND s.expires_at > moment.now
+                RETURNING s.sid, s.created_at, s.last_seen_at, s.expires_at
+                """,
+                sid,
+                live_sha256,
+                successor_sha256,
+                refresh_key,
+                idle,
+                absolute,
+                clock.offset(),
+                device.address,
+                device.user_agent,
+            )
+        return _session(row) if row else None
+
+    async def end_session(self, sid: str) -> None:
+        """Ends the session: no token of its family counts any more."""
+        async with self._connection() as connection:
+            await connection.execute(
+                """
+                UPDATE auth.sessions SET ended_at = clock_timestamp() + $2::interval
+                WHERE sid = $1 AND ended_at IS NULL
+                """,
+                sid,
+                clock.offset(),
+            )
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
+        try:
+            async with self._pool.acquire(timeout=5) as connection:
+                yield connection
+        except postgres.AWAY as error:
+            raise DbUnavailable(retry_after_s=1) from error
+
+
+def _account(row: asyncpg.Record) -> Account:
+    return Account(
+        user_id=str(row["id"]),
+        username=row["username"],
+        roles=tuple(row["roles"]),
+        ver=row["ver"],
+        name_ver=row["name_ver"],
+        password=StoredPassword(row["password_hash"], row["pepper"]),
+        banned=row["banned"],
+    )
+
+
+def _session(row: asyncpg.Record) -> Session:
+    return Session(
+        sid=str(row["sid"]),
+        created_at=row["created_at"],
+        last_seen_at=row["last_seen_at"],
+        expires_at=row["expires_at"],
+    )
+
+
+def _family(row: asyncpg.Record) -> Family:
+    return Family(
+        account=_account(row),
+        generation=row["generation"],
+        live_sha256=row["live_sha256"],
+        parent_sha256=row["parent_sha256"],
+        refresh_key=row["refresh_key"],
+        in_grace=row["in_grace"],
+        expired=row["expired"],
+        ended=row["ended"],
+    )

@@ -1,0 +1,170 @@
+"""Tokens: signed access tokens (RFC 9068) with their public keys, and opaque refresh tokens."""
+
+import base64
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Protocol
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from chassis import clock
+from chassis.ids import uuid7
+
+KEY_BITS_MIN = 3072
+CLIENT_ID = "scoreboard"
+
+# What each role may do, each role with all that the ones before it may.
+SCOPES = {
+    "player": ("actions:write", "scores:read", "realtime:subscribe", "profile:write"),
+    "moderator": (
+        "cases:read",
+        "cases:decide",
+        "players:read",
+        "players:sanction",
+        "scores:void",
+    ),
+    "admin": ("catalogue:write", "boards:write", "rules:publish", "audit:read"),
+}
+STAFF = frozenset({"moderator", "admin"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lifetimes:
+    """How long an access token lives, and a session: unused, and at most."""
+
+    access_s: int
+    idle_s: int
+    absolute_s: int
+
+
+class SigningKey:
+    """An RSA private key for RS256, from PEM. Raises ValueError where it is anything else."""
+
+    def __init__(self, pem: str) -> None:
+        try:
+            key = load_pem_private_key(pem.encode(), password=None)
+        except (ValueError, TypeError):
+            raise ValueError("must be a private key in PEM") from None
+        if not isinstance(key, RSAPrivateKey) or key.key_size < KEY_BITS_MIN:
+            raise ValueError(f"must be an RSA key of at least {KEY_BITS_MIN} bits")
+        self.private = key
+        numbers = key.public_key().public_numbers()
+        public = {"e": _number(numbers.e), "kty": "RSA", "n": _number(numbers.n)}
+        # RFC 7638: the members that matter, in alphabetical order, without spaces.
+        self.kid = _base64url(hashlib.sha256(msgspec.json.encode(public)).digest())
+        self.jwk = {**public, "use": "sig", "alg": "RS256", "kid": self.kid}
+
+    def __repr__(self) -> str:
+        return f"SigningKey(kid={self.kid!r})"
+
+
+class Subject(Protocol):
+    """What an access token tells about an account."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def username(self) -> str: ...
+    @property
+    def roles(self) -> tuple[str, ...]: ...
+    @property
+    def ver(self) -> int: ...
+    @property
+    def name_ver(self) -> int: ...
+
+
+class AccessTokens:
+    """Signs access tokens; `jwks` is the JSON document of the keys that verify them."""
+
+    def __init__(self, key: SigningKey, *, issuer: str, audience: str) -> None:
+        self._key = key
+        self._issuer = issuer
+        self._audience = audience
+        self.jwks = msgspec.json.encode({"keys": [key.jwk]})
+
+    def sign(self, subject: Subject, *, sid: str, life_s: int) -> str:
+        """A token for `subject` in session `sid` that expires in `life_s` seconds."""
+        now_s = clock.now_ms() // 1000
+        claims = {
+            "iss": self._issuer,
+            "sub": subject.user_id,
+            "aud": self._audience,
+            "exp": now_s + life_s,
+            "iat": now_s,
+            "nbf": now_s,
+            "jti": uuid7(),
+            "client_id": CLIENT_ID,
+            "scope": " ".join(scopes(subject.roles)),
+            "roles": subject.roles,
+            "sid": sid,
+            "ver": subject.ver,
+            "name_ver": subject.name_ver,
+            "preferred_username": subject.username,
+        }
+        headers = {"typ": "at+jwt", "kid": self._key.kid}
+        return jwt.encode(claims, self._key.private, algorithm="RS256", headers=headers)
+
+
+def scopes(roles: tuple[str, ...]) -> list[str]:
+    """What somebody with these roles may do."""
+    ranks = list(SCOPES)
+    highest = max((ranks.index(role) for role in roles), default=-1)
+    return [scope for role in ranks[: highest + 1] for scope in SCOPES[role]]
+
+
+@dataclass(frozen=True)
+class RefreshToken:
+    """`rt1.<session>.<secret>`: opaque to clients, stored as its SHA-256 only."""
+
+    sid: str
+    secret: str  # 43 characters: 32 bytes as base64url
+
+    @classmethod
+    def first(cls, sid: str) -> "RefreshToken":
+        """The one that a session begins with."""
+        return cls(sid, secrets.token_urlsafe(32))
+
+    @classmethod
+    def read(cls, text: str) -> "RefreshToken | None":
+        """The token written as `text`; None for anything else."""
+        match = _REFRESH.fullmatch(text)
+        return cls(match[1], match[2]) if match else None
+
+    def successor(self, *, key: bytes, generation: int) -> "RefreshToken":
+        """The token of that generation which replaces this one.
+
+        It follows from its parent and a secret key: two tabs that show the parent at the
+        same time get the same one, though nothing was kept from which to read it.
+        """
+        message = f"{self.sid}\n{generation}\n{self.secret}".encode()
+        return RefreshToken(self.sid, _base64url(hmac.digest(key, message, hashlib.sha256)))
+
+    @property
+    def sha256(self) -> bytes:
+        return hashlib.sha256(self.secret.encode()).digest()
+
+    def __str__(self) -> str:
+        return f"rt1.{self.sid}.{self.secret}"
+
+    def __repr__(self) -> str:
+        return f"RefreshToken(sid={self.sid!r})"
+
+
+_REFRESH = re.compile(
+    r"rt1\.([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
+    r"\.([A-Za-z0-9_-]{43})"
+)
+
+
+def _base64url(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+def _number(value: int) -> str:
+    return _base64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))
