@@ -39,12 +39,14 @@ async def serve(
     settings: ProcessSettings,
     callers: Mapping[str, frozenset[str]],
     checks: Mapping[str, Check],
+    draining: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once.
 
     `register` adds the servicers. `callers` names, by method path, the units that may
     call it. `checks` are the dependencies by name: asked every 2 s, told by
     `grpc.health.v1` under that name. The loss of one does not end readiness.
+    `draining` is told when new calls are refused, to end the streams that end by nothing else.
     """
     stop = stop_signal()
     async with (
@@ -56,7 +58,11 @@ async def serve(
         log.info("draining")
         await server.health.enter_graceful_shutdown()
         await asyncio.sleep(settings.drain_pause_s)
-        await server.grpc.stop(settings.drain_s)
+        # The stop refuses new calls in its first step, before any stream hears that it ends.
+        stopping = asyncio.create_task(server.grpc.stop(settings.drain_s))
+        await asyncio.sleep(0)
+        draining()
+        await stopping
     log.info("stopped")
 
 
