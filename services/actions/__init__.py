@@ -1,0 +1,1 @@
+"""Actions: action types, one-time action tokens, proofs."""

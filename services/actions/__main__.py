@@ -1,0 +1,61 @@
+"""Actions: action types, one-time action tokens, proofs. Start reading here."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from chassis.client import open_channel
+from chassis.postgres import expect_schema, open_pool
+from chassis.process import run
+from chassis.server import serve
+from chassis.tls import Identity
+from protos.actions_pb2_grpc import add_ActionsServicer_to_server
+from protos.arrows import callers
+from protos.fraud_pb2_grpc import FraudStub
+from services.actions.catalogue import Catalogue
+from services.actions.incidents import Relay
+from services.actions.service import ActionsService
+from services.actions.settings import Settings
+from services.actions.store import ActionsStore
+from services.actions.tokens import Sealer
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def main(settings: Settings) -> None:
+    # Opened top to bottom, closed bottom to top, once `serve` has drained.
+    identity = Identity.read(settings.tls_dir)
+    async with (
+        open_pool(settings.database_url) as pool,
+        open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
+    ):
+        await expect_schema(pool, schema="actions", folder=MIGRATIONS)
+        store = ActionsStore(pool)
+        catalogue = Catalogue(store)
+        await catalogue.refresh()
+        relay = Relay(store, FraudStub(fraud))
+        service = ActionsService(
+            store,
+            catalogue,
+            Sealer(settings.sealing_keys, settings.signing_keys),
+            relay,
+            points_max=settings.points_max,
+            open_max=settings.open_max,
+            capped=settings.limits == "default",
+        )
+        background = [asyncio.create_task(catalogue.follow()), asyncio.create_task(relay.run())]
+        try:
+            await serve(
+                partial(add_ActionsServicer_to_server, service),
+                settings=settings,
+                callers=callers("actions"),
+                checks={"postgres": store.ping},
+            )
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+
+
+if __name__ == "__main__":
+    run("actions", Settings, main)

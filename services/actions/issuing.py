@@ -1,0 +1,199 @@
+"""Issuing tokens: the limits a request is under, and the short wait for an open token to go."""
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from chassis import clock
+from chassis.errors import Failed
+from chassis.ids import uuid7
+from services.actions.catalogue import ActionType, Catalogue
+from services.actions.failures import (
+    ActionTypeAuthoritative,
+    ActionTypeUnknown,
+    DailyCapReached,
+    TooManyPending,
+)
+from services.actions.store import ActionsStore, Play
+from services.actions.tokens import NONCE_BYTES, Sealed, Sealer
+
+SETTLE_WAIT_S = 0.15  # an award's settlement comes after its answer; the next request may not
+
+_DAY_MS = 24 * 3600 * 1000
+_NO_CAP = 2**31 - 1
+
+
+class Wanted(NamedTuple):
+    """A player's request for a token."""
+
+    user_id: str
+    action_type: str
+
+
+class Issued(NamedTuple):
+    """An action that was issued, with what its player needs."""
+
+    sealed: Sealed
+    token: str
+    signing_key: bytes
+    bounds: ActionType
+
+
+class Settlements:
+    """Tells requests that wait which players' open tokens went."""
+
+    def __init__(self) -> None:
+        self._watches: dict[str, set[_Watch]] = {}
+
+    def tell(self, user_ids: Iterable[str]) -> None:
+        """Says that a token of each of these players is open no longer."""
+        for user_id in user_ids:
+            for watch in self._watches.get(user_id, ()):
+                watch.freed.add(user_id)
+                watch.event.set()
+
+    @contextmanager
+    def watch(self, user_ids: set[str]) -> "Iterator[_Watch]":
+        """Watches these players within the context."""
+        watch = _Watch()
+        for user_id in user_ids:
+            self._watches.setdefault(user_id, set()).add(watch)
+        try:
+            yield watch
+        finally:
+            for user_id in user_ids:
+                self._watches[user_id].discard(watch)
+                if not self._watches[user_id]:
+                    del self._watches[user_id]
+
+
+class Issuer:
+    """Issues batches of tokens."""
+
+    def __init__(
+        self,
+        store: ActionsStore,
+        catalogue: Catalogue,
+        sealer: Sealer,
+        settlements: Settlements,
+        *,
+        open_max: int,
+        capped: bool,
+    ) -> None:
+        """`open_max` is what types without a limit of their own share; not `capped`: daily
+        caps are counted but refuse nobody."""
+        self._store = store
+        self._catalogue = catalogue
+        self._sealer = sealer
+        self._settlements = settlements
+        self._open_max = open_max
+        self._capped = capped
+
+    async def issue(self, wanted: Sequence[Wanted]) -> list[Issued | Failed]:
+        """A token or a failure for each, in order. Raises Unavailable.
+
+        Players with too many open tokens wait up to 150 ms for one of them to be settled;
+        nothing is locked meanwhile.
+        """
+        await self._catalogue.learn({one.action_type for one in wanted})
+        results: list[Issued | Failed] = [self._refusal(one) or TooManyPending() for one in wanted]
+        pending = await self._try(wanted, range(len(wanted)), results)
+        if not pending:
+            return results
+        until = asyncio.get_running_loop().time() + SETTLE_WAIT_S
+        with self._settlements.watch({wanted[place].user_id for place in pending}) as watch:
+            waiting = True
+            while pending and waiting:
+                freed = await watch.freed_until(until)
+                # Nobody told, yet another replica may have settled one: all look once more.
+                waiting = bool(freed)
+                again = [p for p in pending if not freed or wanted[p].user_id in freed]
+                left = await self._try(wanted, again, results)
+                pending = sorted({*pending} - {*again} | {*left})
+        return results
+
+    def _refusal(self, wanted: Wanted) -> Failed | None:
+        bounds = self._catalogue.get(wanted.action_type)
+        if bounds is None:
+            return ActionTypeUnknown()
+        return ActionTypeAuthoritative() if bounds.authoritative else None
+
+    async def _try(
+        self, wanted: Sequence[Wanted], places: Iterable[int], results: list[Issued | Failed]
+    ) -> list[int]:
+        """Issues what fits of the places that are pending; answers those still pending."""
+        now_ms = clock.now_ms()
+        tried = [
+            (place, self._make(wanted[place].user_id, bounds, now_ms))
+            for place in places
+            if isinstance(results[place], TooManyPending)
+            and (bounds := self._catalogue.get(wanted[place].action_type))
+        ]
+        if not tried:
+            return []
+        outcomes = await self._store.issue(
+            [self._play(issued) for _, issued in tried], kid=self._sealer.kid, now_ms=now_ms
+        )
+        left = []
+        for (place, issued), outcome in zip(tried, outcomes, strict=True):
+            if outcome == "issued":
+                results[place] = issued
+            elif outcome == "capped":
+                to_midnight_ms = _DAY_MS - now_ms % _DAY_MS
+                results[place] = DailyCapReached(retry_after_s=-(-to_midnight_ms // 1000))
+            else:
+                left.append(place)
+        return left
+
+    def _make(self, user_id: str, bounds: ActionType, now_ms: int) -> Issued:
+        sealed = Sealed(
+            action_id=uuid7(),
+            user_id=user_id,
+            action_type=bounds.action_type,
+            points=bounds.points,
+            nonce=secrets.token_bytes(NONCE_BYTES),
+            issued_at_ms=now_ms,
+            expires_at_ms=now_ms + bounds.token_ttl_s * 1000,
+            completed=False,
+            kid=self._sealer.kid,
+        )
+        key = self._sealer.signing_key(
+            kid=sealed.kid, action_id=sealed.action_id, user_id=sealed.user_id
+        )
+        return Issued(sealed, self._sealer.seal(sealed), key, bounds)
+
+    def _play(self, issued: Issued) -> Play:
+        sealed, bounds = issued.sealed, issued.bounds
+        cap = bounds.daily_cap
+        return Play(
+            action_id=sealed.action_id,
+            user_id=sealed.user_id,
+            action_type=sealed.action_type,
+            points=sealed.points,
+            nonce=sealed.nonce,
+            token_sha256=hashlib.sha256(issued.token.encode()).digest(),
+            expires_at_ms=sealed.expires_at_ms,
+            pool=sealed.action_type if bounds.max_open else "",
+            pool_max=bounds.max_open or self._open_max,
+            daily_cap=cap if cap is None or self._capped else _NO_CAP,
+        )
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self.freed: set[str] = set()
+        self.event = asyncio.Event()
+
+    async def freed_until(self, until: float) -> set[str]:
+        """The players told of since the last call, as soon as there is one; none at `until`."""
+        try:
+            async with asyncio.timeout_at(until):
+                await self.event.wait()
+        except TimeoutError:
+            return set()
+        freed, self.freed = self.freed, set()
+        self.event.clear()
+        return freed

@@ -1,0 +1,225 @@
+"""All storage of actions: the catalogue, the actions, the incidents that wait."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import asyncpg
+
+from chassis.postgres import AWAY, DbUnavailable
+from services.actions.catalogue import ActionType
+from services.actions.incidents import Incident
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What is known of an action. Times are Unix milliseconds."""
+
+    action_id: str
+    user_id: str
+    action_type: str
+    points: int
+    nonce: bytes
+    kid: int
+    issued_at_ms: int
+    expires_at_ms: int
+    state: str  # requested, completed, awarded or refused
+    completed_checksum: bytes | None
+
+
+class Play(NamedTuple):
+    """An action to be issued, and the limits it is under."""
+
+    action_id: str
+    user_id: str
+    action_type: str
+    points: int
+    nonce: bytes
+    token_sha256: bytes
+    expires_at_ms: int
+    pool: str  # the open tokens it counts among
+    pool_max: int
+    daily_cap: int | None
+
+
+class Completion(NamedTuple):
+    """An action whose proof was verified."""
+
+    action_id: str
+    checksum: bytes
+    token_sha256: bytes
+
+
+class Offence(NamedTuple):
+    """A wrong signature on an action, or one that closes it."""
+
+    action_id: str
+    closes: bool
+
+
+class ActionsStore:
+    """Every method raises DbUnavailable when Postgres is away; lists take one round trip."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def ping(self) -> None:
+        """Returns when Postgres answers."""
+        await self._fetch("SELECT 1")
+
+    async def catalogue_version(self) -> int:
+        """Rises with every change of the catalogue."""
+        rows = await self._fetch("SELECT version FROM actions.catalogue")
+        return int(rows[0]["version"])
+
+    async def types(self) -> tuple[int, list[ActionType]]:
+        """The catalogue's version and all types of it, in one snapshot."""
+        rows = await self._fetch(
+            """
+            SELECT c.version, t.action_type, t.title, t.points, t.min_duration_ms,
+                   t.max_duration_ms, t.token_ttl_s, t.daily_cap, t.max_open, t.authoritative
+            FROM actions.action_types t CROSS JOIN actions.catalogue c
+            """
+        )
+        return rows[0]["version"], [
+            ActionType(**{name: value for name, value in row.items() if name != "version"})
+            for row in rows
+        ]
+
+    async def create_type(self, new: ActionType) -> bool:
+        """Adds the type; False when there is one of that name."""
+        # The version's row is locked until the commit, so versions rise in commit order.
+        rows = await self._fetch(
+            """
+            WITH made AS (
+                INSERT INTO actions.action_types (action_type, title, points, min_duration_ms,
+                    max_duration_ms, token_ttl_s, daily_cap, max_open, authoritative)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                ON CONFLICT (action_type) DO NOTHING
+                RETURNING action_type
+            )
+            UPDATE actions.catalogue SET version = version + 1
+            WHERE EXISTS (SELECT FROM made)
+            RETURNING version
+            """,
+            new.action_type,
+            new.title,
+            new.points,
+            new.min_duration_ms,
+            new.max_duration_ms,
+            new.token_ttl_s,
+            new.daily_cap,
+            new.max_open,
+            new.authoritative,
+        )
+        return bool(rows)
+
+    async def issue(self, plays: Sequence[Play], *, kid: int, now_ms: int) -> list[str]:
+        """Issues those that fit, in order: `issued`, `pending` or `capped` for each."""
+        rows = await self._fetch(
+            "SELECT ord, outcome FROM actions.issue"
+            "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            [play.action_id for play in plays],
+            [play.user_id for play in plays],
+            [play.action_type for play in plays],
+            [play.points for play in plays],
+            [play.nonce for play in plays],
+            kid,
+            [play.token_sha256 for play in plays],
+            [play.expires_at_ms for play in plays],
+            [play.pool for play in plays],
+            [play.pool_max for play in plays],
+            [play.daily_cap for play in plays],
+            now_ms,
+        )
+        outcomes = {row["ord"]: row["outcome"] for row in rows}
+        return [outcomes[place] for place in range(1, len(plays) + 1)]
+
+    async def settled(self, action_ids: Sequence[str]) -> dict[str, str]:
+        """`awarded` or `refused` for each that is settled."""
+        rows = await self._fetch("SELECT action_id, state FROM actions.settled($1)", action_ids)
+        return {str(row["action_id"]): row["state"] for row in rows}
+
+    async def find(self, action_ids: Sequence[str]) -> dict[str, Row]:
+        """The actions that there are, by id."""
+        rows = await self._fetch(
+            """
+            SELECT action_id, user_id, action_type, points, nonce, kid, issued_at_ms,
+                   expires_at_ms, state, completed_checksum
+            FROM actions.find($1)
+            """,
+            action_ids,
+        )
+        found = [Row(str(row[0]), str(row[1]), *tuple(row)[2:]) for row in rows]
+        return {row.action_id: row for row in found}
+
+    async def complete(
+        self, completions: Sequence[Completion], *, expires_at_ms: int
+    ) -> dict[str, bytes]:
+        """Completes those still open; the checksum that each now is completed by, by id."""
+        rows = await self._fetch(
+            "SELECT action_id, checksum FROM actions.complete($1, $2, $3, $4)",
+            [completion.action_id for completion in completions],
+            [completion.checksum for completion in completions],
+            [completion.token_sha256 for completion in completions],
+            expires_at_ms,
+        )
+        return {str(row["action_id"]): row["checksum"] for row in rows}
+
+    async def record(
+        self, offences: Sequence[Offence], incidents: Sequence[Incident], *, now_ms: int
+    ) -> list[tuple[str, str]]:
+        """Counts and closes, and keeps the incidents, in one transaction.
+
+        Answers action id and player of those that this closed.
+        """
+        rows = await self._fetch(
+            "SELECT action_id, user_id FROM actions.record"
+            "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+            [offence.action_id for offence in offences],
+            [offence.closes for offence in offences],
+            [incident.incident_id for incident in incidents],
+            [incident.user_id for incident in incidents],
+            [incident.rule for incident in incidents],
+            [incident.action_id for incident in incidents],
+            [incident.action_type for incident in incidents],
+            [incident.observed for incident in incidents],
+            [incident.threshold for incident in incidents],
+            now_ms,
+            [incident.other_user_id for incident in incidents],
+        )
+        return [(str(row["action_id"]), str(row["user_id"])) for row in rows]
+
+    async def settle(self, states: Mapping[str, str]) -> list[str]:
+        """Settles actions, by id, as `awarded` or `refused`; awarded ones stay so.
+
+        Answers the players whose tokens it settled.
+        """
+        rows = await self._fetch(
+            "SELECT user_id FROM actions.settle($1, $2)", list(states), list(states.values())
+        )
+        return [str(row["user_id"]) for row in rows]
+
+    async def incidents(self, *, limit: int) -> list[Incident]:
+        """Some that are not reported yet."""
+        rows = await self._fetch(
+            """
+            SELECT incident_id::text, user_id::text, rule, action_id::text, action_type,
+                   observed, threshold, at_ms, other_user_id::text
+            FROM actions.incidents LIMIT $1
+            """,
+            limit,
+        )
+        return [Incident(*row) for row in rows]
+
+    async def drop_incidents(self, incident_ids: Sequence[str]) -> None:
+        """Forgets incidents that were reported."""
+        await self._fetch(
+            "DELETE FROM actions.incidents WHERE incident_id = ANY ($1)", incident_ids
+        )
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        try:
+            return await self._pool.fetch(sql, *arguments)
+        except AWAY as error:
+            raise DbUnavailable from error
