@@ -25,7 +25,8 @@ _CLAIM_S = 3.0
 _POLL_S = 0.01
 _LOG_TAIL_BYTES = 64 * 1024
 
-_HERE = Path("/proc/self/cwd")
+_RUNS = Path("/tmp")  # noqa: S108  Each run makes a folder of its own there.
+_OPEN_FILES = Path("/proc/self/fd")
 _PR_SET_PDEATHSIG = 1
 # Loaded now, because nothing may be loaded between a fork and its exec.
 _LIBC = ctypes.CDLL(None)
@@ -45,6 +46,7 @@ class Launch:
         self._name = name
         self._variable = variable
         self._log = self.directory / f"{name.lower()}.log"
+        self._passed: list[int] = []
 
     @contextmanager
     def explained(self) -> Iterator[None]:
@@ -64,16 +66,18 @@ class Launch:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = self.directory / f"{self._name.lower()}.lock"
         self._claimed = self._stack.enter_context(path.open("a+"))
+        self._passed.append(self._claimed.fileno())
         deadline = time.monotonic() + _CLAIM_S
         while not _locked(self._claimed.fileno()):
             if time.monotonic() > deadline:
                 pid = "".join(path.read_text().splitlines()[:1])
                 raise self._unavailable(f"{self.directory} is in use by process {pid}")
             time.sleep(_POLL_S)
-        for left in path.read_text().splitlines()[1:]:
-            # Of a run that was killed.
-            shutil.rmtree(left, ignore_errors=True)
-        self.run = Path(tempfile.mkdtemp(prefix="sb-", dir="/tmp"))
+        for left in map(Path, path.read_text().splitlines()[1:]):
+            # Of a run that was killed. Nothing else goes, whatever the file says.
+            if left.parent == _RUNS and left.name.startswith("sb-"):
+                shutil.rmtree(left, ignore_errors=True)
+        self.run = Path(tempfile.mkdtemp(prefix="sb-", dir=_RUNS))
         self._stack.callback(shutil.rmtree, self.run, ignore_errors=True)
         binaries.give(self.run)
         self._sign(os.getpid())
@@ -87,6 +91,19 @@ class Launch:
             reason = os.strerror(refusal.errno or 0)
             raise self._unavailable(f"port {port}: {reason}") from refusal
 
+    def reach(self, folder: Path) -> Path:
+        """The name by which the servers reach a folder of theirs.
+
+        To leave root is to lose the way through folders closed to the account, so
+        then they get it open, and name it by the open file. Raises OSError.
+        """
+        if binaries.account() is None or not _OPEN_FILES.exists():
+            return folder
+        file = os.open(folder, os.O_RDONLY)
+        self._stack.callback(os.close, file)
+        self._passed.append(file)
+        return _OPEN_FILES / str(file)
+
     def own_folder(self, path: Path) -> None:
         """Makes a folder that is the server's alone. Raises OSError."""
         path.mkdir(mode=0o700)
@@ -96,11 +113,10 @@ class Launch:
         self,
         command: Sequence[str | Path],
         *,
-        folder: Path,
         stop_by: signal.Signals,
         config: bytes = b"",
     ) -> subprocess.Popen[bytes]:
-        """Starts a process in `folder`, with `config` as its input; the stack's end stops it.
+        """Starts a process with `config` as its input; the stack's end stops it.
 
         Its output is the server's log, begun anew. Raises OSError.
         """
@@ -109,14 +125,14 @@ class Launch:
             stdin.seek(0)
             process = subprocess.Popen(
                 command,
-                cwd=folder,
+                cwd=self.run,
                 env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TZ": "UTC"},
                 stdin=stdin,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # A Ctrl-C is for the supervisor alone, which stops its children in order.
                 start_new_session=True,
-                pass_fds=[self._claimed.fileno()],
+                pass_fds=self._passed,
                 preexec_fn=_dying_with_parent(stop_by),  # noqa: PLW1509  It makes one system call.
                 **binaries.run_as(),
             )
@@ -142,17 +158,14 @@ class Launch:
             log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
         said = [line.strip() for line in lines if line.strip()]
-        # Postgres ends with "database system is shut down", whatever the cause.
-        fatal = [line for line in said if re.search("(error|FATAL|PANIC): ", line)]
-        return (fatal or said or ["it said nothing"])[-1]
+        # The cause comes before what follows from it.
+        for telling in ("No space left on device", "(error|FATAL|PANIC): "):
+            if lines := [line for line in said if re.search(telling, line)]:
+                return lines[-1]
+        return said[-1] if said else "it said nothing"
 
     def _unavailable(self, reason: str) -> Unavailable:
         return Unavailable(f"{self._name} cannot start: {reason}", self._variable)
-
-
-def own_path(folder: Path) -> Path:
-    """The name by which a server started in `folder` reaches it, closed parents or not."""
-    return _HERE if binaries.account() and _HERE.exists() else folder
 
 
 def _locked(file: int) -> bool:

@@ -3,9 +3,9 @@
 They die with the process that started them, however it ends (on Linux; the
 kernel ties a child to the *thread* that started it, so start them from the main
 one). As root they run as `postgres` or `nobody`. Their data stays in the
-caller's folder even when that account cannot reach it, below root's home for
-one: each server is started inside its folder before it leaves root, and keeps
-what it stands in. (Without /proc, as on macOS, root needs a reachable folder.)
+caller's folder even where that account has no way to it, below root's home for
+one: each server gets its folder open. (Without /proc, as on macOS, root needs a
+folder that the account can reach.)
 """
 
 import shutil
@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from local import binaries
 from local.binaries import Unavailable, find_postgres, find_redis
-from local.launch import Launch, own_path
+from local.launch import Launch
 
 __all__ = ["Postgres", "Redis", "Unavailable", "find_postgres", "find_redis", "postgres", "redis"]
 
@@ -105,10 +105,10 @@ def _start_postgres(
     }
     if not durable:
         settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
-    command: list[str | Path] = [folder / "postgres", "-D", own_path(cluster)]
+    command: list[str | Path] = [folder / "postgres", "-D", launch.reach(cluster)]
     for name, value in settings.items():
         command += ["-c", f"{name}={value}"]
-    process = launch.start(command, folder=cluster, stop_by=signal.SIGINT)
+    process = launch.start(command, stop_by=signal.SIGINT)
     launch.wait(process, lambda: _postgres_ready(cluster, process.pid))
     if port is None:
         url = f"postgresql://scoreboard@/postgres?host={quote(str(launch.run))}&port=5432"
@@ -131,7 +131,7 @@ def _make_cluster(
     if unfinished.exists():
         shutil.rmtree(unfinished)
     launch.own_folder(unfinished)
-    command: list[str | Path] = [folder / "initdb", "-D", own_path(unfinished)]
+    command: list[str | Path] = [folder / "initdb", "-D", launch.reach(unfinished)]
     command += ["--username=scoreboard", "--auth-local=trust", "--auth-host=scram-sha-256"]
     command += ["--encoding=UTF8", "--no-instructions"]
     if version >= 17:
@@ -146,7 +146,7 @@ def _make_cluster(
         secret.write_text(password)
         binaries.give(secret)
         command += [f"--pwfile={secret}"]
-    process = launch.start(command, folder=unfinished, stop_by=signal.SIGTERM)
+    process = launch.start(command, stop_by=signal.SIGTERM)
     launch.wait(process, lambda: process.poll() == 0)
     unfinished.rename(cluster)
 
@@ -175,16 +175,14 @@ def _start_redis(
     path = launch.run / "redis.sock"
     # The password is read from standard input: a command line is anybody's to read.
     command: list[str | Path] = [binary, "-", "--save", "", "--maxmemory-policy", "noeviction"]
-    command += ["--appendonly", "yes" if durable else "no"]
+    command += ["--dir", launch.reach(data), "--appendonly", "yes" if durable else "no"]
     if port is None:
         command += ["--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
     else:
         launch.free(port)
         command += ["--port", str(port), "--bind", "127.0.0.1"]
     config = "" if password is None else f"requirepass {_in_quotes(password)}\n"
-    process = launch.start(
-        [*command, *extra], folder=data, stop_by=signal.SIGTERM, config=config.encode()
-    )
+    process = launch.start([*command, *extra], stop_by=signal.SIGTERM, config=config.encode())
     address = str(path) if port is None else ("127.0.0.1", port)
     launch.wait(process, lambda: _redis_ready(address, password, process.pid))
     login = "" if password is None else f":{_quoted(password)}@"

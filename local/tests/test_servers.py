@@ -4,6 +4,7 @@ import asyncio
 import functools
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -169,11 +170,12 @@ def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path, sta
 def test_a_server_that_fails_is_quoted_by_what_stopped_it(tmp_path: Path) -> None:
     with servers.postgres(tmp_path, port=None, password=None, durable=False):
         pass
-    (next(tmp_path.glob("pg[0-9]*")) / "global" / "pg_control").unlink()
+    for segment in next(tmp_path.glob("pg[0-9]*")).glob("pg_wal/0*"):
+        segment.unlink()
 
     unknown = functools.partial(servers.redis, extra=["--no-such-option", "1"])
 
-    assert "pg_control" in refusal(servers.postgres, tmp_path)
+    assert "PANIC" in refusal(servers.postgres, tmp_path)
     assert "Bad directive" in refusal(unknown, tmp_path)
 
 
@@ -181,10 +183,11 @@ def test_what_an_interrupted_or_killed_run_left_does_not_stop_the_next(tmp_path:
     with servers.postgres(tmp_path, port=None, password=None, durable=False):
         pass
     cluster = next(tmp_path.glob("pg[0-9]*"))
-    # The number is of a living process, as after a reboot: ours.
-    (cluster / "postmaster.pid").write_text(f"{os.getppid()}\n{cluster}\n")
-    with servers.postgres(tmp_path, port=None, password=None, durable=False) as server:
-        assert query(server, "SELECT 1") == 1
+    with servers.redis(tmp_path, port=None, password=None, durable=False) as stranger:
+        # As after a reboot: the number is now another program's, of the same account.
+        (cluster / "postmaster.pid").write_text(f"{stranger.pid}\n{cluster}\n")
+        with servers.postgres(tmp_path, port=None, password=None, durable=False) as server:
+            assert query(server, "SELECT 1") == 1
 
     shutil.move(cluster, cluster.with_suffix(".new"))
     with servers.postgres(tmp_path, port=None, password=None, durable=False) as server:
@@ -215,9 +218,16 @@ def test_a_supervisor_killed_takes_both_servers_with_it_and_the_next_one_starts(
         assert supervisor.stdout
         pids = [int(pid) for pid in supervisor.stdout.readline().split()]
         family = [each for pid in pids for each in family_of(pid)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         supervisor.kill()
+    # As long as an old server is on its way out, its data is not for another.
+    try:
+        assert f"in use by process {pids[0]};" in refusal(servers.postgres, tmp_path)
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
     runs = [lock.read_text().splitlines()[1] for lock in tmp_path.glob("*.lock")]
-    # At once, while the old servers may still be on their way out.
     with (
         servers.postgres(tmp_path, port=None, password=None, durable=True) as server,
         servers.redis(tmp_path, port=None, password=None, durable=True),
