@@ -1,0 +1,228 @@
+"""The live side: one socket that survives losses, and the board it shows.
+
+The rules are the live channel's: an offset at or below the known one is dropped, the
+next one applied, anything else is a gap that is repaired by subscribing again from
+the last position. Reconnecting waits half of min(30, 2ⁿ) seconds and a random rest.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+GOOD_AFTER_S = 10.0
+STOP_FROM = 4500  # close codes from here on mean: do not come back
+REFRESH_FIRST = 4005
+
+
+@dataclass(frozen=True)
+class Board:
+    """A board's window right after a change."""
+
+    channel: str
+    epoch: str
+    offset: int
+    entries: list[dict[str, Any]]  # rank, userId, username, score; by rank
+    total: int
+    recovered: bool = False  # made of replayed changes after a reconnection
+
+
+@dataclass(frozen=True)
+class Personal:
+    """An event of one's own channel: `score.updated`, `leaderboard.overtaken` …
+
+    The first is `subscribed`, with one's present `{score, rank, version}`.
+    """
+
+    event: str
+    data: dict[str, Any]
+
+
+@dataclass
+class _View:
+    epoch: str = ""
+    offset: int = 0
+    entries: dict[str, dict[str, Any]] = field(default_factory=dict)
+    total: int = 0
+    repair: asyncio.Task[None] | None = None
+
+
+class Closed(Exception):
+    """The server ended the socket for good; `code` is its close code."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+        super().__init__(f"closed with {code}")
+
+
+class Live:
+    """A live connection to the boards named; iterate over `events()`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        boards: tuple[str, ...] = ("leaderboard:all_time",),
+        token: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """`token` is an access token; without one only public boards can be watched."""
+        self._url = base_url.rstrip("/").replace("http", "ws", 1) + "/ws/leaderboard"
+        self._boards = boards
+        self._token = token
+        self._headers = headers or {}
+        self._views: dict[str, _View] = {board: _View() for board in boards}
+        self._ids = 0
+
+    async def events(self) -> AsyncIterator[Board | Personal]:
+        """Boards and personal events as they come, across reconnections.
+
+        Raises Closed when the server says not to come back.
+        """
+        failures = 0
+        loop = asyncio.get_running_loop()
+        async with aiohttp.ClientSession() as session:
+            while True:
+                since = loop.time()
+                wait_s: float | None = None
+                try:
+                    async for event in self._connection(session):
+                        yield event
+                except Closed as closed:
+                    if closed.code >= STOP_FROM or closed.code == REFRESH_FIRST:
+                        raise
+                except _Shutdown as shutdown:
+                    wait_s = random.uniform(*shutdown.wait_s)  # noqa: S311
+                except (aiohttp.ClientError, OSError, TimeoutError):
+                    pass
+                failures = 0 if loop.time() - since > GOOD_AFTER_S else failures + 1
+                if wait_s is None:
+                    cap = min(30, 2 ** max(0, failures - 1))
+                    wait_s = cap / 2 + random.uniform(0, cap / 2)  # noqa: S311
+                await asyncio.sleep(wait_s)
+
+    async def _connection(self, session: aiohttp.ClientSession) -> AsyncIterator[Board | Personal]:
+        async with session.ws_connect(
+            self._url, protocols=("scoreboard.v1.json",), headers=self._headers, compress=0
+        ) as socket:
+            subs = [_subscription(board, self._views[board]) for board in self._boards]
+            connect: dict[str, Any] = {"type": "connect", "id": self._next_id(), "subs": subs}
+            if self._token:
+                connect["token"] = self._token
+            await socket.send_json(connect)
+            async for message in socket:
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    for event in await self._frame(socket, json.loads(message.data)):
+                        yield event
+        raise Closed(socket.close_code or 1006)
+
+    async def _frame(
+        self, socket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]
+    ) -> list[Board | Personal]:
+        """What one frame of the server means to whoever watches."""
+        view = self._views.get(frame.get("channel", ""))
+        match frame["type"]:
+            case "ping":
+                await socket.send_json({"type": "pong", "t": frame["t"]})
+            case "shutdown":
+                low, high = frame["reconnectMs"]
+                raise _Shutdown((low / 1000, high / 1000))
+            case "welcome":
+                return [self._subscribed(subscribed) for subscribed in frame["subs"]]
+            case "subscribed":
+                return [self._subscribed(frame)]
+            case "snapshot" if view:
+                _show(view, frame["epoch"], frame["offset"], frame["data"])
+                return [_board(frame["channel"], view)]
+            case "delta" if view:
+                return self._delta(socket, view, frame)
+            case "delta":
+                return [Personal(frame["event"], frame["data"])]
+        return []
+
+    def _delta(
+        self, socket: aiohttp.ClientWebSocketResponse, view: _View, frame: dict[str, Any]
+    ) -> list[Board | Personal]:
+        if frame["epoch"] == view.epoch and frame["offset"] <= view.offset:
+            return []
+        if frame["epoch"] == view.epoch and frame["offset"] == view.offset + 1:
+            _apply(view, frame)
+            return [_board(frame["channel"], view)]
+        if view.repair is None or view.repair.done():
+            view.repair = asyncio.create_task(self._repair(socket, frame["channel"], view))
+        return []
+
+    async def _repair(
+        self, socket: aiohttp.ClientWebSocketResponse, channel: str, view: _View
+    ) -> None:
+        """Subscribes again from the last position, after a moment: a gap seldom has one victim."""
+        await asyncio.sleep(random.uniform(0, 2))  # noqa: S311
+        again = {"type": "subscribe", "id": self._next_id(), **_subscription(channel, view)}
+        with suppress(ConnectionError):
+            await socket.send_json(again)
+
+    def _subscribed(self, frame: dict[str, Any]) -> Board | Personal:
+        view = self._views.get(frame["channel"])
+        if view is None:
+            return Personal("subscribed", frame["snapshot"])
+        if frame["recovered"]:
+            for delta in frame["replay"]:
+                if delta["offset"] == view.offset + 1:
+                    _apply(view, delta)
+        else:
+            _show(view, frame["epoch"], frame["offset"], frame["snapshot"])
+        return _board(frame["channel"], view, recovered=frame["recovered"])
+
+    def _next_id(self) -> int:
+        self._ids += 1
+        return self._ids
+
+
+async def watch(base_url: str, *, board: str = "all_time", token: str = "") -> AsyncIterator[Board]:
+    """The board's window at first, and after every change, for ever."""
+    live = Live(base_url, boards=(f"leaderboard:{board}",), token=token)
+    async for event in live.events():
+        if isinstance(event, Board):
+            yield event
+
+
+class _Shutdown(Exception):
+    def __init__(self, wait_s: tuple[float, float]) -> None:
+        self.wait_s = wait_s
+        super().__init__("the server goes away")
+
+
+def _subscription(channel: str, view: _View) -> dict[str, Any]:
+    subscription: dict[str, Any] = {"channel": channel}
+    if view.epoch:
+        subscription["since"] = {"epoch": view.epoch, "offset": view.offset}
+    return subscription
+
+
+def _show(view: _View, epoch: str, offset: int, data: dict[str, Any]) -> None:
+    view.epoch, view.offset, view.total = epoch, offset, data["total"]
+    view.entries = {entry["userId"]: entry for entry in data["entries"]}
+
+
+def _apply(view: _View, frame: dict[str, Any]) -> None:
+    if frame["type"] == "snapshot":
+        _show(view, frame["epoch"], frame["offset"], frame["data"])
+        return
+    data = frame["data"]
+    view.offset, view.total = frame["offset"], data["total"]
+    for user in data["removed"]:
+        view.entries.pop(user, None)
+    for change in data["changes"]:
+        view.entries[change["userId"]] = {
+            name: change[name] for name in ("rank", "userId", "username", "score")
+        }
+
+
+def _board(channel: str, view: _View, *, recovered: bool = False) -> Board:
+    entries = sorted(view.entries.values(), key=lambda entry: entry["rank"])
+    return Board(channel, view.epoch, view.offset, entries, view.total, recovered)

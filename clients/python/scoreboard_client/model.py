@@ -1,0 +1,90 @@
+"""What the API answers, as values."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+class ApiError(Exception):
+    """A refusal: `code` is stable, `detail` a sentence, `status` HTTP's.
+
+    `retry_after_s` is 0 where the server told none; `errors` name the fields of a body
+    that did not fit.
+    """
+
+    def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
+        self.status = status
+        self.code: str = problem.get("code", f"HTTP_{status}")
+        self.detail: str = problem.get("detail", "")
+        self.errors: list[Mapping[str, str]] = problem.get("errors", [])
+        self.retry_after_s: int = problem.get("retryAfter", 0)
+        self.request_id: str = problem.get("requestId", "")
+        super().__init__(f"{status} {self.code}: {self.detail}")
+
+
+@dataclass(frozen=True)
+class Action:
+    """One play: its token, and what is needed to sign for it. Times are RFC 3339."""
+
+    action_id: str
+    action_type: str
+    token: str
+    signing_key: str
+    nonce: str
+    issued_at: str
+    expires_at: str
+    score_increment: int
+    min_duration_ms: int
+    max_duration_ms: int
+    clock_ahead_s: float  # of this machine's clock, the server's
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any], *, clock_ahead_s: float) -> "Action":
+        """From the answer to `POST /actions/request`."""
+        return cls(
+            action_id=body["actionId"],
+            action_type=body["actionType"],
+            token=body["actionToken"],
+            signing_key=body["signingKey"],
+            nonce=body["nonce"],
+            issued_at=body["issuedAt"],
+            expires_at=body["expiresAt"],
+            score_increment=body["scoreIncrement"],
+            min_duration_ms=body["minDurationMs"],
+            max_duration_ms=body["maxDurationMs"],
+            clock_ahead_s=clock_ahead_s,
+        )
+
+
+@dataclass(frozen=True)
+class Award:
+    """A change of a score. Ranks are None while the board cannot tell them."""
+
+    action_id: str
+    user_id: str
+    old_score: int
+    new_score: int
+    score_increment: int
+    rank: int | None
+    old_rank: int | None
+    version: int
+    timestamp: str
+    warnings: tuple[str, ...]
+    held: bool
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> "Award":
+        """From the answer to a redemption."""
+        return cls(
+            action_id=body["actionId"],
+            user_id=body["userId"],
+            old_score=body["oldScore"],
+            new_score=body["newScore"],
+            score_increment=body["scoreIncrement"],
+            rank=body["rank"],
+            old_rank=body["oldRank"],
+            version=body["version"],
+            timestamp=body["timestamp"],
+            warnings=tuple(body["warnings"]),
+            held=body["held"],
+        )
