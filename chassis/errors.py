@@ -60,7 +60,10 @@ class Failed(Exception):
         self.errors = tuple(errors)
         self.retry_after_s = retry_after_s
         self.reference = reference
-        super().__init__(f"{self.code}: {self.detail}")
+        super().__init__(self.detail)
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
 
 
 class Internal(Failed):

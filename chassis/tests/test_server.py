@@ -1,0 +1,285 @@
+"""Server and client: who may call, deadlines, failures, health, drain, over real gRPC and TLS."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+from aiohttp import ClientSession
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from chassis import client, server
+from chassis.errors import (
+    Failed,
+    FieldError,
+    Forbidden,
+    Internal,
+    Timeout,
+    TooMany,
+    Unavailable,
+)
+from chassis.settings import ProcessSettings
+from chassis.testing import Certificates, eventually, served
+
+ECHO = "/scoreboard.Echo/Say"
+WHO = {ECHO: frozenset({"gateway"})}
+
+
+class NameTaken(TooMany):
+    """That name is taken."""
+
+
+class Echo:
+    """A servicer without a contract: bytes in, bytes out."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.left_s: list[float] = []
+        self.gate = asyncio.Event()
+
+    async def say(self, request: bytes, context: Any) -> bytes:
+        self.calls += 1
+        match request:
+            case b"taken":
+                error = FieldError("name", "taken", "is taken")
+                raise NameTaken(errors=[error], retry_after_s=7, reference="r1")
+            case b"bug":
+                raise KeyError("secret detail")
+            case b"away":
+                raise Unavailable
+            case b"slow":
+                await self.gate.wait()
+            case b"left":
+                until = server.deadline.get() or 0
+                self.left_s.append(until - asyncio.get_running_loop().time())
+        return request
+
+    def register(self, target: grpc.aio.Server) -> None:
+        handler: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(self.say)
+        target.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler("scoreboard.Echo", {"Say": handler})]
+        )
+
+
+@pytest.fixture
+async def echo() -> Echo:
+    return Echo()
+
+
+@pytest.fixture
+async def channel(echo: Echo, certificates: Certificates) -> AsyncIterator[grpc.aio.Channel]:
+    async with served(
+        "auth", echo.register, certificates=certificates, callers=WHO, caller="gateway"
+    ) as channel:
+        yield channel
+
+
+async def say(channel: grpc.aio.Channel, text: bytes, timeout: float | None = None) -> bytes:
+    method: Any = channel.unary_unary(ECHO)
+    answer: bytes = await method(text, timeout=timeout)
+    return answer
+
+
+async def test_a_failure_arrives_as_it_was_raised(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(TooMany) as raised:
+        await say(channel, b"taken")
+
+    failed = raised.value
+    assert (failed.code, failed.detail) == ("NAME_TAKEN", "That name is taken.")
+    assert failed.errors == (FieldError("name", "taken", "is taken"),)
+    assert (failed.retry_after_s, failed.reference) == (7, "r1")
+
+
+async def test_a_bug_arrives_as_internal_without_its_details(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(Internal) as raised:
+        await say(channel, b"bug")
+
+    assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("caller", ["scores", "stranger"])
+async def test_a_caller_that_is_not_drawn_is_refused(
+    echo: Echo, certificates: Certificates, caller: str
+) -> None:
+    async with served(
+        "auth", echo.register, certificates=certificates, callers=WHO, caller=caller
+    ) as channel:
+        with pytest.raises(Forbidden, match="CALLER_REFUSED"):
+            await say(channel, b"x")
+    assert echo.calls == 0
+
+
+async def test_a_method_that_is_not_drawn_is_refused(
+    echo: Echo, certificates: Certificates
+) -> None:
+    async with served(
+        "auth", echo.register, certificates=certificates, callers={}, caller="gateway"
+    ) as channel:
+        with pytest.raises(Forbidden, match="CALLER_REFUSED"):
+            await say(channel, b"x")
+
+
+async def test_without_a_certificate_nothing_is_answered(
+    echo: Echo, certificates: Certificates
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
+    trust = (certificates.folder / "gateway" / "ca.crt").read_bytes()
+    override = [("grpc.ssl_target_name_override", "auth")]
+    async with server.running(echo.register, settings=settings, callers=WHO, checks={}) as running:
+        for credentials in (None, grpc.ssl_channel_credentials(trust)):
+            target = f"127.0.0.1:{running.port}"
+            async with (
+                grpc.aio.secure_channel(target, credentials, options=override)
+                if credentials
+                else grpc.aio.insecure_channel(target)
+            ) as channel:
+                with pytest.raises(grpc.aio.AioRpcError):
+                    await say(channel, b"x", timeout=5)
+    assert echo.calls == 0
+
+
+async def test_a_call_out_of_time_fails_as_timeout(channel: grpc.aio.Channel) -> None:
+    with pytest.raises(Timeout):
+        await say(channel, b"slow", timeout=0.1)
+
+
+async def test_a_requests_deadline_goes_with_its_calls_and_shrinks_by_hop(
+    channel: grpc.aio.Channel, echo: Echo
+) -> None:
+    token = server.deadline.set(asyncio.get_running_loop().time() + 1)
+    try:
+        await say(channel, b"left", timeout=30)
+    finally:
+        server.deadline.reset(token)
+
+    assert 0.5 < echo.left_s[0] < 0.98 + 0.005
+
+    token = server.deadline.set(asyncio.get_running_loop().time() + 0.01)
+    try:
+        with pytest.raises(Timeout):
+            await say(channel, b"never sent")
+    finally:
+        server.deadline.reset(token)
+    assert echo.calls == 1
+
+
+async def test_only_a_peer_that_is_away_is_asked_again_and_not_for_ever(
+    channel: grpc.aio.Channel, echo: Echo
+) -> None:
+    with pytest.raises(Unavailable):
+        await say(channel, b"away")
+    assert echo.calls == 3
+
+    with pytest.raises(TooMany):
+        await say(channel, b"taken")
+    assert echo.calls == 4
+
+
+async def test_a_method_called_once_is_never_asked_again(
+    echo: Echo, certificates: Certificates
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
+    async with (
+        server.running(echo.register, settings=settings, callers=WHO, checks={}) as running,
+        client.open_channel(
+            f"127.0.0.1:{running.port}",
+            unit="auth",
+            identity=certificates.identity("gateway"),
+            once=("scoreboard.Echo/Say",),
+        ) as channel,
+    ):
+        with pytest.raises(Unavailable):
+            await say(channel, b"away")
+    assert echo.calls == 1
+
+
+async def test_a_peer_that_is_not_there_is_unavailable(certificates: Certificates) -> None:
+    async with client.open_channel(
+        "127.0.0.1:1", unit="auth", identity=certificates.identity("gateway")
+    ) as channel:
+        with pytest.raises(Failed) as raised:
+            await say(channel, b"x")
+    assert isinstance(raised.value, Unavailable)
+
+
+async def test_health_tells_each_dependency(echo: Echo, certificates: Certificates) -> None:
+    there = True
+
+    async def store() -> None:
+        if not there:
+            raise OSError("away")
+
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
+    async with (
+        server.running(
+            echo.register, settings=settings, callers=WHO, checks={"store": store}
+        ) as running,
+        client.open_channel(
+            f"127.0.0.1:{running.port}", unit="auth", identity=certificates.identity("gateway")
+        ) as channel,
+    ):
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+
+        async def state(name: str) -> int:
+            reply = await stub.Check(health_pb2.HealthCheckRequest(service=name))
+            return int(reply.status)
+
+        async def serving() -> bool:
+            return await state("store") == health_pb2.HealthCheckResponse.SERVING
+
+        async def not_serving() -> bool:
+            return await state("store") == health_pb2.HealthCheckResponse.NOT_SERVING
+
+        assert await state("") == health_pb2.HealthCheckResponse.SERVING
+        await eventually(serving)
+        there = False
+        await eventually(not_serving)
+        assert await state("") == health_pb2.HealthCheckResponse.SERVING
+
+
+async def test_stopping_waits_for_the_request_in_flight_and_refuses_new_ones(
+    echo: Echo, certificates: Certificates
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
+    async with server.running(echo.register, settings=settings, callers=WHO, checks={}) as running:
+        open_channel = partial(
+            client.open_channel,
+            f"127.0.0.1:{running.port}",
+            unit="auth",
+            identity=certificates.identity("gateway"),
+        )
+        async with open_channel() as channel:
+            slow = asyncio.create_task(say(channel, b"slow"))
+
+            async def called() -> bool:
+                return echo.calls == 1
+
+            await eventually(called)
+            stopping = asyncio.create_task(running.grpc.stop(10))
+            async with open_channel() as late:
+                with pytest.raises(Failed):
+                    await say(late, b"x", timeout=1)
+            echo.gate.set()
+
+            assert await slow == b"slow"
+            await stopping
+
+
+async def test_the_operations_port_tells_life_readiness_and_metrics(
+    certificates: Certificates,
+) -> None:
+    ready = True
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
+    async with server.operations(settings, ready=lambda: ready) as port, ClientSession() as session:
+
+        async def get(path: str) -> tuple[int, str]:
+            async with session.get(f"http://127.0.0.1:{port}{path}") as response:
+                return response.status, await response.text()
+
+        assert (await get("/livez"))[0] == 200
+        assert (await get("/readyz"))[0] == 200
+        ready = False
+        assert (await get("/readyz"))[0] == 503
+        assert "grpc_requests_total" in (await get("/metrics"))[1]
