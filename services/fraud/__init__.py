@@ -1,0 +1,1 @@
+"""Fraud: verdicts over attempts, sanctions over players."""

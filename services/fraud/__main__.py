@@ -1,0 +1,64 @@
+"""Fraud: verdicts over attempts, sanctions over players. Start reading here."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from chassis.client import open_channel
+from chassis.postgres import expect_schema, open_pool
+from chassis.process import run
+from chassis.redis import open_redis
+from chassis.server import serve
+from chassis.tls import Identity
+from protos.arrows import callers
+from protos.auth_pb2_grpc import AuthStub
+from protos.fraud_pb2_grpc import add_FraudServicer_to_server
+from services.fraud.follower import BLOCK_S, Follower
+from services.fraud.sanctions import Bans, Relay, Sanctions, Stream
+from services.fraud.service import FraudService
+from services.fraud.settings import Settings
+from services.fraud.store import FraudStore
+from services.fraud.windows import Windows
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+async def main(settings: Settings) -> None:
+    # Opened top to bottom, closed bottom to top, once `serve` has drained.
+    identity = Identity.read(settings.tls_dir)
+    async with (
+        open_pool(settings.database_url) as pool,
+        open_redis(settings.redis_url) as redis,
+        open_redis(settings.redis_url, size_max=1, timeout_s=BLOCK_S + 2) as feed,
+        open_channel(settings.auth_target, unit="auth", identity=identity) as auth,
+    ):
+        await expect_schema(pool, schema="fraud", folder=MIGRATIONS)
+        store = FraudStore(pool)
+        sanctions = Sanctions(store)
+        await sanctions.refresh()
+        stream = Relay(store, target="stream", deliver=Stream(redis, store).deliver)
+        bans = Relay(store, target="auth", deliver=Bans(AuthStub(auth)).deliver)
+        service = FraudService(
+            store,
+            Windows(redis, limited=settings.limits == "default"),
+            sanctions,
+            relays=(stream, bans),
+        )
+        follower = Follower(store, feed=feed, redis=redis)
+        works = (sanctions.follow(), stream.run(), bans.run(), follower.run())
+        background = [asyncio.create_task(work) for work in works]
+        try:
+            await serve(
+                partial(add_FraudServicer_to_server, service),
+                settings=settings,
+                callers=callers("fraud"),
+                checks={"postgres": store.ping, "redis": redis.ping},
+            )
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+
+
+if __name__ == "__main__":
+    run("fraud", Settings, main)

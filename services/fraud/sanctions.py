@@ -1,0 +1,171 @@
+"""The sanctions of the moment in memory, and how others learn of them: the stream, and auth."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import cast
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chassis import clock
+from chassis.errors import Failed
+from chassis.ids import uuid7
+from chassis.postgres import AWAY
+from chassis.telemetry import log
+from protos import auth_pb2, events_pb2, fraud_pb2
+from protos.auth_pb2_grpc import AuthStub
+from services.fraud.sentences import Kind, Sanction
+from services.fraud.store import Delivery, FraudStore
+
+STREAM = "{fraud}:sanctions"
+GENERATION = "{fraud}:generation"  # there as long as Redis has not lost its data
+STREAM_KEPT_MS = 24 * 3600 * 1000
+REFRESH_S = 0.25  # how late this replica may learn of another one's sanctions
+RELAY_S = 0.5  # how late an untold sanction is noticed, if nobody called for it
+SET_BAN_TIMEOUT_S = 2.0
+
+Deliver = Callable[[Sequence[Delivery]], Awaitable[Iterable[int]]]
+
+
+class Sanctions:
+    """Who is under which sanction; what another replica did is known a quarter second later."""
+
+    def __init__(self, store: FraudStore) -> None:
+        self._store = store
+        self._latest: dict[str, Sanction] = {}
+        self._version = 0
+
+    def of(self, user_id: str) -> Sanction | None:
+        """The player's sanction, if one is in force now."""
+        sanction = self._latest.get(user_id)
+        return sanction if sanction and sanction.in_force(clock.now_ms()) else None
+
+    def learn(self, sanction: Sanction) -> None:
+        """Takes in a sanction, unless a newer one of its player is known."""
+        known = self._latest.get(sanction.user_id)
+        if known is None or known.version < sanction.version:
+            self._latest[sanction.user_id] = sanction
+
+    async def refresh(self) -> None:
+        """Takes in all that is new in the store. Raises what the store raises."""
+        while found := await self._store.sanctions_since(self._version):
+            for sanction in found:
+                self.learn(sanction)
+            self._version = found[-1].version
+
+    async def follow(self) -> None:
+        """Stays up to date, for ever."""
+        while True:
+            try:
+                await self.refresh()
+            except AWAY as error:
+                log.warning("sanctions_not_refreshed", error=repr(error))
+            await asyncio.sleep(REFRESH_S)
+
+
+class Relay:
+    """Drives one target's deliveries until each is acknowledged. Any number may run."""
+
+    def __init__(self, store: FraudStore, *, target: str, deliver: Deliver) -> None:
+        """`deliver` answers the versions that were acknowledged; it may raise."""
+        self._store = store
+        self._target = target
+        self._deliver = deliver
+        self._called = asyncio.Event()
+
+    def call(self) -> None:
+        """Something was committed: deliver it now."""
+        self._called.set()
+
+    async def run(self) -> None:
+        """Delivers, for ever."""
+        while True:
+            self._called.clear()
+            try:
+                while await self._deliver_some():
+                    pass
+            except (Failed, RedisError, *AWAY) as error:
+                log.warning("sanctions_not_told", target=self._target, error=repr(error))
+            try:
+                async with asyncio.timeout(RELAY_S):
+                    await self._called.wait()
+            except TimeoutError:
+                pass
+
+    async def _deliver_some(self) -> bool:
+        due = await self._store.claim(self._target)
+        acknowledged = list(await self._deliver(due))
+        if acknowledged:
+            await self._store.acknowledge(self._target, acknowledged)
+        return bool(acknowledged)
+
+
+class Stream:
+    """Tells all readers of `{fraud}:sanctions`; after Redis lost its data, everything again."""
+
+    def __init__(self, redis: Redis, store: FraudStore) -> None:
+        self._redis = redis
+        self._store = store
+
+    async def deliver(self, due: Sequence[Delivery]) -> list[int]:
+        """Appends one entry with all of them. Raises RedisError, and what the store raises."""
+        if not await self._redis.exists(GENERATION):
+            # Made due before the key is set, so that a crash between the two repeats it.
+            await self._store.deliver_again("stream")
+            await self._redis.set(GENERATION, uuid7())
+        if not due:
+            return []
+        batch = _batch(delivery.sanction for delivery in due)
+        oldest = f"{clock.now_ms() - STREAM_KEPT_MS}-0"
+        await self._redis.xadd(STREAM, {"batch": batch}, minid=oldest, approximate=True)
+        log.info("sanctions_published", versions=[d.sanction.version for d in due])
+        return [delivery.sanction.version for delivery in due]
+
+
+class Bans:
+    """Tells auth of bans."""
+
+    def __init__(self, auth: AuthStub) -> None:
+        self._auth = auth
+
+    async def deliver(self, due: Sequence[Delivery]) -> list[int]:
+        """Asks side by side; a ban that auth does not take stays due."""
+        told = await asyncio.gather(*(self._set(delivery) for delivery in due))
+        return [d.sanction.version for d, taken in zip(due, told, strict=True) if taken]
+
+    async def _set(self, delivery: Delivery) -> bool:
+        sanction = delivery.sanction
+        request = auth_pb2.SetBanRequest(
+            user_id=sanction.user_id,
+            banned=sanction.kind is Kind.BANNED,
+            until_ms=sanction.until_ms,
+            version=sanction.version,
+            reason=delivery.cause,
+        )
+        try:
+            await self._auth.SetBan(request, timeout=SET_BAN_TIMEOUT_S)
+        except Failed as failed:
+            log.warning(
+                "ban_not_taken",
+                stream="security",
+                user_id=sanction.user_id,
+                version=sanction.version,
+                attempts=delivery.attempts,
+                error=failed.code,
+            )
+            return False
+        return True
+
+
+def to_proto(sanction: Sanction) -> fraud_pb2.Sanction:
+    """The sanction as others are told of it."""
+    return fraud_pb2.Sanction(
+        user_id=sanction.user_id,
+        kind=cast(fraud_pb2.Sanction.Kind, sanction.kind.value),
+        version=sanction.version,
+        until_ms=sanction.until_ms,
+    )
+
+
+def _batch(sanctions: Iterable[Sanction]) -> bytes:
+    return events_pb2.SanctionEvents(sanctions=map(to_proto, sanctions)).SerializeToString()

@@ -1,0 +1,154 @@
+"""What follows from a charge: the verdict, and the sanction it brings upon the player."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from chassis.ids import uuid7
+from services.fraud import rules
+from services.fraud.rules import Ban, Burst, Decision, Fact, Reason, Repeat
+
+
+class Kind(IntEnum):
+    """A sanction's kind; the graver, the higher. Numbered as in the contract."""
+
+    NONE = 0
+    FLAGGED = 1
+    QUARANTINED = 2
+    BANNED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sanction:
+    """What a player is under, in the wording of `version`."""
+
+    user_id: str
+    kind: Kind
+    version: int
+    until_ms: int  # Unix time; 0: until lifted
+
+    def in_force(self, at_ms: int) -> bool:
+        """Whether it binds at that moment; a sanction with an end lifts itself."""
+        return self.kind is not Kind.NONE and (self.until_ms == 0 or at_ms < self.until_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """An attempt that cannot simply be allowed. Without facts: its player is sanctioned.
+
+    `subject_id`, under which the verdict is kept, is the action's id for an accepted
+    attempt (judged once), the attempt's own for a refused one. `fixed`: it was allowed
+    earlier, as far as the short windows know.
+    """
+
+    subject_id: str
+    action_id: str
+    user_id: str
+    accepted: bool
+    fixed: bool = False
+    facts: tuple[Fact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision and why; `decision_id` is empty where nothing was recorded."""
+
+    decision: Decision
+    ruleset: str = rules.RULESET
+    reasons: tuple[Reason, ...] = ()
+    decision_id: str = ""
+
+
+ALLOWED = Verdict(Decision.ALLOW)
+
+
+@dataclass(slots=True)
+class Record:
+    """What is known of a player: the present sanction, the bursts of the last 24 h."""
+
+    sanction: Sanction | None = None
+    strikes: list[tuple[str, int]] = field(default_factory=list)  # decision id, Unix ms
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a moderator is to look at; one per source (an incident or a decision) and player."""
+
+    user_id: str
+    source_id: str
+    reasons: Sequence[Reason]
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A verdict and its facts; `strike`: it is a burst that counts; `kind`: of a new sanction."""
+
+    verdict: Verdict
+    facts: tuple[Fact, ...]
+    strike: bool = False
+    kind: Kind | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Docket:
+    """Charges heard one after the other: what was known before, and what is to be recorded."""
+
+    version: int  # the last one given to a sanction
+    at_ms: int
+    verdicts: dict[str, Verdict]  # by subject
+    records: Mapping[str, Record]  # by player
+    sentences: list[tuple[Charge, Sentence]] = field(default_factory=list)
+    sanctions: list[tuple[Sanction, str]] = field(default_factory=list)  # with their causes
+    cases: list[Case] = field(default_factory=list)
+
+    def hear(self, charge: Charge) -> Verdict:
+        """The verdict that is known, or a new one with all that follows from it."""
+        if charge.subject_id in self.verdicts:
+            return self.verdicts[charge.subject_id]
+        record = self.records[charge.user_id]
+        found = sentence(charge, record, at_ms=self.at_ms)
+        verdict = found.verdict
+        if verdict.decision is Decision.ALLOW:
+            return verdict
+        self.verdicts[charge.subject_id] = verdict
+        self.sentences.append((charge, found))
+        if found.strike:
+            record.strikes.append((verdict.decision_id, self.at_ms))
+        if found.kind is not None:
+            self.version += 1
+            until_ms = self.at_ms + rules.SANCTION_MS
+            record.sanction = Sanction(charge.user_id, found.kind, self.version, until_ms)
+            self.sanctions.append((record.sanction, "burst"))
+        if found.kind is Kind.BANNED:
+            self.cases.append(Case(charge.user_id, verdict.decision_id, verdict.reasons))
+        return verdict
+
+
+def sentence(charge: Charge, record: Record, *, at_ms: int) -> Sentence:
+    """Judges a charge at that moment. Changes nothing."""
+    decision_id = uuid7()
+    facts, strike, kind = list(charge.facts), False, None
+    sanction = record.sanction if record.sanction and record.sanction.in_force(at_ms) else None
+    if sanction and sanction.kind is Kind.BANNED:
+        if charge.accepted:
+            facts.append(Ban(sanction.version))
+    elif any(isinstance(fact, Burst) and rules.reason(fact) for fact in facts):
+        strike = rules.new_episode([at for _, at in record.strikes], at_ms)
+        if strike:
+            kind = Kind.FLAGGED
+            repeat = Repeat((*record.strikes, (decision_id, at_ms)), at_ms)
+            if rules.reason(repeat):
+                facts.append(repeat)
+                kind = Kind.BANNED
+            if sanction and sanction.kind > kind:
+                kind = None  # a graver one stands already
+    reasons = tuple(found for fact in facts if (found := rules.reason(fact)))
+    return Sentence(_verdict(reasons, decision_id), tuple(facts), strike, kind)
+
+
+def _verdict(reasons: Sequence[Reason], decision_id: str) -> Verdict:
+    if not reasons:
+        return ALLOWED
+    # Ban before reject before flag: the gravest reason decides, all of them are told.
+    decision = max(Decision[reason.severity.upper()] for reason in reasons)
+    return Verdict(decision, rules.RULESET, tuple(reasons), decision_id)

@@ -1,0 +1,17 @@
+"""What the fraud service is told."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from chassis.settings import Named, OneOf, ProcessSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ProcessSettings):
+    """Settings of the fraud service; see `ProcessSettings` for those of every process."""
+
+    database_url: str
+    redis_url: str
+    auth_target: str
+    # "off" lifts the rules that count events; their windows are counted all the same.
+    limits: Annotated[str, Named("SCOREBOARD_LIMITS"), OneOf("default", "off")] = "default"
