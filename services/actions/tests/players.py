@@ -1,0 +1,233 @@
+"""A player who signs as the published contract says, and the service it plays against."""
+
+import base64
+import hashlib
+import hmac
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import asyncpg
+
+from chassis import client, clock, server
+from chassis.errors import Unavailable
+from chassis.keyring import Keyring
+from chassis.settings import ProcessSettings
+from chassis.testing import Certificates
+from protos import actions_pb2 as pb
+from protos import fraud_pb2
+from protos.actions_pb2_grpc import ActionsStub, add_ActionsServicer_to_server
+from protos.arrows import callers
+from services.actions.catalogue import Catalogue
+from services.actions.incidents import Relay
+from services.actions.service import ActionsService
+from services.actions.store import ActionsStore
+from services.actions.tokens import Sealer
+
+
+def key(number: int, fill: bytes) -> str:
+    return f"{number}:{base64.urlsafe_b64encode(fill * 32).decode()}"
+
+
+SEALING = Keyring(f"{key(1, b'a')},{key(2, b'b')}")
+SIGNING = Keyring(f"{key(1, b'c')},{key(2, b'd')}")
+
+
+def new_user() -> str:
+    return str(uuid.uuid4())
+
+
+def stamp(ahead_s: float = 0.0) -> str:
+    at = datetime.fromtimestamp(clock.now_ms() / 1000 + ahead_s, UTC)
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+@dataclass
+class Play:
+    """An issued action as its player sees it."""
+
+    user_id: str
+    issued: pb.Issued
+
+    def sign(self, *parts: object) -> str:
+        text = "\n".join(map(str, parts)).encode()
+        return hmac.new(decode(self.issued.signing_key), text, hashlib.sha256).hexdigest()
+
+    def checksum(self, completion_ms: int, timestamp: str, evidence: bytes = b"") -> str:
+        digest = hashlib.sha256(evidence).hexdigest() if evidence else ""
+        return self.sign(
+            "proof.v1",
+            self.user_id,
+            self.issued.action_id,
+            self.issued.action_type,
+            self.issued.nonce,
+            completion_ms,
+            timestamp,
+            digest,
+        )
+
+    def signature(self, amount: int, timestamp: str) -> str:
+        return self.sign(
+            "score.v1",
+            self.user_id,
+            self.issued.action_id,
+            self.issued.action_type,
+            amount,
+            timestamp,
+        )
+
+    def proof(self, completion_ms: int, timestamp: str, evidence: bytes = b"") -> pb.Proof:
+        return pb.Proof(
+            completion_time_ms=completion_ms,
+            checksum=self.checksum(completion_ms, timestamp, evidence),
+            evidence=evidence,
+        )
+
+    def update(self, *, completion_ms: int = 5000, amount: int | None = None) -> pb.Claims:
+        """The claims of a right update with everything stated, signed and proved."""
+        at = stamp()
+        amount = self.issued.score_increment if amount is None else amount
+        return pb.Claims(
+            user_id=self.user_id,
+            action_id=self.issued.action_id,
+            action_type=self.issued.action_type,
+            score_increment=amount,
+            timestamp=at,
+            client_signature=self.signature(amount, at),
+            proof=self.proof(completion_ms, at),
+        )
+
+    def completion(self, *, completion_ms: int = 5000) -> pb.Claims:
+        """The claims of a right completion without a token."""
+        at = stamp()
+        return pb.Claims(
+            action_id=self.issued.action_id,
+            action_type=self.issued.action_type,
+            timestamp=at,
+            proof=self.proof(completion_ms, at),
+        )
+
+
+@dataclass
+class RecordingFraud:
+    """Fraud's place at our edge: keeps what it is told."""
+
+    incidents: list[fraud_pb2.Incident] = field(default_factory=list)
+    away: bool = False
+
+    async def Report(self, request: fraud_pb2.ReportRequest) -> fraud_pb2.ReportReply:
+        if self.away:
+            raise Unavailable
+        self.incidents.extend(request.incidents)
+        return fraud_pb2.ReportReply()
+
+
+@dataclass
+class Actions:
+    """The service, over real gRPC, as gateway and scores see it."""
+
+    gateway: ActionsStub
+    scores: ActionsStub
+    relay: Relay
+    fraud: RecordingFraud
+    catalogue: Catalogue
+
+    async def results(self, user_id: str, *types: str) -> list[pb.IssueResult]:
+        items = [pb.IssueItem(user_id=user_id, action_type=name) for name in types]
+        return list((await self.gateway.Issue(pb.IssueRequest(items=items))).results)
+
+    async def issue(self, user_id: str, action_type: str = "WIN_GAME") -> Play:
+        (result,) = await self.results(user_id, action_type)
+        assert result.HasField("issued"), result.failure
+        return Play(user_id, result.issued)
+
+    async def verify(
+        self,
+        play: Play,
+        claims: pb.Claims,
+        *,
+        caller: str = "",
+        token: str = "",
+        attempt: str = "attempt",
+    ) -> pb.VerifyResult:
+        item = pb.VerifyItem(
+            attempt_id=attempt,
+            user_id=caller or play.user_id,
+            action_token=token or play.issued.action_token,
+            claims=claims,
+        )
+        reply: pb.VerifyReply = await self.scores.Verify(pb.VerifyRequest(items=[item]))
+        return reply.results[0]
+
+    async def complete(
+        self, play: Play, claims: pb.Claims, *, caller: str = ""
+    ) -> pb.CompleteResult:
+        item = pb.CompleteItem(user_id=caller or play.user_id, claims=claims)
+        reply: pb.CompleteReply = await self.gateway.Complete(pb.CompleteRequest(items=[item]))
+        return reply.results[0]
+
+    async def settle(self, play: Play, *, awarded: bool) -> None:
+        settlement = pb.Settlement(action_id=play.issued.action_id, awarded=awarded)
+        await self.scores.Settle(pb.SettleRequest(settlements=[settlement]))
+
+    async def state(self, play: Play) -> str:
+        request = pb.GetActionRequest(user_id=play.user_id, action_id=play.issued.action_id)
+        reply: pb.Action = await self.gateway.Get(request)
+        return reply.state
+
+    async def create_type(self, name: str, **fields: Any) -> pb.ActionType:
+        wanted: dict[str, Any] = {
+            "title": "A test's type",
+            "points": 10,
+            "min_duration_ms": 0,
+            "max_duration_ms": 2000,
+            "token_ttl_s": 3,
+        }
+        new = pb.ActionType(action_type=name, **(wanted | fields))
+        reply: pb.ActionType = await self.gateway.CreateType(new)
+        return reply
+
+
+@asynccontextmanager
+async def open_actions(
+    pool: asyncpg.Pool,
+    certificates: Certificates,
+    *,
+    capped: bool = True,
+    keys: tuple[Keyring, Keyring] = (SEALING, SIGNING),
+) -> AsyncIterator[Actions]:
+    """The service on that pool, served over real gRPC."""
+    store, fraud = ActionsStore(pool), RecordingFraud()
+    catalogue, relay = Catalogue(store), Relay(store, fraud)
+    await catalogue.refresh()
+    service = ActionsService(
+        store,
+        catalogue,
+        Sealer(*keys),
+        relay,
+        points_max=1000,
+        open_max=3,
+        capped=capped,
+    )
+    settings = ProcessSettings(tls_dir=certificates.folder / "actions")
+    register = partial(add_ActionsServicer_to_server, service)
+    async with server.running(
+        register, settings=settings, callers=callers("actions"), checks={}
+    ) as running:
+        channels = [
+            client.open_channel(
+                f"127.0.0.1:{running.port}", unit="actions", identity=certificates.identity(unit)
+            )
+            for unit in ("gateway", "scores")
+        ]
+        async with channels[0], channels[1]:
+            stubs = [ActionsStub(channel) for channel in channels]
+            yield Actions(stubs[0], stubs[1], relay, fraud, catalogue)
