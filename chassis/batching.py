@@ -9,6 +9,7 @@ better than several (fewer, larger batches for the same work).
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from copy import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -63,7 +64,9 @@ class Batcher(Generic[Item, Result]):
         waiting = _Waiting[Item, Result](item, loop.time() + timeout_s, loop.create_future())
         self._queue.append(waiting)
         if self._flights is None:
-            self._flights = loop.create_task(self._fly())
+            # In a context of its own: flights go on after the request that began them, whose
+            # deadline and trace are not those of what they carry next.
+            self._flights = loop.create_task(self._fly(), context=Context())
         try:
             async with asyncio.timeout_at(waiting.deadline):
                 return await waiting.future

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from chassis.batching import Batcher, QueueFull
 from chassis.errors import Failed, Internal, Invalid, Timeout
+from chassis.server import deadline
 
 
 class Peer:
@@ -175,3 +176,19 @@ async def test_a_peer_that_answers_too_few_fails_the_flight() -> None:
 
     with pytest.raises(Internal, match="1 items were sent, 0 results came back"):
         await Batcher(send).submit(1, timeout_s=1)
+
+
+async def test_a_flight_knows_nothing_of_the_request_that_began_it() -> None:
+    seen: list[float | None] = []
+
+    async def send(items: list[int], timeout_s: float) -> Sequence[int | Failed]:
+        seen.append(deadline.get())
+        return items
+
+    deadline.set(1.0)
+    try:
+        await Batcher(send).submit(1, timeout_s=5)
+    finally:
+        deadline.set(None)
+
+    assert seen == [None]
