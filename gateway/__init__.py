@@ -1,0 +1,1 @@
+"""The edge: REST, WebSocket and pages, before the services that hold the rules."""

@@ -1,0 +1,145 @@
+"""Gateway: the edge, REST and live. Start reading here, then in `routes.py`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from chassis.errors import Failed
+from chassis.ids import uuid7
+from chassis.process import repeat, run
+from chassis.redis import open_redis
+from chassis.telemetry import log
+from gateway import middleware, routes
+from gateway.body import BYTES_MAX
+from gateway.health import PAUSE_S, Health
+from gateway.hub import Hub
+from gateway.identity import Verifier
+from gateway.limits import Limiter
+from gateway.listener import serve
+from gateway.live import LiveHandler
+from gateway.resources import (
+    HEALTH,
+    LIMITER,
+    LIVE,
+    SANCTIONS,
+    SETTINGS,
+    TRAFFIC,
+    UPSTREAMS,
+    VERIFIER,
+)
+from gateway.sanctions import Sanctions
+from gateway.settings import Settings
+from gateway.traffic import Traffic
+from gateway.upstreams import Upstreams, open_upstreams
+from protos.auth_pb2 import KeysRequest
+from protos.fraud_pb2 import Sanction, SanctionsSinceRequest
+from protos.realtime_pb2_grpc import RealtimeStub
+
+FAREWELL_S = 15.0  # over which sockets are told to go
+
+
+async def main(settings: Settings) -> None:
+    async with opened(settings) as app:
+        await serve(app, settings=settings, farewell=lambda: app[LIVE].shutdown(FAREWELL_S))
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[web.Application]:
+    """The application with all it needs, warmed up: keys and sanctions are known."""
+    # Opened top to bottom, closed bottom to top, once `serve` has drained.
+    async with (
+        open_redis(settings.redis_url) as redis,
+        open_redis(settings.redis_url, size_max=1) as blocking_redis,
+        open_upstreams(settings) as upstreams,
+    ):
+        verifier = _verifier(upstreams, settings)
+        sanctions = _sanctions(upstreams)
+        health = Health(upstreams.channels)
+        hub = Hub(RealtimeStub(upstreams.channels["realtime"]), gateway_id=uuid7())
+        live = _live(hub, verifier, sanctions, settings)
+        app = web.Application(middlewares=[middleware.around], client_max_size=BYTES_MAX)
+        app.on_response_prepare.append(middleware.stamp)
+        routes.add(app)
+        app[SETTINGS] = settings
+        app[UPSTREAMS] = upstreams
+        app[VERIFIER] = verifier
+        app[LIMITER] = Limiter(redis, lifted=settings.limits == "off", batch_max=settings.batch_max)
+        app[SANCTIONS] = sanctions
+        app[HEALTH] = health
+        app[TRAFFIC] = Traffic()
+        app[LIVE] = live
+
+        await asyncio.gather(_until_done(verifier.fetch), _until_done(sanctions.catch_up))
+        async with (
+            _following(
+                verifier.follow(),
+                sanctions.follow(blocking_redis),
+                repeat(health.ask, pause_s=PAUSE_S),
+            ),
+            hub.running(),
+            live.running(),
+        ):
+            yield app
+
+
+def _verifier(upstreams: Upstreams, settings: Settings) -> Verifier:
+    async def fetch() -> bytes:
+        reply = await upstreams.auth.Keys(KeysRequest())
+        return bytes(reply.jwks)
+
+    return Verifier(fetch, issuer=settings.issuer, audience=settings.audience)
+
+
+def _sanctions(upstreams: Upstreams) -> Sanctions:
+    async def since(version: int) -> list[Sanction]:
+        reply = await upstreams.fraud.SanctionsSince(SanctionsSinceRequest(version=version))
+        return list(reply.sanctions)
+
+    return Sanctions(since)
+
+
+def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings) -> LiveHandler:
+    live = LiveHandler(
+        hub,
+        verify=verifier.verify,
+        address=settings.trusted_proxies.address,
+        allowed_origins=settings.allowed_origins,
+        query_token=settings.ws_query_token,
+    )
+
+    def revoke(sanction: Sanction) -> None:
+        if sanction.kind == Sanction.BANNED:
+            live.revoke(sanction.user_id)
+
+    sanctions.listen(revoke)
+    return live
+
+
+async def _until_done(attempt: Callable[[], Awaitable[None]]) -> None:
+    """Tries again for as long as a peer is away: the process is not ready meanwhile."""
+    pause_s = 0.1
+    while True:
+        try:
+            return await attempt()
+        except (Failed, ValueError) as error:
+            log.warning("peer_awaited", error=repr(error))
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, 3.0)
+
+
+@asynccontextmanager
+async def _following(*works: Awaitable[None]) -> AsyncIterator[None]:
+    """Runs what never ends for as long as the context."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+if __name__ == "__main__":
+    run("gateway", Settings, main)

@@ -1,0 +1,106 @@
+"""Accounts: register, log in, refresh; the public keys."""
+
+from typing import Annotated, Literal
+
+from aiohttp import web
+from msgspec import Meta
+
+from gateway.answers import Answer
+from gateway.body import Body
+from gateway.resources import ADDRESS, UPSTREAMS, VERIFIER
+from protos import auth_pb2
+
+Text = Annotated[str, Meta(max_length=256)]
+
+
+class Registration(Body):
+    """A new account; the name and the password are judged by auth."""
+
+    username: Text
+    password: Text
+    email: Text | None = None
+    token_delivery: Literal["body"] | None = None
+
+
+class Credentials(Body):
+    """An account's name and password."""
+
+    username: Text
+    password: Text
+    token_delivery: Literal["body"] | None = None
+
+
+class Refreshing(Body):
+    """The refresh token of a session."""
+
+    refresh_token: Text
+
+
+class Session(Answer):
+    """A session's tokens; `expiresIn` is the access token's, in seconds."""
+
+    user_id: str
+    username: str
+    access_token: str
+    refresh_token: str
+    token_type: str
+    expires_in: int
+
+
+async def register(request: web.Request, body: Registration) -> Session:
+    """Makes an account and its first session."""
+    return _session(
+        await request.app[UPSTREAMS].auth.Register(
+            auth_pb2.RegisterRequest(
+                username=body.username,
+                password=body.password,
+                email=body.email or "",
+                client=_client(request),
+            )
+        )
+    )
+
+
+async def login(request: web.Request, body: Credentials) -> Session:
+    """Begins a session."""
+    return _session(
+        await request.app[UPSTREAMS].auth.Login(
+            auth_pb2.LoginRequest(
+                username=body.username, password=body.password, client=_client(request)
+            )
+        )
+    )
+
+
+async def refresh(request: web.Request, body: Refreshing) -> Session:
+    """Changes a refresh token for its successor and a fresh access token."""
+    return _session(
+        await request.app[UPSTREAMS].auth.Refresh(
+            auth_pb2.RefreshRequest(refresh_token=body.refresh_token, client=_client(request))
+        )
+    )
+
+
+async def jwks(request: web.Request) -> web.Response:
+    """The public keys of access tokens."""
+    return web.Response(
+        body=request.app[VERIFIER].jwks,
+        headers={"Content-Type": "application/jwk-set+json", "Cache-Control": "max-age=60"},
+    )
+
+
+def _session(session: auth_pb2.Session) -> Session:
+    return Session(
+        user_id=session.user_id,
+        username=session.username,
+        access_token=session.access_token,
+        refresh_token=session.refresh_token,
+        token_type="Bearer",  # noqa: S106  The scheme's name.
+        expires_in=session.expires_in_s,
+    )
+
+
+def _client(request: web.Request) -> auth_pb2.Client:
+    # Headers may hold bytes that are no text; protobuf takes only text.
+    agent = request.headers.get("User-Agent", "").encode("ascii", "replace").decode()
+    return auth_pb2.Client(address=request[ADDRESS], user_agent=agent[:256])

@@ -1,0 +1,177 @@
+"""Actions: the catalogue, one-time tokens, and proofs."""
+
+from aiohttp import web
+
+from gateway import scores
+from gateway.answers import Answer, rfc3339
+from gateway.body import Body
+from gateway.claims import Name, Proof, Token
+from gateway.limits import SCORES, Policy
+from gateway.resources import IDENTITY, UPSTREAMS
+from gateway.upstreams import left_s
+from protos import actions_pb2
+
+
+class ActionRequest(Body):
+    """The type of the play that is about to begin."""
+
+    action_type: Name
+
+
+class Completion(Body):
+    """A finished play: with its token, to be awarded at once, or by its id, to be verified."""
+
+    proof: Proof
+    timestamp: Name
+    action_token: Token | None = None
+    action_id: Name | None = None
+    action_type: Name | None = None
+
+    def __post_init__(self) -> None:
+        if self.action_token is None:
+            for name, value in (("actionId", self.action_id), ("actionType", self.action_type)):
+                if value is None:
+                    raise ValueError(f"Object missing required field `{name}`")
+
+    def claims(self) -> actions_pb2.Claims:
+        """Raises ValidationFailed."""
+        return actions_pb2.Claims(
+            action_id=self.action_id,
+            action_type=self.action_type,
+            timestamp=self.timestamp,
+            proof=self.proof.message(),
+        )
+
+
+class ActionType(Answer):
+    """One entry of the catalogue."""
+
+    action_type: str
+    title: str
+    points: int
+    min_duration_ms: int
+    max_duration_ms: int
+    token_ttl_s: int
+    daily_cap: int | None
+    max_open: int | None
+    authoritative: bool
+
+
+class Catalogue(Answer):
+    """All action types."""
+
+    types: list[ActionType]
+
+
+class Issued(Answer):
+    """A one-time token, and what its proof is made with."""
+
+    action_id: str
+    action_type: str
+    action_token: str
+    signing_key: str
+    nonce: str
+    issued_at: str
+    expires_at: str
+    expires_in: int
+    score_increment: int
+    min_duration_ms: int
+    max_duration_ms: int
+
+
+class Completed(Answer):
+    """A verified play; its fresh token is to be redeemed."""
+
+    action_id: str
+    action_token: str
+    expires_in: int
+    score_increment: int
+
+
+class Action(Answer):
+    """One play, and what became of it."""
+
+    action_id: str
+    action_type: str
+    state: str
+    issued_at: str
+    expires_at: str
+
+
+def redemption(body: Completion) -> Policy | None:
+    """Only a completion with its token redeems it."""
+    return SCORES if body.action_token is not None else None
+
+
+async def types(request: web.Request) -> Catalogue:
+    """The catalogue."""
+    reply = await request.app[UPSTREAMS].actions.Catalogue(actions_pb2.CatalogueRequest())
+    return Catalogue([action_type(found) for found in reply.types])
+
+
+async def issue(request: web.Request, body: ActionRequest) -> Issued:
+    """A token for one play."""
+    issued = await request.app[UPSTREAMS].issue.submit(
+        actions_pb2.IssueItem(user_id=request[IDENTITY].user_id, action_type=body.action_type),
+        timeout_s=left_s(),
+    )
+    return Issued(
+        action_id=issued.action_id,
+        action_type=issued.action_type,
+        action_token=issued.action_token,
+        signing_key=issued.signing_key,
+        nonce=issued.nonce,
+        issued_at=rfc3339(issued.issued_at_ms),
+        expires_at=rfc3339(issued.expires_at_ms),
+        expires_in=(issued.expires_at_ms - issued.issued_at_ms) // 1000,
+        score_increment=issued.score_increment,
+        min_duration_ms=issued.min_duration_ms,
+        max_duration_ms=issued.max_duration_ms,
+    )
+
+
+async def complete(request: web.Request, body: Completion) -> scores.Award | Completed:
+    """Verifies a proof, and awards at once where the token is given."""
+    if body.action_token is not None:
+        return await scores.award(request, token=body.action_token, claims=body.claims())
+    completed = await request.app[UPSTREAMS].complete.submit(
+        actions_pb2.CompleteItem(user_id=request[IDENTITY].user_id, claims=body.claims()),
+        timeout_s=left_s(),
+    )
+    return Completed(
+        action_id=completed.action_id,
+        action_token=completed.action_token,
+        expires_in=completed.expires_in_s,
+        score_increment=completed.score_increment,
+    )
+
+
+async def state(request: web.Request) -> Action:
+    """What became of one's own play."""
+    action = await request.app[UPSTREAMS].actions.Get(
+        actions_pb2.GetActionRequest(
+            user_id=request[IDENTITY].user_id, action_id=request.match_info["action_id"]
+        )
+    )
+    return Action(
+        action_id=action.action_id,
+        action_type=action.action_type,
+        state=action.state,
+        issued_at=rfc3339(action.issued_at_ms),
+        expires_at=rfc3339(action.expires_at_ms),
+    )
+
+
+def action_type(found: actions_pb2.ActionType) -> ActionType:
+    """One entry of the catalogue, as it is answered."""
+    return ActionType(
+        action_type=found.action_type,
+        title=found.title,
+        points=found.points,
+        min_duration_ms=found.min_duration_ms,
+        max_duration_ms=found.max_duration_ms,
+        token_ttl_s=found.token_ttl_s,
+        daily_cap=found.daily_cap if found.HasField("daily_cap") else None,
+        max_open=found.max_open if found.HasField("max_open") else None,
+        authoritative=found.authoritative,
+    )

@@ -1,0 +1,21 @@
+"""What every answer of the API is made of: JSON in camelCase, times in RFC 3339."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001  Naive, so that no offset is written.
+
+
+class Answer(msgspec.Struct, rename="camel"):
+    """The base of what the gateway answers."""
+
+
+def rfc3339(at_ms: int) -> str:
+    """Unix milliseconds as RFC 3339 UTC with milliseconds."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds") + "Z"
+
+
+def optional(at_ms: int | None) -> str | None:
+    """The same, of a time that may be missing."""
+    return None if at_ms is None else rfc3339(at_ms)

@@ -1,0 +1,158 @@
+"""Bodies of requests: read within their limits, decoded strictly, refused by name.
+
+What is not well formed JSON, or is built to hurt a parser, is MALFORMED_JSON (400);
+what is well formed but does not fit the type is VALIDATION_FAILED (422), naming the
+field. Types are decoded by decoders made at start-up.
+"""
+
+import asyncio
+import json
+import re
+from typing import Any, Generic, NoReturn, TypeVar
+
+import msgspec
+import rfc8785
+from aiohttp import web
+
+from chassis.errors import FieldError
+from gateway.errors import (
+    BodyTimeout,
+    BodyTooLarge,
+    MalformedJson,
+    UnsupportedMediaType,
+    ValidationFailed,
+)
+
+BYTES_MAX = 64 * 1024
+DEADLINE_S = 10.0
+DEPTH_MAX = 8
+KEYS_MAX = 64
+
+T = TypeVar("T")
+
+# Every string of the text, and whether a colon follows it, which makes it a key.
+_STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`(?: - at `\$(.*)`)?")
+_PLACE = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
+
+
+class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
+    """The base of what a client sends."""
+
+
+class Reader(Generic[T]):
+    """Reads bodies of one type."""
+
+    def __init__(self, kind: type[T]) -> None:
+        self._decoder = msgspec.json.Decoder(kind, float_hook=_refuse_float)
+
+    async def read(self, request: web.Request) -> T:
+        """The body, decoded. Raises MalformedJson, ValidationFailed, BodyTooLarge,
+        BodyTimeout, UnsupportedMediaType."""
+        if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+            raise UnsupportedMediaType
+        return self.decode(await raw(request))
+
+    def decode(self, text: bytes) -> T:
+        """Raises MalformedJson, ValidationFailed."""
+        check_shape(text)
+        try:
+            return self._decoder.decode(text)
+        except msgspec.ValidationError as error:
+            # The decoder stops at the first misfit, and the text may be broken behind it.
+            _check_exactly(text)
+            raise _validation_failed(str(error)) from None
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise MalformedJson from None
+
+
+async def raw(request: web.Request) -> bytes:
+    """The body's bytes. Raises BodyTooLarge, BodyTimeout."""
+    if (request.content_length or 0) > BYTES_MAX:
+        raise BodyTooLarge
+    try:
+        if request.content.is_eof():
+            return await request.read()
+        async with asyncio.timeout(DEADLINE_S):
+            return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise BodyTooLarge from None
+    except TimeoutError:
+        raise BodyTimeout from None
+
+
+def check_shape(text: bytes) -> None:
+    """Refuses what is nested too deep, has too many keys, or one twice. Raises MalformedJson."""
+    if text.count(b"{") + text.count(b"[") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+        raise MalformedJson(f"The body is nested deeper than {DEPTH_MAX}.")
+    keys = [key for key, colon in _STRING.findall(text) if colon]
+    if len(keys) > KEYS_MAX:
+        raise MalformedJson(f"The body has more than {KEYS_MAX} keys.")
+    # Keys that all differ cannot collide, unless an escape hides what one spells.
+    if len(set(keys)) < len(keys) or any(b"\\" in key for key in keys):
+        _check_exactly(text)
+
+
+def canonical(value: Any, *, field: str) -> bytes:
+    """The value as RFC 8785 canonical JSON. Raises ValidationFailed for what has none."""
+    try:
+        return rfc8785.dumps(value)
+    except rfc8785.CanonicalizationError as error:
+        _refuse(field, "OUT_OF_RANGE", str(error))
+
+
+def _depth(text: bytes) -> int:
+    deepest = depth = 0
+    for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _check_exactly(text: bytes) -> None:
+    """Reads the text with a parser that sees every key. Raises MalformedJson."""
+
+    def pairs(found: list[tuple[str, Any]]) -> None:
+        if len({key for key, _ in found}) < len(found):
+            raise MalformedJson("The body has one key twice.")
+
+    def constant(name: str) -> NoReturn:
+        raise MalformedJson(f"{name} is not JSON.")
+
+    try:
+        json.loads(
+            text.decode(),
+            object_pairs_hook=pairs,
+            parse_constant=constant,
+            # Numbers are not looked at here, and a long one would take long to read.
+            parse_int=len,
+            parse_float=len,
+        )
+    except (ValueError, RecursionError):
+        raise MalformedJson from None
+
+
+def _refuse_float(text: str) -> NoReturn:
+    raise ValueError(f"Expected `int`, got `{text[:32]}`")
+
+
+def _refuse(field: str, code: str, detail: str) -> NoReturn:
+    raise ValidationFailed(errors=[FieldError(field, code, detail)])
+
+
+def _validation_failed(message: str) -> ValidationFailed:
+    """msgspec's message, turned into an error of one field."""
+    if match := _FIELD.fullmatch(message):
+        problem, name, place = match.groups()
+        field = f"{place}.{name}" if place else name
+        code = "REQUIRED" if problem.startswith("missing") else "UNKNOWN"
+        detail = "This field is required." if code == "REQUIRED" else "There is no such field."
+    else:
+        match = _PLACE.fullmatch(message)
+        detail, field = match.groups() if match else (message, "")
+        code = "INVALID"
+        if re.match(r"Expected `[a-z |]+`, got ", detail):
+            code = "WRONG_TYPE"
+        elif re.search(r" [<>]=? |out of range", detail):
+            code = "OUT_OF_RANGE"
+    return ValidationFailed(errors=[FieldError(field.lstrip("."), code, detail)])

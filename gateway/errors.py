@@ -1,0 +1,129 @@
+"""Failures as the caller sees them: RFC 9457 problems, and the one table of HTTP statuses."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+
+from chassis.batching import QueueFull
+from chassis.errors import Failed, Internal, Invalid, Missing, Timeout, Unavailable, Unprocessable
+from protos.failure_pb2 import Failure
+
+CONTENT_TYPE = "application/problem+json"
+
+# A kind of failure to its status. What has a status of its own stands below it.
+_STATUS: Mapping[int, int] = {
+    Failure.INTERNAL: 500,
+    Failure.INVALID: 400,
+    Failure.UNPROCESSABLE: 422,
+    Failure.UNAUTHENTICATED: 401,
+    Failure.FORBIDDEN: 403,
+    Failure.MISSING: 404,
+    Failure.CONFLICT: 409,
+    Failure.TOO_MANY: 429,
+    Failure.UNAVAILABLE: 503,
+    Failure.TIMEOUT: 504,
+}
+
+
+class BadRequest(Invalid):
+    """This is not a well formed HTTP request."""
+
+
+class MalformedJson(Invalid):
+    """The body is not well formed JSON."""
+
+
+class ValidationFailed(Unprocessable):
+    """The request does not fit its schema."""
+
+
+class NotFound(Missing):
+    """There is nothing at this address."""
+
+
+class MethodNotAllowed(Invalid):
+    """This address does not know this method."""
+
+
+class BodyTooLarge(Invalid):
+    """The body is larger than 64 KiB."""
+
+
+class UnsupportedMediaType(Invalid):
+    """The body must be application/json, uncompressed."""
+
+
+class BodyTimeout(Invalid):
+    """The body did not arrive in time."""
+
+
+class HeadersTooLarge(Invalid):
+    """The request's head is too large."""
+
+
+class ServiceUnavailable(Unavailable):
+    """A part that is needed is away; try again shortly."""
+
+
+_OWN_STATUS: Mapping[type[Failed], int] = {
+    MethodNotAllowed: 405,
+    BodyTimeout: 408,
+    BodyTooLarge: 413,
+    UnsupportedMediaType: 415,
+    HeadersTooLarge: 431,
+}
+
+
+def shown(failed: Failed) -> Failed:
+    """The failure as an outsider may see it: nothing of how we are built.
+
+    What a peer named itself passes unchanged; what gRPC or our own queues said becomes
+    a sentence of ours.
+    """
+    if failed.kind == Failure.INTERNAL:
+        return Internal()
+    if isinstance(failed, QueueFull) or (
+        failed.kind == Failure.UNAVAILABLE and failed.code == Unavailable().code
+    ):
+        return ServiceUnavailable(retry_after_s=failed.retry_after_s or 1)
+    if failed.kind == Failure.TIMEOUT and failed.code == Timeout().code:
+        return Timeout()
+    return failed
+
+
+def status(failed: Failed) -> int:
+    """The HTTP status of a failure."""
+    return _OWN_STATUS.get(type(failed)) or _STATUS.get(failed.kind, 500)
+
+
+def problem(failed: Failed, request_id: str) -> bytes:
+    """The body of the answer to a failed request."""
+    body: dict[str, Any] = {
+        "type": f"urn:scoreboard:problem:{failed.code}",
+        "title": failed.code.replace("_", " ").capitalize(),
+        "status": status(failed),
+        "detail": failed.detail or HTTPStatus(status(failed)).description,
+        "code": failed.code,
+        "requestId": request_id,
+    }
+    if failed.errors:
+        body["errors"] = [
+            {"field": e.field, "code": e.code, "detail": e.detail} for e in failed.errors
+        ]
+    if failed.retry_after_s:
+        body["retryAfter"] = failed.retry_after_s
+    if failed.reference:
+        body["decisionId"] = failed.reference
+    return msgspec.json.encode(body)
+
+
+def headers(failed: Failed) -> dict[str, str]:
+    """The headers that belong to a failure, its content type among them."""
+    found = {"Content-Type": CONTENT_TYPE}
+    if failed.retry_after_s:
+        found["Retry-After"] = str(failed.retry_after_s)
+    if failed.kind == Failure.UNAUTHENTICATED:
+        found["WWW-Authenticate"] = 'Bearer realm="scoreboard"'
+    return found

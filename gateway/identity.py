@@ -1,0 +1,242 @@
+"""Who calls: the one verifier of access tokens, for requests and sockets alike.
+
+Nothing else in the gateway looks into a token. The order of the checks is fixed: no
+key is used before the token's form and header are right, and no claim is believed
+before the signature is.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import re
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+import msgspec
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
+from cryptography.hazmat.primitives.hashes import SHA256
+
+from chassis import clock
+from chassis.errors import Failed, Unauthenticated
+from chassis.telemetry import log
+
+TOKEN_BYTES_MAX = 4096
+LEEWAY_S = 30
+CACHE_MAX = 10_000
+REFETCH_S = 60.0
+
+_KID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_USER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_PADDING, _HASH = PKCS1v15(), SHA256()
+
+
+class AccessTokenInvalid(Unauthenticated):
+    """The access token is missing or not valid."""
+
+    def __init__(self) -> None:
+        super().__init__(code="UNAUTHENTICATED")
+
+
+class AccessTokenExpired(Unauthenticated):
+    """The access token has expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a valid access token speaks for."""
+
+    user_id: str
+    username: str
+    name_version: int
+    roles: frozenset[str]
+    scopes: frozenset[str]
+    session_id: str
+    expires_at_ms: int
+
+
+class Verifier:
+    """Verifies access tokens against auth's public keys.
+
+    `fetch` answers the JWKS document. Results are kept until the token expires.
+    """
+
+    def __init__(
+        self, fetch: Callable[[], Awaitable[bytes]], *, issuer: str, audience: str
+    ) -> None:
+        self._fetch = fetch
+        self._issuer = issuer
+        self._audience = audience
+        self._keys: Mapping[str, RSAPublicKey] = {}
+        self._seen: OrderedDict[bytes, Identity] = OrderedDict()
+        self._unknown_kid = asyncio.Event()
+        self.jwks = b""  # the document the keys came from
+
+    def verify(self, token: str) -> Identity:
+        """Raises AccessTokenInvalid, AccessTokenExpired."""
+        if len(token) > TOKEN_BYTES_MAX or not token.isascii():
+            raise AccessTokenInvalid
+        digest = hashlib.sha256(token.encode()).digest()
+        identity = self._seen.get(digest)
+        if identity is None:
+            identity = self._verified(token)
+            self._seen[digest] = identity
+            if len(self._seen) > CACHE_MAX:
+                self._seen.popitem(last=False)
+        else:
+            self._seen.move_to_end(digest)
+        if clock.now_ms() >= identity.expires_at_ms + LEEWAY_S * 1000:
+            del self._seen[digest]
+            raise AccessTokenExpired
+        return identity
+
+    async def fetch(self) -> None:
+        """Takes auth's present keys. Raises Failed when auth is away, ValueError when the
+        document is not as it must be; the keys known before stay then."""
+        document = await self._fetch()
+        keys = _read_keys(document)
+        if not self._keys.keys() <= keys.keys():
+            # What a withdrawn key signed is not valid any more.
+            self._seen.clear()
+        self._keys, self.jwks = keys, document
+
+    async def follow(self) -> None:
+        """Fetches the keys every 60 s, and at once for an unknown key id, but that no more
+        often: whoever invents key ids must not make work for auth."""
+        loop = asyncio.get_running_loop()
+        asked_s = loop.time() - REFETCH_S
+        while True:
+            try:
+                async with asyncio.timeout(REFETCH_S):
+                    await self._unknown_kid.wait()
+                    await asyncio.sleep(asked_s + REFETCH_S - loop.time())
+                    asked_s = loop.time()
+            except TimeoutError:
+                pass
+            self._unknown_kid.clear()
+            try:
+                await self.fetch()
+            except (Failed, ValueError) as error:
+                log.warning("keys_not_fetched", error=repr(error))
+
+    def _verified(self, token: str) -> Identity:
+        parts = token.split(".")
+        if len(parts) != 3:
+            raise AccessTokenInvalid
+        header_bytes, claims_bytes, signature = (_decode(part) for part in parts)
+        try:
+            header = _HEADER.decode(header_bytes)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise AccessTokenInvalid from None
+        if header.alg != "RS256" or header.typ != "at+jwt" or not _KID.fullmatch(header.kid):
+            raise AccessTokenInvalid
+        key = self._keys.get(header.kid)
+        if key is None:
+            self._unknown_kid.set()
+            raise AccessTokenInvalid
+        try:
+            key.verify(signature, token.rpartition(".")[0].encode(), _PADDING, _HASH)
+        except InvalidSignature:
+            raise AccessTokenInvalid from None
+        return self._believed(claims_bytes)
+
+    def _believed(self, claims_bytes: bytes) -> Identity:
+        """The identity in claims whose signature was right."""
+        try:
+            claims = _CLAIMS.decode(claims_bytes)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise AccessTokenInvalid from None
+        if claims.iss != self._issuer or claims.aud != self._audience:
+            raise AccessTokenInvalid
+        if not _USER_ID.fullmatch(claims.sub):
+            raise AccessTokenInvalid
+        latest_s = clock.now_ms() / 1000 + LEEWAY_S
+        if claims.nbf > latest_s or claims.iat > latest_s:
+            raise AccessTokenInvalid
+        return Identity(
+            user_id=claims.sub,
+            username=claims.preferred_username,
+            name_version=claims.name_ver,
+            roles=frozenset(claims.roles),
+            scopes=frozenset(claims.scope.split()),
+            session_id=claims.sid,
+            expires_at_ms=claims.exp * 1000,
+        )
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True):
+    alg: str
+    typ: str
+    kid: str
+
+
+class _Claims(msgspec.Struct):
+    iss: str
+    sub: str
+    aud: str
+    exp: int
+    iat: int
+    nbf: int
+    jti: str
+    client_id: str
+    scope: str
+    roles: list[str]
+    sid: str
+    ver: int
+    name_ver: int
+    preferred_username: str
+
+
+class _Key(msgspec.Struct):
+    kty: str
+    use: str
+    alg: str
+    kid: str
+    n: str
+    e: str
+
+
+class _KeySet(msgspec.Struct):
+    keys: list[_Key]
+
+
+_HEADER = msgspec.json.Decoder(_Header)
+_CLAIMS = msgspec.json.Decoder(_Claims)
+
+
+def _decode(part: str) -> bytes:
+    """Strict base64url: one text for each value, so that no flipped bit decodes alike."""
+    try:
+        value = base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise AccessTokenInvalid from None
+    if not part or base64.urlsafe_b64encode(value).rstrip(b"=").decode() != part:
+        raise AccessTokenInvalid
+    return value
+
+
+def _read_keys(document: bytes) -> dict[str, RSAPublicKey]:
+    """The keys of a JWKS document, all or none. Raises ValueError."""
+    keys: dict[str, RSAPublicKey] = {}
+    try:
+        found = msgspec.json.decode(document, type=_KeySet).keys
+    except msgspec.DecodeError as error:
+        raise ValueError(str(error)) from None
+    for key in found:
+        if (key.kty, key.use, key.alg) != ("RSA", "sig", "RS256"):
+            raise ValueError("a key that is not for RS256 signatures")
+        if not _KID.fullmatch(key.kid) or key.kid in keys:
+            raise ValueError("a key id that is malformed or there twice")
+        try:
+            n, e = (int.from_bytes(_decode(part), "big") for part in (key.n, key.e))
+        except AccessTokenInvalid:
+            raise ValueError("a key that is not base64url") from None
+        if n.bit_length() < 2048:
+            raise ValueError("a key that is too short")
+        keys[key.kid] = RSAPublicNumbers(e, n).public_key()
+    if not keys:
+        raise ValueError("no keys")
+    return keys

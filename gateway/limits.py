@@ -1,0 +1,208 @@
+"""How often a caller may ask: every limit of a request in one call, a batch of them in one script.
+
+While Redis is away a bucket in this process takes over, so that there is never a window
+without a limit.
+"""
+
+import asyncio
+import math
+import zlib
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chassis import clock
+from chassis.batching import Batcher
+from chassis.errors import Failed, TooMany
+from chassis.redis import Script
+from chassis.telemetry import log
+
+# A limiter that is slower than this is away: a request shall not wait for it.
+CALL_S = 0.5
+# How long an absent Redis is left alone before it is asked again.
+AWAY_S = 0.5
+LOCAL_KEYS_MAX = 50_000
+
+_WINDOWS = {"minute": 60, "hour": 3600, "day": 86400}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A named limit; 0 where a window has none. The minute is exact, hour and day are
+    counted in 60 sub-windows each."""
+
+    name: str
+    per_minute: int
+    per_hour: int = 0
+    per_day: int = 0
+
+    @cached_property
+    def limits(self) -> tuple[int, int, int]:
+        return self.per_minute, self.per_hour, self.per_day
+
+    @cached_property
+    def windows(self) -> tuple[str, ...]:
+        """The windows' names in the headers."""
+        return tuple(
+            self.name if window == "minute" else f"{self.name}-{window}" for window in _WINDOWS
+        )
+
+    @cached_property
+    def header(self) -> str:
+        """The value of RateLimit-Policy."""
+        windows = zip(self.windows, self.limits, _WINDOWS.values(), strict=True)
+        return ", ".join(
+            f'"{name}";q={limit};w={long_s}' for name, limit, long_s in windows if limit
+        )
+
+    @cached_property
+    def half(self) -> "Policy":
+        """The policy of a flagged player."""
+        return Policy(self.name, *(math.ceil(limit / 2) for limit in self.limits))
+
+
+REQUESTS = Policy("requests", 100)
+ACTIONS = Policy("actions", 10, 100, 500)
+SCORES = Policy("scores", 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """A policy for one subject: a user's id, or an address prefix in hexadecimal digits.
+
+    Nothing else may become a part of a key.
+    """
+
+    policy: Policy
+    subject: str
+
+    @property
+    def key(self) -> str:
+        # The tag keeps a subject's keys on one node of a cluster.
+        shard = zlib.crc32(self.subject.encode()) & 63
+        return f"{{l:{shard:02d}}}:{self.policy.name}:{self.subject}"
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a caller stands with the tightest window of a policy."""
+
+    policy: Policy
+    window: str  # its name in the header
+    left: int  # requests it would still take
+    until_s: int  # when its oldest request leaves it
+    wait_s: int  # more than 0: refused, and that long
+
+    def headers(self) -> dict[str, str]:
+        """RateLimit and RateLimit-Policy, as draft-ietf-httpapi-ratelimit-headers names them."""
+        return {
+            "RateLimit-Policy": self.policy.header,
+            "RateLimit": f'"{self.window}";r={self.left};t={self.wait_s or self.until_s}',
+        }
+
+
+class RateLimited(TooMany):
+    """Too many requests; see Retry-After."""
+
+    def __init__(self, standing: Standing) -> None:
+        super().__init__(retry_after_s=standing.wait_s)
+        self.standing = standing
+
+
+class Limiter:
+    """Takes requests from their limits; `lifted` counts but refuses nothing."""
+
+    def __init__(self, redis: Redis, *, lifted: bool, batch_max: int = 256) -> None:
+        self._script = Script.read(redis, __package__, "limits.lua")
+        self._lifted = lifted
+        self._batcher: Batcher[Sequence[Check], list[Standing]] = Batcher(
+            self._ask, batch_max=batch_max
+        )
+        self._local = _Local()
+        self._away_until_s = 0.0
+
+    async def take(self, checks: Sequence[Check]) -> Standing:
+        """Counts a request against all `checks`, or against none if one of them refuses.
+
+        Answers the standing with the last check. Raises RateLimited.
+        """
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._away_until_s:
+            standings = self._local.take(checks)
+        else:
+            try:
+                standings = await self._batcher.submit(checks, timeout_s=CALL_S)
+            except Failed:
+                # Not the failure but the absence of an answer counts here.
+                standings = self._local.take(checks)
+        refused = max(standings, key=lambda standing: standing.wait_s)
+        if refused.wait_s and not self._lifted:
+            raise RateLimited(refused)
+        return standings[-1]
+
+    async def _ask(
+        self, batch: list[Sequence[Check]], timeout_s: float
+    ) -> Sequence[list[Standing] | Failed]:
+        keys = [check.key for checks in batch for check in checks]
+        limits = [[check.policy.limits for check in checks] for checks in batch]
+        try:
+            async with asyncio.timeout(min(timeout_s, CALL_S)):
+                answer = await self._script(
+                    keys,
+                    [clock.offset_ms(), int(self._lifted), msgspec.msgpack.encode(limits)],
+                )
+        except (RedisError, OSError) as error:
+            log.warning("limits_away", error=repr(error))
+            self._away_until_s = asyncio.get_running_loop().time() + AWAY_S
+            return [self._local.take(checks) for checks in batch]
+        answers = iter(msgspec.msgpack.decode(answer, type=list[tuple[int, float, float, float]]))
+        return [[_standing(check, *next(answers)) for check in checks] for checks in batch]
+
+
+def _standing(check: Check, window: int, left: float, until_ms: float, wait_ms: float) -> Standing:
+    return Standing(
+        check.policy,
+        check.policy.windows[window - 1],
+        int(left),
+        max(1, math.ceil(until_ms / 1000)),
+        math.ceil(wait_ms / 1000),
+    )
+
+
+class _Local:
+    """The minute's limits in this process alone, for as long as Redis is away.
+
+    A policy's share here is its limit over the gateways that are known, at least 2.
+    """
+
+    def __init__(self) -> None:
+        self._times_ms: OrderedDict[str, deque[int]] = OrderedDict()
+
+    def take(self, checks: Sequence[Check]) -> list[Standing]:
+        now_ms = clock.now_ms()
+        seen = [(check, self._minute(check.key, now_ms)) for check in checks]
+        standings = [self._judge(check, times_ms, now_ms) for check, times_ms in seen]
+        if not any(standing.wait_s for standing in standings):
+            for _, times_ms in seen:
+                times_ms.append(now_ms)
+        return standings
+
+    def _minute(self, key: str, now_ms: int) -> deque[int]:
+        times_ms = self._times_ms.setdefault(key, deque(maxlen=128))
+        self._times_ms.move_to_end(key)
+        while times_ms and times_ms[0] <= now_ms - 60_000:
+            times_ms.popleft()
+        if len(self._times_ms) > LOCAL_KEYS_MAX:
+            self._times_ms.popitem(last=False)
+        return times_ms
+
+    def _judge(self, check: Check, times_ms: deque[int], now_ms: int) -> Standing:
+        left = max(2, check.policy.per_minute) - len(times_ms)
+        oldest_ms = times_ms[0] if times_ms else now_ms
+        until_ms = oldest_ms + 60_000 - now_ms
+        return _standing(check, 1, max(left - 1, 0), until_ms, 0 if left > 0 else until_ms)

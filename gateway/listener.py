@@ -1,0 +1,146 @@
+"""The public port: connections with deadlines, requests in flight, and the drain."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+from aiohttp.http_exceptions import LineTooLong
+
+from chassis.errors import Failed, Internal
+from chassis.ids import uuid7
+from chassis.server import freeze_garbage, operations, stop_signal
+from chassis.telemetry import log
+from gateway import errors
+from gateway.errors import BadRequest, HeadersTooLarge
+from gateway.resources import TRAFFIC
+from gateway.settings import Settings
+
+HEAD_S = 10.0  # for a request's head to arrive whole
+KEEP_ALIVE_S = 75.0
+BACKLOG = 1024
+
+
+async def serve(
+    app: web.Application, *, settings: Settings, farewell: Callable[[], Awaitable[object]]
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once.
+
+    `farewell` tells long-lived connections to go, while requests in flight are answered.
+    """
+    stop = stop_signal()
+    async with (
+        listening(app, settings=settings, farewell=farewell) as port,
+        operations(settings, ready=lambda: not stop.is_set()) as ops_port,
+    ):
+        freeze_garbage()
+        log.info("ready", port=port, ops_port=ops_port)
+        await stop.wait()
+        log.info("draining")
+        app[TRAFFIC].draining = True
+        await asyncio.sleep(settings.drain_pause_s)
+    log.info("stopped")
+
+
+@asynccontextmanager
+async def listening(
+    app: web.Application, *, settings: Settings, farewell: Callable[[], Awaitable[object]]
+) -> AsyncIterator[int]:
+    """Accepts connections within the context and drains at its end; answers the port."""
+    # What is left when the time to drain is over is cut off, so the rest may be short.
+    runner = web.AppRunner(app, shutdown_timeout=1.0)
+    await runner.setup()
+    loop = asyncio.get_running_loop()
+    listener = await loop.create_server(
+        lambda: Connection(runner.server, loop=loop),
+        settings.host,
+        settings.port,
+        backlog=BACKLOG,
+    )
+    try:
+        yield listener.sockets[0].getsockname()[1]
+    finally:
+        app[TRAFFIC].draining = True
+        listener.close()
+        for connection in runner.server.connections if runner.server else ():
+            if isinstance(connection, Connection) and connection.idle:
+                connection.close()
+        try:
+            async with asyncio.timeout(settings.drain_s):
+                await asyncio.gather(farewell(), app[TRAFFIC].ended())
+        except TimeoutError:
+            log.warning("requests_cut_off", count=app[TRAFFIC].in_flight)
+        await runner.cleanup()
+
+
+class Connection(web.RequestHandler):
+    """A client's connection. One whose request's head is not whole in time is closed.
+
+    aiohttp has a time limit for idle connections only: one byte a minute would hold a
+    connection for ever.
+    """
+
+    __slots__ = ("_head_timer",)
+
+    def __init__(self, server: Any, *, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            server,
+            loop=loop,
+            keepalive_timeout=KEEP_ALIVE_S,
+            access_log=None,  # type: ignore[arg-type]  # We write a line of our own.
+            auto_decompress=False,
+        )
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being read or answered."""
+        return self._current_request is None and not self._messages
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._head_timer = self._loop.call_later(HEAD_S, self._give_up)
+
+    def data_received(self, data: bytes) -> None:
+        before = self._request_count
+        super().data_received(data)
+        if self._request_count != before:
+            self._stop_timer()
+        elif self._head_timer is None and self.idle:
+            self._head_timer = self._loop.call_later(HEAD_S, self._give_up)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """The answer to what is no HTTP, as a problem like any other."""
+        failed: Failed = HeadersTooLarge() if isinstance(exc, LineTooLong) else BadRequest()
+        if status >= 500:  # It is ours, since handlers' failures never come here.
+            failed = Internal()
+        request_id = uuid7()
+        log.info("request_unreadable", code=failed.code, request_id=request_id)
+        response = web.Response(
+            body=errors.problem(failed, request_id),
+            status=errors.status(failed),
+            headers={**errors.headers(failed), "X-Request-Id": request_id},
+        )
+        response.force_close()
+        return response
+
+    def _give_up(self) -> None:
+        self._head_timer = None
+        if self.idle:
+            self.force_close()
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
