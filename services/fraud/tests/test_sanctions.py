@@ -1,0 +1,238 @@
+"""How others learn of sanctions: SanctionsSince, the stream, and SetBan at auth."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from chassis import clock
+from chassis.errors import Unavailable
+from chassis.ids import uuid7
+from chassis.testing import Certificates, eventually, served
+from local import servers
+from protos import auth_pb2, auth_pb2_grpc
+from protos.arrows import callers
+from protos.auth_pb2_grpc import AuthStub
+from protos.events_pb2 import SanctionEvents
+from protos.fraud_pb2 import Sanction
+from services.fraud.sanctions import GENERATION, STREAM, Bans, Relay, Stream
+from services.fraud.store import FraudStore
+from services.fraud.tests.fraud_served import Fraud, attempt, open_fraud
+
+
+async def test_sanctions_since_answers_by_rising_version_each_players_latest(fraud: Fraud) -> None:
+    before = max((sanction.version for sanction in await fraud.since(0)), default=0)
+    first, second = uuid7(), uuid7()
+    for user in (first, second):
+        await fraud.burst(user)
+    with clock.ahead(70):
+        again = await fraud.burst(first)
+
+    since = await fraud.since(before)
+
+    assert [sanction.user_id for sanction in since] == [second, first]
+    assert since[0].version < since[1].version
+    assert since[1] == again.sanction
+    assert await fraud.since(since[1].version) == []
+
+
+async def test_sanctions_since_answers_at_most_a_thousand(fraud: Fraud) -> None:
+    before = max((sanction.version for sanction in await fraud.since(0)), default=0)
+    items = [attempt(user) for user in (uuid7() for _ in range(1020)) for _ in range(9)]
+    for start in range(0, len(items), 252):
+        await fraud.judge(*items[start : start + 252])
+
+    page = await fraud.since(before)
+
+    assert [sanction.version for sanction in page] == list(range(before + 1, before + 1001))
+    assert len(await fraud.since(page[-1].version)) == 20
+
+
+async def test_a_sanction_is_published_directly_after_its_commit(
+    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
+) -> None:
+    relay = _stream(pool, redis)
+    async with _running(relay), open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:
+        verdict = await fraud.burst(user)
+        # Sooner than the relay would notice by itself.
+        await eventually(partial(_published, redis, user), timeout_s=0.4)
+
+    (published,) = await _published(redis, user)
+    assert published == verdict.sanction
+
+
+async def test_a_sanction_is_published_when_redis_comes_back(
+    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    away = Redis(port=port, password="test", retry=Retry(NoBackoff(), retries=0))
+    relay = _stream(pool, away)
+    async with away, _running(relay):
+        async with open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:
+            verdict = await fraud.burst(user)
+        await eventually(partial(_tried, pool, user))
+        with servers.redis(tmp_path, port=port, password="test", durable=False):
+            (published,) = await eventually(partial(_published, away, user))
+    assert published == verdict.sanction
+
+
+async def test_everything_is_published_again_after_redis_lost_its_data(
+    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
+) -> None:
+    relay = _stream(pool, redis)
+    async with _running(relay), open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:
+        await fraud.burst(user)
+        await eventually(partial(_published, redis, user))
+        await eventually(partial(redis.exists, GENERATION))
+
+        await redis.flushall()
+
+        assert await eventually(partial(_published, redis, user))
+
+
+async def test_a_flag_is_no_ban_to_auth(
+    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
+) -> None:
+    async with _auth(certificates, pool) as (auth, relay):
+        async with open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:
+            await fraud.burst(user)
+            banned = uuid7()
+            await _ban(fraud, banned)
+        await eventually(partial(_taken, auth))
+
+    assert {request.user_id for request in auth.taken} == {banned}
+
+
+async def test_auth_is_told_of_a_ban_until_it_takes_it(
+    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
+) -> None:
+    async with _auth(certificates, pool, refusals=5) as (auth, relay):
+        async with open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:
+            sanction = await _ban(fraud, user)
+        # What is tried again is due by the moved clock.
+        with clock.ahead(_BAN_AT_S):
+            await eventually(partial(_taken, auth))
+            await eventually(partial(_none_due, pool, "auth"))
+
+    assert auth.refused == 5
+    (ban,) = auth.taken
+    assert (ban.user_id, ban.banned, ban.until_ms) == (user, True, sanction.until_ms)
+    assert (ban.version, ban.reason) == (sanction.version, "burst")
+
+
+async def test_two_replicas_do_not_tell_the_same_thing_at_the_same_time(
+    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
+) -> None:
+    async with open_fraud(pool, redis, certificates) as fraud:
+        await fraud.burst(user)
+    store = FraudStore(pool)
+
+    claims = await asyncio.gather(*(store.claim("stream") for _ in range(4)))
+
+    assert sorted(len(claim) for claim in claims) == [0, 0, 0, 1]
+    with clock.ahead(1):
+        (again,) = await store.claim("stream")
+    assert again.attempts == 2
+
+
+async def test_what_was_told_thirty_days_ago_is_forgotten(
+    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
+) -> None:
+    store = FraudStore(pool)
+    async with open_fraud(pool, redis, certificates) as fraud:
+        await fraud.burst(user)
+    (due,) = await store.claim("stream")
+    await store.acknowledge("stream", [due.sanction.version])
+    for days, kept in ((29, 1), (31, 0)):
+        with clock.ahead(days * 86_400):
+            await store.acknowledge("stream", [])
+        assert await pool.fetchval("SELECT count(*) FROM fraud.outbox") == kept
+
+
+_BAN_AT_S = 140
+
+
+class RecordingAuth(auth_pb2_grpc.AuthServicer):
+    """Takes bans, after refusing that many."""
+
+    def __init__(self, refusals: int) -> None:
+        self._refusals = refusals
+        self.refused = 0
+        self.taken: list[auth_pb2.SetBanRequest] = []
+
+    async def SetBan(self, request: auth_pb2.SetBanRequest, context: Any) -> auth_pb2.SetBanReply:
+        if self.refused < self._refusals:
+            self.refused += 1
+            raise Unavailable
+        self.taken.append(request)
+        return auth_pb2.SetBanReply()
+
+
+@asynccontextmanager
+async def _auth(
+    certificates: Certificates, pool: asyncpg.Pool, *, refusals: int = 0
+) -> AsyncIterator[tuple[RecordingAuth, Relay]]:
+    """A recording auth, and a relay that tells it of bans."""
+    auth = RecordingAuth(refusals)
+    async with served(
+        "auth",
+        partial(auth_pb2_grpc.add_AuthServicer_to_server, auth),
+        certificates=certificates,
+        callers=callers("auth"),
+        caller="fraud",
+    ) as channel:
+        bans = Bans(AuthStub(channel))
+        async with _running(Relay(FraudStore(pool), target="auth", deliver=bans.deliver)) as relay:
+            yield auth, relay
+
+
+def _stream(pool: asyncpg.Pool, redis: Redis) -> Relay:
+    store = FraudStore(pool)
+    return Relay(store, target="stream", deliver=Stream(redis, store).deliver)
+
+
+@asynccontextmanager
+async def _running(relay: Relay) -> AsyncIterator[Relay]:
+    task = asyncio.create_task(relay.run())
+    try:
+        yield relay
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+async def _published(redis: Redis, user: str) -> list[Sanction]:
+    entries: Any = await redis.xrange(STREAM)
+    batches = [SanctionEvents.FromString(fields[b"batch"]) for _, fields in entries]
+    return [s for batch in batches for s in batch.sanctions if s.user_id == user]
+
+
+async def _tried(pool: asyncpg.Pool, user: str) -> bool:
+    sql = "SELECT attempts > 0 AND done IS NULL FROM fraud.outbox WHERE user_id = $1"
+    return bool(await pool.fetchval(sql, user))
+
+
+async def _none_due(pool: asyncpg.Pool, target: str) -> bool:
+    sql = "SELECT NOT EXISTS (SELECT FROM fraud.outbox WHERE target = $1 AND done IS NULL)"
+    return bool(await pool.fetchval(sql, target))
+
+
+async def _taken(auth: RecordingAuth) -> bool:
+    return bool(auth.taken)
+
+
+async def _ban(fraud: Fraud, user: str) -> Sanction:
+    for at_s in (0, 70, _BAN_AT_S):
+        with clock.ahead(at_s):
+            verdict = await fraud.burst(user)
+    assert verdict.sanction.kind == Sanction.BANNED
+    return verdict.sanction
