@@ -33,6 +33,8 @@ def key(number: int, fill: bytes) -> str:
     return f"{number}:{base64.urlsafe_b64encode(fill * 32).decode()}"
 
 
+UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway", "stranger")
+
 SEALING = Keyring(f"{key(1, b'a')},{key(2, b'b')}")
 SIGNING = Keyring(f"{key(1, b'c')},{key(2, b'd')}")
 
@@ -139,6 +141,7 @@ class Actions:
     relay: Relay
     fraud: RecordingFraud
     catalogue: Catalogue
+    port: int
 
     async def results(self, user_id: str, *types: str) -> list[pb.IssueResult]:
         items = [pb.IssueItem(user_id=user_id, action_type=name) for name in types]
@@ -197,6 +200,18 @@ class Actions:
 
 
 @asynccontextmanager
+async def caller_of(
+    actions: Actions, certificates: Certificates, unit: str
+) -> AsyncIterator[ActionsStub]:
+    """The service as `unit` sees it."""
+    channel = client.open_channel(
+        f"127.0.0.1:{actions.port}", unit="actions", identity=certificates.identity(unit)
+    )
+    async with channel:
+        yield ActionsStub(channel)
+
+
+@asynccontextmanager
 async def open_actions(
     pool: asyncpg.Pool,
     certificates: Certificates,
@@ -230,4 +245,4 @@ async def open_actions(
         ]
         async with channels[0], channels[1]:
             stubs = [ActionsStub(channel) for channel in channels]
-            yield Actions(stubs[0], stubs[1], relay, fraud, catalogue)
+            yield Actions(stubs[0], stubs[1], relay, fraud, catalogue, running.port)

@@ -74,8 +74,9 @@ async def test_the_same_request_is_answered_by_a_fresh_token_until_redemption(
         other = await actions.complete(play, play.completion(completion_ms=4000))
     with clock.ahead(100):  # the timestamp is old by then
         third = (await actions.complete(play, claims)).completed
-        claims.timestamp = stamp()
-        forged = await actions.complete(play, claims)
+        moved = play.completion()
+        moved.proof.CopyFrom(claims.proof)  # the old checksum beside a new timestamp
+        forged = await actions.complete(play, moved)
         result = await actions.verify(play, redeem(play, third), token=third.action_token)
     await actions.settle(play, awarded=True)
     with clock.ahead(100):

@@ -1,0 +1,220 @@
+"""Tests of issuing: what a player gets, open tokens, daily caps."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import asyncpg
+import pytest
+
+from chassis import clock
+from chassis.errors import Invalid
+from chassis.testing import Certificates
+from protos import actions_pb2 as pb
+from services.actions.tests.players import Actions, decode, new_user, open_actions
+
+
+def codes(results: list[pb.IssueResult]) -> list[str]:
+    return [result.failure.code or "issued" for result in results]
+
+
+async def test_a_player_gets_what_a_play_needs(actions: Actions) -> None:
+    issued = (await actions.issue(new_user(), "COMPLETE_QUEST")).issued
+
+    assert issued.action_id[14] == "7"
+    assert issued.action_type == "COMPLETE_QUEST"
+    assert issued.score_increment == 100
+    assert (issued.min_duration_ms, issued.max_duration_ms) == (1000, 300_000)
+    assert issued.expires_at_ms == issued.issued_at_ms + 330_000
+    assert len(decode(issued.signing_key)) == 32
+    assert len(decode(issued.nonce)) == 16
+
+
+async def test_every_item_has_a_result_of_its_own(actions: Actions, type_name: str) -> None:
+    await actions.create_type(type_name, authoritative=True)
+
+    results = await actions.results(new_user(), "WIN_GAME", "no type", type_name, "NO_TYPE")
+
+    assert codes(results) == [
+        "issued",
+        "ACTION_TYPE_UNKNOWN",
+        "ACTION_TYPE_AUTHORITATIVE",
+        "ACTION_TYPE_UNKNOWN",
+    ]
+
+
+async def test_a_batch_has_at_most_256_items_and_only_players(actions: Actions) -> None:
+    with pytest.raises(Invalid, match="BATCH_TOO_LARGE"):
+        await actions.results(new_user(), *["WIN_GAME"] * 257)
+    with pytest.raises(Invalid):
+        await actions.results("nobody", "WIN_GAME")
+
+
+async def test_a_fourth_open_token_is_refused(actions: Actions) -> None:
+    user = new_user()
+    types = ["WIN_GAME", "COMPLETE_QUEST", "COMPLETE_LEVEL", "WIN_GAME"]
+
+    results = await actions.results(user, *types)
+
+    assert codes(results) == ["issued"] * 3 + ["TOO_MANY_PENDING"]
+    assert codes(await actions.results(new_user(), "WIN_GAME")) == ["issued"]
+
+
+async def test_of_parallel_requests_exactly_three_get_a_token(actions: Actions) -> None:
+    user = new_user()
+
+    results = await asyncio.gather(*(actions.results(user, "WIN_GAME") for _ in range(20)))
+
+    assert [codes(one)[0] for one in results].count("issued") == 3
+
+
+async def test_batches_of_many_players_side_by_side_do_not_deadlock(
+    actions: Actions, pool: asyncpg.Pool
+) -> None:
+    users = [new_user() for _ in range(30)]
+
+    async def ask(order: list[str]) -> int:
+        items = [pb.IssueItem(user_id=user, action_type="WIN_GAME") for user in order]
+        reply = await actions.gateway.Issue(pb.IssueRequest(items=items))
+        return codes(list(reply.results)).count("issued")
+
+    issued = await asyncio.gather(*(ask(users[::step]) for step in (1, -1) * 4))
+
+    assert sum(issued) == 90
+    assert await pool.fetchval(
+        "SELECT bool_and(held = 3) FROM (SELECT count(*) AS held FROM actions.actions"
+        " WHERE user_id = ANY ($1) GROUP BY user_id) AS held",
+        users,
+    )
+
+
+async def test_expired_and_settled_tokens_are_open_no_longer(actions: Actions) -> None:
+    user = new_user()
+    plays = [await actions.issue(user) for _ in range(3)]
+
+    await actions.settle(plays[0], awarded=True)
+    await actions.settle(plays[1], awarded=False)
+
+    assert codes(await actions.results(user, *["WIN_GAME"] * 3)) == [
+        "issued",
+        "issued",
+        "TOO_MANY_PENDING",
+    ]
+    with clock.ahead(331):
+        assert codes(await actions.results(user, *["WIN_GAME"] * 3)) == ["issued"] * 3
+
+
+async def test_a_completed_token_is_open_until_it_is_settled(actions: Actions) -> None:
+    user = new_user()
+    with clock.ahead(-6):
+        plays = [await actions.issue(user) for _ in range(3)]
+    await actions.complete(plays[0], plays[0].completion())
+
+    assert codes(await actions.results(user, "WIN_GAME")) == ["TOO_MANY_PENDING"]
+
+
+async def test_a_type_with_its_own_limit_counts_alone(actions: Actions, type_name: str) -> None:
+    await actions.create_type(type_name, max_open=5)
+    user = new_user()
+
+    own = await actions.results(user, *[type_name] * 6)
+    shared = await actions.results(user, *["WIN_GAME"] * 4)
+
+    assert codes(own) == ["issued"] * 5 + ["TOO_MANY_PENDING"]
+    assert codes(shared) == ["issued"] * 3 + ["TOO_MANY_PENDING"]
+
+
+@pytest.mark.parametrize("awarded", [True, False])
+async def test_a_settlement_lets_a_waiting_request_through(actions: Actions, awarded: bool) -> None:
+    user = new_user()
+    plays = [await actions.issue(user) for _ in range(3)]
+
+    waiting = asyncio.create_task(actions.results(user, "WIN_GAME"))
+    await asyncio.sleep(0.03)
+    assert not waiting.done()
+    started = time.perf_counter()
+    await actions.settle(plays[0], awarded=awarded)
+
+    assert codes(await waiting) == ["issued"]
+    assert time.perf_counter() - started < 0.1
+
+
+async def test_a_settlement_by_another_replica_is_seen_before_refusing(
+    actions: Actions, pool: asyncpg.Pool, certificates: Certificates
+) -> None:
+    user = new_user()
+    plays = [await actions.issue(user) for _ in range(3)]
+    async with open_actions(pool, certificates) as other:
+        waiting = asyncio.create_task(actions.results(user, "WIN_GAME"))
+        await asyncio.sleep(0.03)
+        await other.settle(plays[0], awarded=True)
+
+        assert codes(await waiting) == ["issued"]
+
+
+async def test_a_request_waits_no_longer_than_150_ms_and_holds_nothing(
+    actions: Actions, pool: asyncpg.Pool
+) -> None:
+    user = new_user()
+    await actions.results(user, *["WIN_GAME"] * 3)
+
+    started = time.perf_counter()
+    waiting = asyncio.create_task(actions.results(user, "WIN_GAME"))
+    await asyncio.sleep(0.05)
+    free = await pool.fetchval(
+        "SELECT 1 FROM actions.players WHERE user_id = $1 FOR UPDATE NOWAIT", user
+    )
+    waited = await waiting
+
+    assert free == 1
+    assert codes(waited) == ["TOO_MANY_PENDING"]
+    assert 0.14 < time.perf_counter() - started < 1
+
+
+async def test_a_daily_cap_counts_requests_until_midnight_utc(
+    actions: Actions, type_name: str
+) -> None:
+    await actions.create_type(type_name, daily_cap=2, max_open=10)
+    user, other = new_user(), new_user()
+    now = clock.now()
+    midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
+
+    with clock.ahead((midnight - now).total_seconds() - 30):
+        late = await actions.results(user, type_name, type_name, type_name)
+        again = await actions.results(user, type_name)
+        others = await actions.results(other, type_name)
+        free = await actions.results(user, "WIN_GAME")
+    with clock.ahead((midnight - now).total_seconds() + 0.01):
+        early = await actions.results(user, type_name, type_name, type_name)
+
+    assert codes(late) == ["issued", "issued", "DAILY_CAP_REACHED"]
+    assert codes(again) == ["DAILY_CAP_REACHED"]
+    assert 20 <= again[0].failure.retry_after_s <= 30
+    assert codes(others) == codes(free) == ["issued"]
+    assert codes(early) == ["issued", "issued", "DAILY_CAP_REACHED"]
+
+
+async def test_a_settled_action_still_counts_for_the_day_but_a_refused_request_does_not(
+    actions: Actions, type_name: str
+) -> None:
+    await actions.create_type(type_name, daily_cap=2, max_open=1)
+    user = new_user()
+
+    first = await actions.issue(user, type_name)
+    pending = await actions.results(user, type_name)
+    await actions.settle(first, awarded=True)
+    await actions.settle(await actions.issue(user, type_name), awarded=True)
+
+    assert codes(pending) == ["TOO_MANY_PENDING"]
+    assert codes(await actions.results(user, type_name)) == ["DAILY_CAP_REACHED"]
+
+
+async def test_limits_off_lifts_daily_caps_but_not_open_tokens(
+    pool: asyncpg.Pool, certificates: Certificates, type_name: str
+) -> None:
+    async with open_actions(pool, certificates, capped=False) as actions:
+        await actions.create_type(type_name, daily_cap=1, max_open=10)
+        user = new_user()
+
+        assert codes(await actions.results(user, *[type_name] * 3)) == ["issued"] * 3
+        assert codes(await actions.results(user, *["WIN_GAME"] * 4))[3] == "TOO_MANY_PENDING"
