@@ -1,0 +1,39 @@
+"""Realtime: what changed, told to every gateway at once and in order. Start reading here."""
+
+from functools import partial
+
+from chassis.client import open_channel
+from chassis.process import run
+from chassis.redis import open_redis
+from chassis.server import serve
+from chassis.tls import Identity
+from protos.arrows import callers
+from protos.realtime_pb2_grpc import add_RealtimeServicer_to_server
+from protos.scores_pb2_grpc import ScoresStub
+from services.realtime.live import live
+from services.realtime.settings import Settings
+from services.realtime.source import Source
+from services.realtime.store import LiveStore
+
+
+async def main(settings: Settings) -> None:
+    identity = Identity.read(settings.tls_dir)
+    # Opened top to bottom, closed bottom to top, once `serve` has drained.
+    async with (
+        open_redis(settings.redis_url) as redis,
+        # A client for reads that wait: one connection for each of the two readers.
+        open_redis(settings.redis_url, size_max=2, timeout_s=5.0) as following,
+        open_channel(settings.scores_target, unit="scores", identity=identity) as scores,
+        live(LiveStore(redis, following), Source(ScoresStub(scores))) as service,
+    ):
+        await serve(
+            partial(add_RealtimeServicer_to_server, service),
+            settings=settings,
+            callers=callers("realtime"),
+            checks={"redis": redis.ping},
+            draining=service.drain,
+        )
+
+
+if __name__ == "__main__":
+    run("realtime", Settings, main)

@@ -1,0 +1,246 @@
+"""The builder: makes changes of boards into publications, one replica at a time for a board."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from prometheus_client import Counter, Histogram
+
+from chassis import clock, telemetry
+from chassis.errors import Failed
+from chassis.telemetry import log
+from services.realtime import frames
+from services.realtime.channels import Channels, Position, Publication
+from services.realtime.frames import Window
+from services.realtime.source import Board, Source, Top
+from services.realtime.store import STORE_FAILED, Draft, LiveStore, Outcome
+
+PACE_S = 0.1  # from one publication of a board to the next
+RETRY_S = 0.5  # after a failure
+LEASE_S = 5.0  # how long a board waits for another builder when its own died
+
+published = Counter("live_publications_total", "Publications of boards", ["board", "kind"])
+tick_s = Histogram(
+    "live_tick_seconds", "From asking scores to publishing", buckets=telemetry.BUCKETS_S
+)
+
+
+def channel_of(board: str) -> str:
+    """The live channel of a board."""
+    return f"leaderboard:{board}"
+
+
+@dataclass(slots=True)
+class _Job:
+    """A board as its builder sees it."""
+
+    board: Board
+    dirty: bool = True
+    not_before: float = 0.0  # of the event loop's clock, as the times below
+    held_until: float = 0.0
+    fence: int = 0
+    resets_at_ms: int | None = None
+    stored: Position | None = None  # where Redis has the channel; None: to be read again
+
+    @property
+    def channel(self) -> str:
+        return channel_of(self.board.name)
+
+
+class Builder:
+    """Every replica has one and each tries for every board's lease."""
+
+    def __init__(self, store: LiveStore, source: Source, channels: Channels) -> None:
+        self._store = store
+        self._source = source
+        self._channels = channels
+        self._holder = secrets.token_hex(8)
+        self._jobs: dict[str, _Job] = {}
+        self._wake = asyncio.Event()
+
+    def know(self, boards: Sequence[Board]) -> None:
+        """The boards there are now."""
+        kept = {board.name: self._jobs.get(board.name) or _Job(board) for board in boards}
+        for board in boards:
+            kept[board.name].board = board
+        self._jobs = kept
+
+    def mark(self, board: str) -> None:
+        """The board has changed."""
+        if job := self._jobs.get(board):
+            job.dirty = True
+            self._wake.set()
+
+    def doubt(self, board: str) -> None:
+        """Redis may not hold what was published of this board."""
+        if job := self._jobs.get(board):
+            job.stored = None
+            self.mark(board)
+
+    def holds(self, board: str) -> bool:
+        """Whether this replica builds the board now."""
+        job = self._jobs.get(board)
+        return job is not None and _held(job, asyncio.get_running_loop().time())
+
+    async def hold(self) -> None:
+        """Takes and renews leases, for ever."""
+        while True:
+            try:
+                await self._renew()
+            except STORE_FAILED as error:
+                log.warning("leases_not_renewed", error=repr(error))
+            await asyncio.sleep(LEASE_S / 5)
+
+    async def build(self) -> None:
+        """Publishes every change of the boards whose lease this replica holds, for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            now = loop.time()
+            due = [job for job in self._jobs.values() if _due(job, now)]
+            if due:
+                await self._tick(due)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._idle_s(now)):
+                    await self._wake.wait()
+
+    async def give_back(self) -> None:
+        """Ends the leases, so that another replica takes over at once."""
+        names = [job.board.name for job in self._jobs.values() if job.fence]
+        for job in self._jobs.values():
+            job.fence = 0
+        with suppress(*STORE_FAILED):
+            await self._store.lease(names, holder=self._holder, ttl_ms=0)
+
+    async def _renew(self) -> None:
+        asked = asyncio.get_running_loop().time()
+        jobs = list(self._jobs.values())
+        fences = await self._store.lease(
+            [job.board.name for job in jobs],
+            holder=self._holder,
+            ttl_ms=round(LEASE_S * 1000),
+        )
+        for job, fence in zip(jobs, fences, strict=True):
+            if fence and fence != job.fence:
+                log.info("lease_taken", board=job.board.name, fence=fence)
+                # Somebody else may have published, and nothing was watched on their behalf.
+                job.stored, job.dirty = None, True
+                self._wake.set()
+            job.fence = fence
+            # Counted from before the question, so never longer than Redis counts.
+            job.held_until = asked + LEASE_S
+
+    def _idle_s(self, now: float) -> float:
+        """How long nothing will be due by itself; at most a second, since clocks are moved."""
+        held = [job for job in self._jobs.values() if _held(job, now)]
+        waits = [job.not_before - now for job in held]
+        waits += [(job.resets_at_ms - clock.now_ms()) / 1000 for job in held if job.resets_at_ms]
+        return min([1.0, *(wait for wait in waits if wait > 0)])
+
+    async def _tick(self, due: list[_Job]) -> None:
+        loop = asyncio.get_running_loop()
+        for job in due:
+            job.dirty = False
+        try:
+            with tick_s.time():
+                await self._publish_changes(due)
+            pause_s = PACE_S
+        except (Failed, *STORE_FAILED) as error:
+            log.warning("tick_failed", boards=[job.board.name for job in due], error=repr(error))
+            for job in due:
+                # What was sent may have been published all the same.
+                job.dirty, job.stored = True, None
+            pause_s = RETRY_S
+        for job in due:
+            job.not_before = max(job.not_before, loop.time() + pause_s)
+
+    async def _publish_changes(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            if job.stored is None:
+                stored = await self._store.stored(job.channel)
+                self._channels.adopt(job.channel, stored.history)
+                job.stored = stored.position
+        drafts: list[tuple[_Job, Draft]] = []
+        tops = await self._source.tops([job.board for job in jobs])
+        for job, top in zip(jobs, tops, strict=True):
+            if isinstance(top, Failed):
+                log.warning("window_refused", board=job.board.name, code=top.code)
+                job.dirty, job.not_before = True, asyncio.get_running_loop().time() + RETRY_S
+            elif draft := self._draft(job, top):
+                drafts.append((job, draft))
+        if not drafts:
+            return
+        outcomes = await self._store.publish([draft for _, draft in drafts])
+        for (job, draft), outcome in zip(drafts, outcomes, strict=True):
+            self._settle(job, draft, outcome)
+
+    def _draft(self, job: _Job, top: Top) -> Draft | None:
+        """What to publish so that watchers see `top`; None when they do already."""
+        job.resets_at_ms = top.resets_at_ms
+        if job.stored is None or job.channel not in self._channels:
+            return None  # doubted, or ended, since it was read
+        here = self._channels.position(job.channel)
+        was = Window.decoded(self._channels.snapshot(job.channel))
+        # Another position than Redis has means that publications were lost, and a new
+        # period is another board: neither continues what was seen.
+        if here != job.stored or not here.epoch or was.period != top.window.period:
+            position = Position(secrets.token_hex(8), 1)
+            publication = _snapshot(job.channel, position, top.window, "epochChanged")
+        else:
+            change = frames.difference(was, top.window)
+            if change is None:
+                return None
+            position = Position(here.epoch, here.offset + 1)
+            if len(change.changes) * 2 > job.board.window:
+                publication = _snapshot(job.channel, position, top.window, "tooManyChanges")
+            else:
+                publication = _delta(job.channel, position, top.window, change)
+        return Draft(publication, job.fence, job.stored)
+
+    def _settle(self, job: _Job, draft: Draft, outcome: Outcome) -> None:
+        publication = draft.publication
+        if outcome == "published":
+            job.stored = publication.position
+            # At once, not when it comes back by the stream; `adopt` where the epoch is new.
+            if not self._channels.accept(publication):
+                self._channels.adopt(job.channel, [publication])
+            kind = "epoch" if publication.position.offset == 1 else "change"
+            published.labels(job.board.name, kind).inc()
+            return
+        log.warning("publication_refused", board=job.board.name, outcome=outcome)
+        job.dirty, job.stored = True, None
+        if outcome == "fenced":
+            job.fence = 0
+
+
+def _held(job: _Job, now: float) -> bool:
+    return job.fence > 0 and now < job.held_until
+
+
+def _due(job: _Job, now: float) -> bool:
+    if not _held(job, now) or now < job.not_before:
+        return False
+    return job.dirty or (job.resets_at_ms is not None and clock.now_ms() >= job.resets_at_ms)
+
+
+def _snapshot(
+    channel: str, position: Position, window: Window, reason: frames.Reason
+) -> Publication:
+    data = window.encoded()
+    frame = frames.snapshot(
+        data, channel=channel, epoch=position.epoch, offset=position.offset, reason=reason
+    )
+    return Publication(channel, frame, clock.now_ms(), position, data)
+
+
+def _delta(
+    channel: str, position: Position, window: Window, change: frames.RankChange
+) -> Publication:
+    at_ms = clock.now_ms()
+    frame = frames.rank_change(
+        change, channel=channel, epoch=position.epoch, offset=position.offset, at_ms=at_ms
+    )
+    return Publication(channel, frame, at_ms, position, window.encoded())

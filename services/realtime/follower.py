@@ -1,0 +1,150 @@
+"""The replica's readers: which boards there are, their histories, and the events of scores."""
+
+import asyncio
+
+from chassis.errors import Failed
+from chassis.telemetry import log
+from services.realtime.builder import Builder, channel_of
+from services.realtime.channels import Channels
+from services.realtime.personal import Personal
+from services.realtime.source import Board, Source
+from services.realtime.store import STORE_FAILED, LiveStore
+
+BOARDS_S = 10.0  # between two questions for the boards
+CHECK_S = 1.0  # between two comparisons of positions with Redis
+WAIT_MS = 500  # of a read that finds nothing
+RETRY_S = 0.2  # after a read that failed
+
+
+class Follower:
+    """Keeps the channels of this replica at what Redis and scores say."""
+
+    def __init__(
+        self,
+        store: LiveStore,
+        source: Source,
+        channels: Channels,
+        builder: Builder,
+        personal: Personal,
+    ) -> None:
+        self._store = store
+        self._source = source
+        self._channels = channels
+        self._builder = builder
+        self._personal = personal
+        self._events_after = "0-0"
+
+    async def start(self) -> None:
+        """Returns when every board can be shown; waits for Redis and scores until then."""
+        while True:
+            try:
+                self._events_after = await self._store.last_event()
+                await self._know_boards()
+                return
+            except (Failed, *STORE_FAILED) as error:
+                log.warning("start_delayed", error=repr(error))
+                await asyncio.sleep(1)
+
+    async def follow_boards(self) -> None:
+        """Adds boards that are new and removes those that are gone, for ever."""
+        while True:
+            await asyncio.sleep(BOARDS_S)
+            try:
+                await self._know_boards()
+            except (Failed, *STORE_FAILED) as error:
+                log.warning("boards_not_read", error=repr(error))
+
+    async def follow_histories(self) -> None:
+        """Takes what any replica publishes of the boards, for ever."""
+        loop = asyncio.get_running_loop()
+        checked = loop.time()
+        away = False
+        while True:
+            try:
+                if away or loop.time() - checked > CHECK_S:
+                    await self._check()
+                    checked, away = loop.time(), False
+                await self._take_publications()
+            except STORE_FAILED as error:
+                if not away:
+                    log.warning("histories_not_read", error=repr(error))
+                away = True
+                await asyncio.sleep(RETRY_S)
+
+    async def follow_events(self) -> None:
+        """Marks changed boards and tells players of their awards, for ever."""
+        away = False
+        while True:
+            try:
+                if away:
+                    # A server that lost its data, or took over, may count from further back.
+                    self._events_after = min(
+                        self._events_after, await self._store.last_event(), key=_order
+                    )
+                    away = False
+                await self._take_events()
+            except STORE_FAILED as error:
+                if not away:
+                    log.warning("events_not_read", error=repr(error))
+                away = True
+                await asyncio.sleep(RETRY_S)
+
+    async def _know_boards(self) -> None:
+        boards = await self._source.boards()
+        for board in boards:
+            if channel_of(board.name) not in self._channels:
+                await self._add(board)
+        names = {channel_of(board.name) for board in boards}
+        for channel in self._channels.names():
+            if channel not in names:
+                self._channels.remove(channel)
+        self._builder.know([b for b in boards if channel_of(b.name) in self._channels])
+
+    async def _add(self, board: Board) -> None:
+        """Shows a board from scores at once and from its history where there is one.
+
+        So nobody waits for a builder: that may be another replica, or one that just died.
+        """
+        channel = channel_of(board.name)
+        [top] = await self._source.tops([board])
+        if isinstance(top, Failed):
+            log.warning("window_refused", board=board.name, code=top.code)
+            return
+        stored = await self._store.stored(channel)
+        self._channels.add(channel, top.window.encoded())
+        self._channels.adopt(channel, stored.history)
+
+    async def _take_publications(self) -> None:
+        names = self._channels.names()
+        if not names:
+            await asyncio.sleep(WAIT_MS / 1000)
+            return
+        after = {name: self._channels.position(name).offset for name in names}
+        for publication in await self._store.follow(after, wait_ms=WAIT_MS):
+            if not self._channels.accept(publication):
+                await self._read_again(publication.channel)
+
+    async def _check(self) -> None:
+        """Finds channels whose epoch changed or whose tail was lost: no read shows either."""
+        names = self._channels.names()
+        for name, stored in zip(names, await self._store.positions(names), strict=True):
+            here = self._channels.position(name)
+            if stored.epoch != here.epoch or stored.offset < here.offset:
+                self._builder.doubt(name.removeprefix(channel_of("")))
+                await self._read_again(name)
+
+    async def _read_again(self, channel: str) -> None:
+        stored = await self._store.stored(channel)
+        self._channels.adopt(channel, stored.history)
+
+    async def _take_events(self) -> None:
+        events, self._events_after = await self._store.events(self._events_after, wait_ms=WAIT_MS)
+        for event in events:
+            for board in event.boards:
+                self._builder.mark(board)
+            self._personal.tell(event)
+
+
+def _order(event_id: str) -> tuple[int, int]:
+    at_ms, _, number = event_id.partition("-")
+    return int(at_ms), int(number)

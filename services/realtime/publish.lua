@@ -1,0 +1,19 @@
+-- Appends one publication to a channel's history, if the builder may and knows where it stands.
+-- KEYS: the history (a stream), its meta (a hash of epoch, offset, fence).
+-- ARGV: fence, the epoch and offset to continue, epoch, offset, frame, snapshot, at (Unix ms), publications to keep.
+-- Answers 'published', 'fenced' (a later holder of the lease has published) or 'moved'.
+local epoch, offset, fence = unpack(redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'fence'))
+if tonumber(fence or '0') > tonumber(ARGV[1]) then
+  return 'fenced'
+end
+if (epoch or '') ~= ARGV[2] or (offset or '0') ~= ARGV[3] then
+  return 'moved'
+end
+-- A new epoch counts from 1 again, and no offset of the old one can continue into it.
+if ARGV[4] ~= ARGV[2] then
+  redis.call('DEL', KEYS[1])
+end
+redis.call('XADD', KEYS[1], 'MAXLEN', '=', ARGV[9], ARGV[5] .. '-0',
+  'epoch', ARGV[4], 'frame', ARGV[6], 'snapshot', ARGV[7], 'at', ARGV[8])
+redis.call('HSET', KEYS[2], 'epoch', ARGV[4], 'offset', ARGV[5], 'fence', ARGV[1])
+return 'published'

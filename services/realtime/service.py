@@ -1,0 +1,169 @@
+"""The gRPC face of realtime: one stream for each gateway process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from prometheus_client import Gauge
+
+from chassis import clock
+from chassis.errors import Invalid, Timeout
+from chassis.telemetry import log
+from protos import realtime_pb2
+from protos.realtime_pb2 import FeedFrame, GatewayFrame
+from protos.realtime_pb2_grpc import RealtimeServicer
+from services.realtime.attachment import QUEUE_MAX, Attachment
+from services.realtime.channels import Channels, Position
+from services.realtime.personal import PREFIX, Personal
+
+PING_S = 5.0
+TOPS_S = 10.0
+SILENT_S = 15.0  # a gateway that says nothing for so long is gone
+PARTING_S = 2.0  # for a gateway to take the go-away; then the stream is cut
+
+attached = Gauge("live_gateways", "Gateways attached")
+
+
+class HelloMissing(Invalid):
+    """The first frame of the stream must be a hello."""
+
+
+class RealtimeService(RealtimeServicer):
+    """See protos/realtime.proto for what each frame means."""
+
+    def __init__(
+        self,
+        channels: Channels,
+        personal: Personal,
+        *,
+        ping_s: float = PING_S,
+        tops_s: float = TOPS_S,
+        queue_max: int = QUEUE_MAX,
+    ) -> None:
+        self._channels = channels
+        self._personal = personal
+        self._ping_s = ping_s
+        self._tops_s = tops_s
+        self._queue_max = queue_max
+        self._attachments: set[Attachment] = set()
+        self._beginning: set[asyncio.Task[None]] = set()  # user channels whose state is asked for
+        self._draining = False
+
+    async def Attach(
+        self,
+        request_iterator: AsyncIterator[GatewayFrame],
+        context: grpc.aio.ServicerContext[GatewayFrame, FeedFrame],
+    ) -> AsyncIterator[FeedFrame]:
+        attachment = Attachment(await _hello(request_iterator), queue_max=self._queue_max)
+        self._attach(attachment)
+        tasks = [
+            asyncio.create_task(self._listen(request_iterator, attachment)),
+            asyncio.create_task(self._beat(attachment)),
+            asyncio.create_task(self._part(attachment, asyncio.current_task())),
+        ]
+        try:
+            async for frame in attachment.frames():
+                yield frame
+        finally:
+            for task in tasks:
+                task.cancel()
+            self._leave(attachment)
+
+    def drain(self) -> None:
+        """Sends every gateway away, after what it was still to be told."""
+        self._draining = True
+        for attachment in tuple(self._attachments):
+            attachment.end("draining", at_once=False)
+
+    def _attach(self, attachment: Attachment) -> None:
+        attachment.heard_at_ms = clock.now_ms()
+        self._attachments.add(attachment)
+        attached.inc()
+        log.info("gateway_attached", gateway=attachment.gateway_id)
+        if self._draining:
+            attachment.end("draining", at_once=False)
+
+    def _leave(self, attachment: Attachment) -> None:
+        attachment.end("closed", at_once=True)
+        self._forget(attachment)
+        self._attachments.discard(attachment)
+        attached.dec()
+        log.info("gateway_detached", gateway=attachment.gateway_id)
+
+    def _forget(self, attachment: Attachment) -> None:
+        for channel in attachment.watching:
+            self._channels.unwatch(channel, attachment)
+        attachment.watching.clear()
+
+    async def _listen(self, frames: AsyncIterator[GatewayFrame], attachment: Attachment) -> None:
+        async for frame in frames:
+            attachment.heard_at_ms = clock.now_ms()
+            if frame.HasField("interest") and not attachment.ended.is_set():
+                for channel in frame.interest.remove:
+                    self._unwatch(channel, attachment)
+                for position in frame.interest.add:
+                    self._watch(position, attachment)
+        attachment.end("closed", at_once=True)
+
+    async def _beat(self, attachment: Attachment) -> None:
+        """Pings, tells where the boards stand, and drops a gateway that is silent."""
+        tops_at_ms = clock.now_ms() + self._tops_s * 1000
+        while not attachment.ended.is_set():
+            await asyncio.sleep(self._ping_s)
+            now_ms = clock.now_ms()
+            if now_ms - attachment.heard_at_ms > SILENT_S * 1000:
+                attachment.end("silent", at_once=True)
+            attachment.ping(now_ms)
+            if now_ms >= tops_at_ms:
+                tops_at_ms = now_ms + self._tops_s * 1000
+                attachment.tops(self._channels.positions(attachment.watching))
+
+    async def _part(self, attachment: Attachment, stream: asyncio.Task[Any] | None) -> None:
+        """Cuts the stream of a gateway that does not take its go-away."""
+        await attachment.ended.wait()
+        log.info("gateway_sent_away", gateway=attachment.gateway_id, reason=attachment.reason)
+        self._forget(attachment)
+        await asyncio.sleep(PARTING_S)
+        if stream:
+            stream.cancel()
+
+    def _watch(self, position: realtime_pb2.Position, attachment: Attachment) -> None:
+        channel = position.channel
+        if channel.startswith(PREFIX):
+            self._follow_user(channel, attachment)
+            return
+        state = self._channels.state(channel, Position(position.epoch, position.offset))
+        attachment.begin(state)
+        if not state.unknown:
+            attachment.watching.add(channel)
+            self._channels.watch(channel, attachment)
+
+    def _follow_user(self, channel: str, attachment: Attachment) -> None:
+        # Watched from now on and held back, so that no award falls between answer and watching.
+        ticket = attachment.awaiting(channel)
+        attachment.watching.add(channel)
+        self._channels.watch(channel, attachment)
+
+        async def begin() -> None:
+            attachment.arrived(ticket, await self._personal.state(channel))
+
+        task = asyncio.create_task(begin())
+        self._beginning.add(task)
+        task.add_done_callback(self._beginning.discard)
+
+    def _unwatch(self, channel: str, attachment: Attachment) -> None:
+        self._channels.unwatch(channel, attachment)
+        attachment.watching.discard(channel)
+        attachment.give_up(channel)
+
+
+async def _hello(frames: AsyncIterator[GatewayFrame]) -> str:
+    try:
+        async with asyncio.timeout(SILENT_S):
+            first = await anext(frames, None)
+    except TimeoutError:
+        raise Timeout from None
+    if first is None or not first.HasField("hello"):
+        raise HelloMissing
+    return str(first.hello.gateway_id)

@@ -1,0 +1,152 @@
+"""All Redis of realtime: the histories of board channels, the builders' leases, scores' events.
+
+live:{leaderboard:<board>}        a stream, the channel's history; entry `<offset>-0` holds
+                                  epoch, frame, snapshot (the window after it), at (Unix ms)
+live:{leaderboard:<board>}:meta   a hash: epoch, offset, and the fence of who published last
+live:lease:<board>                a hash: holder, fence, until (Unix ms)
+{events}:awards                   a stream of scores', read only
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from google.protobuf.message import DecodeError
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from chassis import clock
+from chassis.redis import Script
+from chassis.telemetry import log
+from protos import events_pb2
+from services.realtime.channels import HISTORY_MAX, Position, Publication
+
+# What any method here raises: Redis is away, or will not do it now.
+STORE_FAILED = (RedisError, OSError)
+
+EVENTS = "{events}:awards"
+ENTRIES_MAX = 256  # taken of a stream in one read
+
+Outcome = Literal["published", "fenced", "moved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A publication, who may make it (the lease's fence) and what it continues."""
+
+    publication: Publication
+    fence: int
+    after: Position
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What Redis holds of a channel: where it stands, and its history, oldest first."""
+
+    position: Position
+    history: tuple[Publication, ...]
+
+
+class LiveStore:
+    """`following` is a client for reads that wait up to `wait_ms`, one for each stream reader."""
+
+    def __init__(self, redis: Redis, following: Redis) -> None:
+        self._redis = redis
+        self._following = following
+        self._lease = Script.read(redis, __package__, "lease.lua")
+        self._publish = Script.read(redis, __package__, "publish.lua")
+
+    async def lease(self, boards: Sequence[str], *, holder: str, ttl_ms: int) -> list[int]:
+        """Takes or renews the boards' leases for `ttl_ms` (0: gives them back).
+
+        Answers each board's fencing number, which rises with every new holder; 0 where
+        somebody else holds it.
+        """
+        args = (holder, ttl_ms, clock.offset_ms())
+        return await self._lease.many([([f"live:lease:{board}"], args) for board in boards])
+
+    async def publish(self, drafts: Sequence[Draft]) -> list[Outcome]:
+        """Appends each publication where it continues its channel as the draft says."""
+        answers = await self._publish.many([_call(draft) for draft in drafts])
+        return [answer.decode() for answer in answers]
+
+    async def stored(self, channel: str) -> Stored:
+        """All that is held of a channel."""
+        pipe = self._redis.pipeline(transaction=True)
+        pipe.hmget(f"{_key(channel)}:meta", ["epoch", "offset"])
+        pipe.xrange(_key(channel))
+        meta, entries = await pipe.execute()
+        history = tuple(_publication(channel, id_, fields) for id_, fields in entries)
+        return Stored(_position(meta), history)
+
+    async def positions(self, channels: Sequence[str]) -> list[Position]:
+        """Where each channel stands."""
+        pipe = self._redis.pipeline(transaction=False)
+        for channel in channels:
+            pipe.hmget(f"{_key(channel)}:meta", ["epoch", "offset"])
+        return [_position(meta) for meta in await pipe.execute()]
+
+    async def follow(self, after: Mapping[str, int], *, wait_ms: int) -> list[Publication]:
+        """The publications after each channel's offset, waited for where there is none."""
+        keys = {_key(channel): channel for channel in after}
+        ids = {key: f"{after[channel]}-0" for key, channel in keys.items()}
+        answer: Any = await self._following.xread(ids, count=ENTRIES_MAX, block=wait_ms)  # type: ignore[arg-type]
+        return [
+            _publication(keys[key.decode()], id_, fields)
+            for key, entries in answer
+            for id_, fields in entries
+        ]
+
+    async def last_event(self) -> str:
+        """The id of the newest entry of scores' events; `0-0` when there is none."""
+        entries: Any = await self._redis.xrevrange(EVENTS, count=1)
+        return str(entries[0][0].decode()) if entries else "0-0"
+
+    async def events(self, after: str, *, wait_ms: int) -> tuple[list[events_pb2.ScoreEvent], str]:
+        """The events after an id, waited for where there is none, and the id to go on from."""
+        answer: Any = await self._following.xread({EVENTS: after}, count=ENTRIES_MAX, block=wait_ms)
+        events: list[events_pb2.ScoreEvent] = []
+        for _, entries in answer:
+            for id_, fields in entries:
+                after = id_.decode()
+                try:
+                    events += events_pb2.ScoreEvents.FromString(fields[b"batch"]).events
+                except (KeyError, DecodeError) as error:
+                    # Whoever waits for what follows must not wait for this entry's repair.
+                    log.error("event_unreadable", id=after, error=repr(error))
+        return events, after
+
+
+def _key(channel: str) -> str:
+    return f"live:{{{channel}}}"
+
+
+def _call(draft: Draft) -> tuple[list[str | bytes], list[str | bytes | int]]:
+    publication, key = draft.publication, _key(draft.publication.channel)
+    position = publication.position
+    return [key, f"{key}:meta"], [
+        draft.fence,
+        draft.after.epoch,
+        draft.after.offset,
+        position.epoch,
+        position.offset,
+        publication.frame,
+        publication.snapshot,
+        publication.at_ms,
+        HISTORY_MAX,
+    ]
+
+
+def _position(meta: Sequence[bytes | None]) -> Position:
+    epoch, offset = meta
+    return Position((epoch or b"").decode(), int(offset or 0))
+
+
+def _publication(channel: str, id_: bytes, fields: Mapping[bytes, bytes]) -> Publication:
+    return Publication(
+        channel=channel,
+        frame=fields[b"frame"],
+        at_ms=int(fields[b"at"]),
+        position=Position(fields[b"epoch"].decode(), int(id_.partition(b"-")[0])),
+        snapshot=fields[b"snapshot"],
+    )

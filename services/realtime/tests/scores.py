@@ -1,0 +1,143 @@
+"""Scores as these tests need it: boards that a test sets, served over real gRPC, calls counted."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from redis.asyncio import Redis
+
+from chassis import clock, errors
+from chassis.errors import Missing, Unavailable
+from chassis.ids import uuid7
+from protos import events_pb2, scores_pb2
+from protos.scores_pb2_grpc import ScoresServicer
+
+BOARDS = ("all_time", "daily")
+
+
+class PlayerUnranked(Missing):
+    """The player has no place on this board."""
+
+
+@dataclass
+class FakeBoard:
+    window: int = 10
+    period: str = "all"
+    resets_at_ms: int | None = None
+    scores: dict[str, int] = field(default_factory=dict)
+
+    def entries(self) -> list[scores_pb2.Entry]:
+        # Sorting is stable, so equal scores stand in the order players came.
+        ranked = sorted(self.scores.items(), key=lambda item: -item[1])
+        return [
+            scores_pb2.Entry(rank=rank, user_id=user_id, username=user_id.upper(), score=score)
+            for rank, (user_id, score) in enumerate(ranked, start=1)
+        ]
+
+
+class FakeScores(ScoresServicer):
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.boards = {name: FakeBoard() for name in BOARDS}
+        self.versions: dict[str, int] = {}
+        self.tops_asked = 0
+        self.standings_asked = 0
+        self.away = False
+        self.asked = asyncio.Event()  # for the standings of players
+        self._free = asyncio.Event()
+        self._free.set()
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """Within it, who asks for standings is answered with those of now, but only afterwards."""
+        self.asked.clear()
+        self._free.clear()
+        yield
+        self._free.set()
+
+    def use(self, redis: Redis) -> None:
+        """Tells of awards in another Redis."""
+        self._redis = redis
+
+    async def award(self, *awards: tuple[str, int]) -> list[str]:
+        """One batch of (player, points): every board moves, then one entry tells it."""
+        events = [self._applied(user_id, points) for user_id, points in awards]
+        await self.tell(*events)
+        return [event.event_id for event in events]
+
+    async def tell(self, *events: events_pb2.ScoreEvent) -> None:
+        batch = events_pb2.ScoreEvents(events=events).SerializeToString()
+        await self._redis.xadd("{events}:awards", {"batch": batch})
+
+    def _applied(self, user_id: str, points: int) -> events_pb2.ScoreEvent:
+        scores = self.boards["all_time"].scores
+        old = scores.get(user_id, 0)
+        for board in self.boards.values():
+            board.scores[user_id] = board.scores.get(user_id, 0) + points
+        self.versions[user_id] = self.versions.get(user_id, 0) + 1
+        return events_pb2.ScoreEvent(
+            event_id=uuid7(),
+            user_id=user_id,
+            username=user_id.upper(),
+            version=self.versions[user_id],
+            points=points,
+            old_score=old,
+            new_score=old + points,
+            at_ms=clock.now_ms(),
+            boards=list(self.boards),
+        )
+
+    async def Boards(self, request: Any, context: Any) -> scores_pb2.BoardsReply:
+        self._check()
+        return scores_pb2.BoardsReply(
+            boards=[
+                scores_pb2.Board(board=name, window=board.window)
+                for name, board in self.boards.items()
+            ]
+        )
+
+    async def Top(self, request: scores_pb2.TopRequest, context: Any) -> scores_pb2.TopReply:
+        self._check()
+        self.tops_asked += 1
+        return scores_pb2.TopReply(results=[self._top(item) for item in request.items])
+
+    def _top(self, item: scores_pb2.TopItem) -> scores_pb2.TopResult:
+        board = self.boards[item.board]
+        entries = board.entries()
+        top = scores_pb2.Top(
+            board=item.board,
+            period=board.period,
+            entries=entries[: item.limit],
+            total=len(entries),
+            updated_at_ms=clock.now_ms(),
+            resets_at_ms=board.resets_at_ms,
+        )
+        return scores_pb2.TopResult(top=top)
+
+    async def Around(
+        self, request: scores_pb2.AroundRequest, context: Any
+    ) -> scores_pb2.AroundReply:
+        self._check()
+        reply = scores_pb2.AroundReply(results=[self._place(item) for item in request.items])
+        self.standings_asked += 1
+        self.asked.set()
+        await self._free.wait()
+        return reply
+
+    def _place(self, item: scores_pb2.AroundItem) -> scores_pb2.AroundResult:
+        for entry in self.boards[item.board].entries():
+            if entry.user_id == item.user_id:
+                place = scores_pb2.Place(
+                    user_id=item.user_id,
+                    rank=entry.rank,
+                    score=entry.score,
+                    version=self.versions[item.user_id],
+                )
+                return scores_pb2.AroundResult(place=place)
+        return scores_pb2.AroundResult(failure=errors.to_proto(PlayerUnranked()))
+
+    def _check(self) -> None:
+        if self.away:
+            raise Unavailable

@@ -1,0 +1,230 @@
+"""What watchers of a board are told."""
+
+import asyncio
+import itertools
+
+from redis.asyncio import Redis
+
+from chassis import clock
+from services.realtime.channels import HISTORY_MAX, Position, Publication
+from services.realtime.store import Draft, LiveStore
+from services.realtime.tests.gateway import BOARD, decoded
+
+
+async def test_a_board_that_never_had_an_event_has_a_state_at_once(replica, attach):
+    gateway = await attach(replica, BOARD, "leaderboard:daily")
+
+    await gateway.until(lambda: gateway.states() and gateway.states("leaderboard:daily"))
+
+    assert gateway.window()["entries"] == []
+    assert gateway.window()["board"] == "all_time"
+
+
+async def test_a_board_that_does_not_exist_is_unknown(replica, attach):
+    gateway = await attach(replica, "leaderboard:nope", "nonsense")
+
+    await gateway.until(lambda: gateway.states("leaderboard:nope") and gateway.states("nonsense"))
+
+    assert gateway.states("leaderboard:nope")[0].unknown
+    assert gateway.states("nonsense")[0].unknown
+
+
+async def test_the_state_comes_before_the_first_change(replica, attach, scores):
+    awarding = asyncio.create_task(_keep_awarding(scores))
+    gateways = [await attach(replica, BOARD) for _ in range(5)]
+    for gateway in gateways:
+        await gateway.until(lambda gateway=gateway: len(gateway.publications()) >= 3)
+    awarding.cancel()
+
+    for gateway in gateways:
+        assert gateway.told[BOARD][0] == gateway.states()[0]
+        told = [item for item in gateway.told[BOARD] if item.epoch]
+        offsets = [item.offset for item in told]
+        assert offsets == list(range(offsets[0], offsets[0] + len(told)))
+
+
+async def test_a_change_is_one_delta_with_absolute_values(replica, attach, scores):
+    gateway = await attach(replica, BOARD)
+    await scores.award(("ada", 50), ("bob", 20))
+    await gateway.until(lambda: gateway.window()["total"] == 2)
+
+    await scores.award(("bob", 40))
+    await gateway.until(lambda: gateway.window()["entries"][0]["userId"] == "bob")
+
+    frame = decoded(gateway.publications()[-1].frame)
+    assert frame == {
+        "type": "delta",
+        "channel": BOARD,
+        "epoch": gateway.position()[0],
+        "offset": gateway.position()[1],
+        "ts": frame["ts"],
+        "event": "leaderboard.rank_change",
+        "data": {
+            "changes": [
+                {"userId": "bob", "username": "BOB", "score": 60, "rank": 1, "oldRank": 2},
+                {"userId": "ada", "username": "ADA", "score": 50, "rank": 2, "oldRank": 1},
+            ],
+            "removed": [],
+            "total": 2,
+        },
+    }
+
+
+async def test_who_falls_out_of_the_window_is_removed(replica, attach, scores):
+    scores.boards["all_time"].window = scores.boards["daily"].window = 10
+    await scores.award(*((f"p{n}", 100 - n) for n in range(10)))
+    gateway = await attach(replica, BOARD)
+    await gateway.until(lambda: gateway.window() and gateway.window()["total"] == 10)
+
+    await scores.award(("late", 92))
+    await gateway.until(lambda: gateway.window()["total"] == 11)
+
+    data = decoded(gateway.publications()[-1].frame)["data"]
+    assert data["removed"] == ["p9"]
+    assert data["changes"][0] == {
+        "userId": "late", "username": "LATE", "score": 92, "rank": 10, "oldRank": None,
+    }  # fmt: skip
+
+
+async def test_more_than_half_a_window_changed_is_a_snapshot(replica, attach, scores):
+    gateway = await attach(replica, BOARD)
+    await gateway.until(lambda: gateway.position()[0])
+
+    await scores.award(*((f"p{n}", n + 1) for n in range(6)))
+    await gateway.until(gateway.publications)
+
+    frame = decoded(gateway.publications()[-1].frame)
+    assert (frame["type"], frame["reason"]) == ("snapshot", "tooManyChanges")
+    assert frame["data"] == gateway.window()
+    assert len(frame["data"]["entries"]) == 6
+
+
+async def test_500_rapid_events_are_few_contiguous_changes_that_end_at_the_board(
+    replica, attach, scores
+):
+    gateway = await attach(replica, BOARD)
+    await gateway.until(lambda: gateway.position()[0])
+
+    for n in range(500):
+        await scores.award((f"p{n % 20}", n % 7 + 1))
+
+    board = scores.boards["all_time"]
+    await gateway.until(lambda: _shown(gateway) == _top(board))
+    offsets = [publication.offset for publication in gateway.publications()]
+    assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+    times = [publication.at_ms for publication in gateway.publications()]
+    assert all(later - earlier >= 100 for earlier, later in itertools.pairwise(times))
+    assert _replayed(gateway) == gateway.window()["entries"]
+
+
+async def test_the_first_change_after_quiet_does_not_wait(replica, attach, scores):
+    gateway = await attach(replica, BOARD)
+    await gateway.until(lambda: gateway.position()[0])
+    took_ms = []
+    for n in range(5):
+        quiet_since = len(gateway.publications())
+        await asyncio.sleep(0.15)  # The quiet itself is what is tried here.
+        before_ms = clock.now_ms()
+        await scores.award(("ada", n + 1))
+        await gateway.until(lambda n=quiet_since: len(gateway.publications()) > n)
+        took_ms.append(gateway.publications()[-1].at_ms - before_ms)
+
+    assert sorted(took_ms)[2] < 50
+
+
+async def test_who_comes_back_gets_exactly_what_was_missed(replica, attach, scores):
+    gateway = await attach(replica, BOARD)
+    for n in range(5):
+        await scores.award(("ada", 1))
+        await gateway.until(lambda n=n: gateway.window() and gateway.window()["total"] == 1)
+        await gateway.until(lambda n=n: _shown(gateway) == [("ada", n + 1)])
+    epoch, offset = gateway.position()
+
+    again = await attach(replica)
+    await again.watch(BOARD, epoch=epoch, offset=offset - 3)
+    await again.until(again.states)
+
+    state = again.states()[0]
+    assert state.complete
+    assert list(state.history) == gateway.publications()[-3:]
+    assert (state.epoch, state.offset) == (epoch, offset)
+
+
+async def test_who_was_away_for_longer_than_the_history_is_told_so(redis, new_replica, attach):
+    await _fill(redis, HISTORY_MAX + 50)
+    replica = await new_replica()
+
+    gateway = await attach(replica)
+    await gateway.watch(BOARD, epoch="e", offset=49)
+    await gateway.until(gateway.states)
+    await gateway.watch(BOARD, epoch="e", offset=60)
+    await gateway.until(lambda: len(gateway.states()) == 2)
+
+    too_late, in_time = gateway.states()
+    assert not too_late.complete
+    assert in_time.complete
+    assert in_time.history[0].offset == 61
+    assert too_late.history[0].offset == in_time.offset - HISTORY_MAX + 1
+
+
+async def test_a_board_that_is_reset_begins_a_new_epoch_at_that_moment(replica, attach, scores):
+    daily = scores.boards["daily"]
+    daily.period, daily.resets_at_ms = "20261102T000000Z", clock.now_ms() + 3_600_000
+    await scores.award(("ada", 50))
+    gateway = await attach(replica, "leaderboard:daily")
+    await gateway.until(lambda: gateway.window("leaderboard:daily")["total"] == 1)
+    before = gateway.position("leaderboard:daily")
+
+    daily.period, daily.resets_at_ms = "20261103T000000Z", clock.now_ms() + 7_200_000
+    daily.scores.clear()
+    with clock.ahead(3_601):
+        await gateway.until(
+            lambda: gateway.window("leaderboard:daily")["period"] == "20261103T000000Z"
+        )
+
+    assert gateway.position("leaderboard:daily")[0] != before[0]
+    assert gateway.window("leaderboard:daily")["entries"] == []
+
+
+async def _keep_awarding(scores):
+    for n in range(1_000):
+        await scores.award(("ada", n))
+        await asyncio.sleep(0.01)
+
+
+async def _fill(redis: Redis, publications: int) -> None:
+    """Publishes that many windows without changes."""
+    store = LiveStore(redis, redis)
+    window = b'{"board":"all_time","period":"all","entries":[],"total":0,"updatedAt":""}'
+    drafts = [
+        Draft(
+            Publication(BOARD, b"{}", n, Position("e", n), window),
+            fence=1,
+            after=Position("e", n - 1) if n > 1 else Position(),
+        )
+        for n in range(1, publications + 1)
+    ]
+    assert set(await store.publish(drafts)) == {"published"}
+
+
+def _shown(gateway):
+    return [(entry["userId"], entry["score"]) for entry in gateway.window()["entries"]]
+
+
+def _top(board):
+    return [(entry.user_id, entry.score) for entry in board.entries()[:10]]
+
+
+def _replayed(gateway):
+    """The window that a client has who applied every frame from the first snapshot on."""
+    entries = {}
+    for publication in gateway.publications():
+        frame = decoded(publication.frame)
+        if frame["type"] == "snapshot":
+            entries = {entry["userId"]: entry for entry in frame["data"]["entries"]}
+            continue
+        for user_id in frame["data"]["removed"]:
+            del entries[user_id]
+        for change in frame["data"]["changes"]:
+            entries[change["userId"]] = {k: v for k, v in change.items() if k != "oldRank"}
+    return sorted(entries.values(), key=lambda entry: entry["rank"])

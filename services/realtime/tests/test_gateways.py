@@ -1,0 +1,125 @@
+"""How gateways come, stay and go."""
+
+import grpc
+import pytest
+
+from chassis import clock
+from protos import events_pb2
+from protos.realtime_pb2 import GatewayFrame, Interest, Position
+from protos.realtime_pb2_grpc import RealtimeStub
+from services.realtime.tests.gateway import BOARD
+
+
+async def test_a_stream_must_begin_with_a_hello(replica):
+    call = RealtimeStub(replica.channel).Attach()
+    await call.write(GatewayFrame(interest=Interest(add=[Position(channel=BOARD)])))
+
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await call.read()
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_gateway_is_told_regularly_where_its_boards_stand(new_replica, attach):
+    replica = await new_replica(ping_s=0.05, tops_s=0.1)
+    gateway = await attach(replica, BOARD, "user:ada")
+    await gateway.until(lambda: gateway.position()[0])
+
+    await gateway.until(lambda: gateway.tops)
+
+    assert list(gateway.tops) == [BOARD]
+    top = gateway.tops[BOARD]
+    assert (top.epoch, top.offset) == gateway.position()
+
+
+async def test_a_gateway_that_says_nothing_is_dropped_and_one_that_answers_stays(
+    new_replica, attach
+):
+    replica = await new_replica(ping_s=0.05)
+    silent, answering = await attach(replica, BOARD), await attach(replica, BOARD)
+    for gateway in (silent, answering):
+        await gateway.until(gateway.states)
+    silent.answering = False
+
+    for seconds in (5, 10, 15, 20):
+        with clock.ahead(seconds):
+            pings = answering.pings
+            await answering.until(lambda n=pings: answering.pings > n + 3)
+
+    await silent.until(lambda: silent.ended)
+    assert silent.gone == "silent"
+    assert not answering.gone
+
+
+async def test_a_gateway_that_does_not_keep_up_is_dropped_and_its_neighbours_are_not(
+    new_replica, attach, scores
+):
+    replica = await new_replica(queue_max=256)
+    slow, quick = await attach(replica, "user:ada"), await attach(replica, "user:bob")
+    await slow.until(lambda: slow.states("user:ada"))
+    await quick.until(lambda: quick.states("user:bob"))
+
+    slow.reading.clear()
+    for batch in range(100):
+        await scores.tell(*_events("ada", batch), *_events("bob", batch)[:1])
+
+    await quick.until(lambda: len(quick.publications("user:bob")) == 100)
+    await slow.until(lambda: len(replica.service._attachments) == 1)
+    slow.reading.set()
+    await slow.until(lambda: slow.ended)
+    assert not quick.ended
+
+
+async def test_publications_travel_in_batches_of_at_most_64(replica, attach, scores):
+    gateway = await attach(replica, "user:ada")
+    await gateway.until(lambda: gateway.states("user:ada"))
+
+    await scores.tell(*_events("ada", 0))
+    await gateway.until(lambda: len(gateway.publications("user:ada")) == 256)
+
+    assert max(gateway.batches) == 64
+    assert len(gateway.batches) < 10
+
+
+async def test_when_realtime_drains_gateways_are_told_everything_and_sent_away(
+    replica, attach, scores
+):
+    gateway = await attach(replica, BOARD, "user:ada")
+    await gateway.until(lambda: gateway.states("user:ada") and gateway.position()[0])
+    await scores.award(("ada", 50))
+    await gateway.until(lambda: gateway.publications("user:ada"))
+
+    replica.service.drain()
+
+    await gateway.until(lambda: gateway.ended)
+    assert gateway.gone == "draining"
+    late = await attach(replica)
+    await late.until(lambda: late.ended)
+    assert late.gone == "draining"
+
+
+async def test_a_gateway_that_hangs_up_leaves_nothing_behind(replica, attach, scores):
+    gateway = await attach(replica, BOARD, "user:ada")
+    await gateway.until(lambda: gateway.states("user:ada"))
+
+    gateway.hang_up()
+
+    await gateway.until(lambda: not replica.service._attachments)
+    await gateway.until(lambda: not replica.service._channels.watched("user:ada"))
+    assert not replica.service._channels.watched(BOARD)
+
+
+async def test_many_players_begin_in_few_questions_to_scores(replica, attach, scores):
+    gateway = await attach(replica, *(f"user:p{n}" for n in range(1_000)))
+
+    await gateway.until(lambda: len(gateway.told) == 1_000)
+
+    assert scores.standings_asked <= 20
+
+
+def _events(user_id: str, batch: int) -> list[events_pb2.ScoreEvent]:
+    return [
+        events_pb2.ScoreEvent(
+            event_id=f"{user_id}-{batch}-{n}", user_id=user_id, username="x" * 200
+        )
+        for n in range(256)
+    ]

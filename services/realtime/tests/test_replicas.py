@@ -1,0 +1,172 @@
+"""Several replicas, their ends, and losses of Redis."""
+
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from chassis import clock
+from chassis.redis import open_redis
+from local import servers
+from services.realtime.channels import Position, Publication
+from services.realtime.store import Draft, LiveStore
+from services.realtime.tests.gateway import BOARD
+
+
+async def test_one_of_two_replicas_builds_and_both_tell_the_same(new_replica, attach, scores):
+    first, second = await new_replica(), await new_replica()
+    here, there = await attach(first, BOARD), await attach(second, BOARD)
+    for gateway in (here, there):
+        await gateway.until(lambda g=gateway: g.position()[0])
+    asked = scores.tops_asked
+
+    for n in range(10):
+        await scores.award(("ada", 1))
+        for gateway in (here, there):
+            await gateway.until(lambda n=n, g=gateway: _score(g) == n + 1)
+
+    assert here.publications() == there.publications()
+    assert here.position() == there.position()
+    # Two boards, and each of ten changes asked for by one replica only.
+    assert scores.tops_asked - asked <= 20
+
+
+async def test_another_replica_goes_on_where_a_killed_one_stopped(new_replica, attach, scores):
+    first, second = await new_replica(), await new_replica()
+    gateway = await attach(second, BOARD)
+    await scores.award(("ada", 1))
+    await gateway.until(lambda: _score(gateway) == 1)
+    before = gateway.position()
+
+    await first.kill()
+    await scores.award(("ada", 1))
+    with clock.ahead(6):
+        await gateway.until(lambda: _score(gateway) == 2)
+
+    assert gateway.position() == (before[0], before[1] + 1)
+
+
+async def test_a_replica_that_stops_hands_over_without_waiting_for_its_lease(
+    new_replica, attach, scores
+):
+    first, second = await new_replica(), await new_replica()
+    gateway = await attach(second, BOARD)
+    await gateway.until(lambda: gateway.position()[0])
+
+    await first.stop()
+    await scores.award(("ada", 1))
+
+    await gateway.until(lambda: _score(gateway) == 1, timeout_s=3)
+
+
+async def test_a_restart_is_repaired_by_attaching_again(new_replica, attach, scores):
+    first = await new_replica()
+    gateway = await attach(first, BOARD)
+    await scores.award(("ada", 1))
+    await gateway.until(lambda: _score(gateway) == 1)
+    epoch, offset = gateway.position()
+
+    await first.stop()
+    await scores.award(("ada", 1))
+    again = await attach(await new_replica())
+    await again.watch(BOARD, epoch=epoch, offset=offset)
+    await again.until(lambda: _score(again) == 2)
+
+    assert again.states()[0].complete
+    told = [*again.states()[0].history, *again.publications()]
+    assert [(item.epoch, item.offset) for item in told] == [(epoch, offset + 1)]
+
+
+async def test_who_lost_the_lease_can_publish_no_more(redis: Redis):
+    store = LiveStore(redis, redis)
+    [old] = await store.lease(["b"], holder="one", ttl_ms=5_000)
+    assert await store.lease(["b"], holder="two", ttl_ms=5_000) == [0]
+    with clock.ahead(5.1):
+        [new] = await store.lease(["b"], holder="two", ttl_ms=5_000)
+    assert new > old > 0
+
+    assert await store.publish([_draft(1, fence=new)]) == ["published"]
+    assert await store.publish([_draft(2, fence=old)]) == ["fenced"]
+    assert await store.publish([_draft(2, fence=new)]) == ["published"]
+    assert (await store.stored("leaderboard:b")).position == Position("e", 2)
+
+
+async def test_a_publication_that_continues_something_else_is_refused(redis: Redis):
+    store = LiveStore(redis, redis)
+    await store.publish([_draft(1, fence=1), _draft(2, fence=1)])
+
+    assert await store.publish([_draft(2, fence=1), _draft(4, fence=1)]) == ["moved", "moved"]
+    assert len((await store.stored("leaderboard:b")).history) == 2
+
+
+async def test_when_redis_lost_its_data_everybody_gets_a_new_epoch(
+    new_replica, attach, scores, redis
+):
+    gateways = [await attach(await new_replica(), BOARD) for _ in range(2)]
+    for n in range(3):
+        await scores.award(("ada", 1))
+        for gateway in gateways:
+            await gateway.until(lambda n=n, g=gateway: _score(g) == n + 1)
+    before = gateways[0].position()[0]
+
+    await redis.flushall()
+    for gateway in gateways:
+        await gateway.until(lambda g=gateway: g.position()[0] not in ("", before))
+    assert gateways[0].position() == gateways[1].position()
+    await scores.award(("ada", 1))
+    for gateway in gateways:
+        await gateway.until(lambda g=gateway: _score(g) == 4)
+
+    assert gateways[0].position() == gateways[1].position()
+
+
+async def test_when_redis_lost_the_last_changes_everybody_gets_a_new_epoch(
+    replica, attach, scores, redis
+):
+    gateway = await attach(replica, BOARD)
+    for n in range(3):
+        await scores.award(("ada", 1))
+        await gateway.until(lambda n=n: _score(gateway) == n + 1)
+    epoch, offset = gateway.position()
+
+    # As a server does that took over before the last change reached it.
+    await redis.xdel(f"live:{{{BOARD}}}", f"{offset}-0")
+    await redis.hset(f"live:{{{BOARD}}}:meta", "offset", str(offset - 1))
+
+    await gateway.until(lambda: gateway.position()[0] != epoch)
+    assert _score(gateway) == 3
+
+
+async def test_while_redis_is_away_boards_are_shown_and_afterwards_move_again(
+    new_replica, attach, scores, tmp_path: Path, unused_tcp_port: int
+):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    server = lambda: servers.redis(folder, port=unused_tcp_port, password=None, durable=False)  # noqa: E731
+    with server() as running:
+        url = running.url
+        replica = await new_replica(url)
+        gateway = await attach(replica, BOARD)
+        await gateway.until(lambda: gateway.position()[0])
+        before = gateway.position()[0]
+
+    late = await attach(replica, BOARD)
+    await late.until(late.states)
+    assert late.position()[0] == before
+
+    with server():
+        await gateway.until(lambda: gateway.position()[0] != before)
+        async with open_redis(url) as client:
+            scores.use(client)
+            await scores.award(("ada", 1))
+        await gateway.until(lambda: _score(gateway) == 1)
+        await replica.kill()
+
+
+def _score(gateway):
+    entries = (gateway.window() or {}).get("entries")
+    return entries[0]["score"] if entries else 0
+
+
+def _draft(offset: int, *, fence: int) -> Draft:
+    publication = Publication("leaderboard:b", b"{}", 1, Position("e", offset), b"{}")
+    return Draft(publication, fence, Position("e", offset - 1) if offset > 1 else Position())

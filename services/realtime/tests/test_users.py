@@ -1,0 +1,109 @@
+"""What players are told on their own channels."""
+
+from protos import events_pb2
+from services.realtime.tests.gateway import BOARD, decoded
+
+
+async def test_a_player_is_told_where_they_stand(replica, attach, scores):
+    await scores.award(("ada", 50), ("bob", 20))
+
+    gateway = await attach(replica, "user:bob", "user:nobody")
+    await gateway.until(lambda: gateway.states("user:bob") and gateway.states("user:nobody"))
+
+    [bob], [nobody] = gateway.states("user:bob"), gateway.states("user:nobody")
+    assert decoded(bob.snapshot) == {"score": 20, "rank": 2, "version": 1}
+    assert decoded(nobody.snapshot) == {"score": None, "rank": None, "version": 0}
+    assert (bob.epoch, bob.offset) == ("", 0)
+
+
+async def test_only_gateways_that_asked_hear_of_a_player(replica, attach, scores):
+    with_ada = await attach(replica, "user:ada")
+    with_bob = await attach(replica, "user:bob")
+    left = await attach(replica, "user:ada")
+    for gateway, channel in ((with_ada, "user:ada"), (with_bob, "user:bob"), (left, "user:ada")):
+        await gateway.until(lambda g=gateway, c=channel: g.states(c))
+    await left.unwatch("user:ada")
+    # The state that follows on the same stream says that the removal was read.
+    await left.watch("user:bob")
+    await left.until(lambda: left.states("user:bob"))
+
+    await scores.award(("ada", 50), ("bob", 20))
+    for gateway, channel in ((with_ada, "user:ada"), (with_bob, "user:bob"), (left, "user:bob")):
+        await gateway.until(lambda g=gateway, c=channel: g.publications(c))
+
+    assert set(with_ada.told) == {"user:ada"}
+    assert set(with_bob.told) == {"user:bob"}
+    assert left.publications("user:ada") == []
+
+
+async def test_every_award_is_one_event_also_several_in_one_batch(replica, attach, scores):
+    gateway = await attach(replica, "user:ada")
+    await gateway.until(lambda: gateway.states("user:ada"))
+
+    ids = await scores.award(("ada", 50), ("bob", 5), ("ada", 20), ("ada", 1))
+    ids += await scores.award(("ada", 2))
+    await gateway.until(lambda: len(gateway.publications("user:ada")) == 4)
+
+    told = gateway.data("user:ada")
+    assert [event["actionId"] for event in told] == [ids[0], ids[2], ids[3], ids[4]]
+    assert [(event["oldScore"], event["newScore"]) for event in told] == [
+        (0, 50), (50, 70), (70, 71), (71, 73),
+    ]  # fmt: skip
+    assert [event["version"] for event in told] == [1, 2, 3, 4]
+
+
+async def test_an_event_that_comes_twice_is_told_once(replica, attach, scores):
+    gateway = await attach(replica, "user:ada")
+    await gateway.until(lambda: gateway.states("user:ada"))
+    event = events_pb2.ScoreEvent(
+        event_id="a1", user_id="ada", username="Ada", version=7, points=5, new_score=5,
+        old_rank=9, rank=3, at_ms=1_795_244_747_006,
+    )  # fmt: skip
+
+    await scores.tell(event)
+    await scores.tell(event, events_pb2.ScoreEvent(event_id="a2", user_id="ada"))
+    await gateway.until(lambda: gateway.publications("user:ada"))
+    await gateway.until(lambda: gateway.data("user:ada")[-1]["actionId"] == "a2")
+
+    first, second = gateway.data("user:ada")
+    assert first == {
+        "userId": "ada", "username": "Ada", "actionId": "a1", "board": "all_time",
+        "oldScore": 0, "newScore": 5, "scoreIncrement": 5, "oldRank": 9, "rank": 3,
+        "version": 7, "timestamp": "2026-11-21T07:05:47.006Z",
+    }  # fmt: skip
+    assert second["rank"] is None
+
+
+async def test_an_award_while_the_state_is_asked_for_is_told_after_it(replica, attach, scores):
+    gateway = await attach(replica, BOARD)
+    await gateway.until(lambda: gateway.position()[0])
+    async with scores.held():
+        await gateway.watch("user:ada")
+        await scores.asked.wait()
+        await scores.award(("ada", 50))
+        # The board is told of the same award, so it has been read.
+        await gateway.until(lambda: gateway.window()["total"] == 1)
+    await gateway.until(lambda: gateway.publications("user:ada"))
+
+    assert gateway.told["user:ada"][0] == gateway.states("user:ada")[0]
+
+
+async def test_an_unreadable_event_does_not_stop_the_next(replica, attach, scores, redis):
+    gateway = await attach(replica, "user:ada")
+    await gateway.until(lambda: gateway.states("user:ada"))
+
+    await redis.xadd("{events}:awards", {"batch": b"\xff\xff"})
+    await redis.xadd("{events}:awards", {"other": b""})
+    await scores.award(("ada", 50))
+
+    await gateway.until(lambda: gateway.publications("user:ada"))
+
+
+async def test_a_player_is_told_of_awards_also_when_scores_was_away(replica, attach, scores):
+    scores.away = True
+    gateway = await attach(replica, "user:ada")
+    await gateway.until(lambda: gateway.states("user:ada"))
+    assert gateway.states("user:ada")[0].stale
+
+    await scores.award(("ada", 50))
+    await gateway.until(lambda: gateway.publications("user:ada"))
