@@ -13,7 +13,7 @@ from chassis.settings import SettingsError, load
 from services.auth import passwords
 from services.auth.passwords import Bcrypt, open_passwords
 from services.auth.settings import AccountSettings
-from services.auth.store import AuthStore, UsernameTaken
+from services.auth.store import AuthStore
 
 USERNAME = re.compile(r"[A-Za-z0-9_-]{3,20}")
 EMAIL_MAX = 254
@@ -72,7 +72,8 @@ def command(arguments: Sequence[str]) -> str:
 async def make_admin(settings: AccountSettings, *, username: str, password: str) -> str:
     """Makes `username` an administrator, with that password where the account is new.
 
-    Answers a sentence that says what was done. Raises ValidationFailed.
+    Answers a sentence that says what was done. Raises ValidationFailed,
+    or UsernameTaken where somebody took the name at this very moment.
     """
     async with open_pool(settings.database_url, size_max=1) as pool:
         store = AuthStore(pool)
@@ -81,13 +82,8 @@ async def make_admin(settings: AccountSettings, *, username: str, password: str)
             check(username=username, password=password)
             with open_passwords(Bcrypt(settings.bcrypt_cost), settings.pepper) as hashing:
                 stored = await hashing.hash(password)
-            try:
-                await store.add_user(username, email="", password=stored, roles=("player", "admin"))
-                return f"{username} was made, an administrator"
-            except UsernameTaken:
-                account = await store.user_by_name(username)
-        if account is None:
-            raise UsernameTaken
+            await store.add_user(username, email="", password=stored, roles=("player", "admin"))
+            return f"{username} was made, an administrator"
         if "admin" in account.roles:
             return f"{account.username} is an administrator already"
         await store.grant(account.user_id, "admin")

@@ -142,15 +142,27 @@ async def test_failed_logins_and_bans_stand_in_the_security_log_without_secrets(
     assert session.refresh_token.rpartition(".")[2] not in text
 
 
-async def test_the_eleventh_session_ends_the_oldest(auth: Auth, redis: Redis) -> None:
+async def test_a_players_eleventh_session_ends_the_oldest_and_nobody_elses(
+    auth: Auth, redis: Redis
+) -> None:
+    stranger = await auth.register("ben")
     first = await auth.register("ada")
     others = await asyncio.gather(*(auth.login("ada") for _ in range(10)))
 
     with pytest.raises(Unauthenticated):
         await auth.refresh(first.refresh_token)
-    for session in others:
+    for session in (*others, stranger):
         await auth.refresh(session.refresh_token)
-    assert len(await redis.keys("{auth}:session:*")) == 10
+    assert len(await redis.keys("{auth}:session:*")) == 11
+
+
+async def test_postgres_being_away_is_told_as_such(
+    redis: Redis, signing_pem: str, certificates: Certificates
+) -> None:
+    # Nobody listens on port 1.
+    away = asyncpg.create_pool("postgresql://auth@127.0.0.1:1/auth", min_size=0)
+    async with away as pool, open_auth(pool, redis, signing_pem, certificates) as auth:
+        assert (await failure(auth, "ada", PASSWORD))[:2] == (Unavailable, "DB_UNAVAILABLE")
 
 
 async def test_a_login_renews_a_hash_made_with_an_older_pepper(
