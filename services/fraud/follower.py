@@ -49,7 +49,9 @@ class Follower:
 
     async def step(self, *, block_s: float = BLOCK_S) -> None:
         """Copies what came, waiting up to `block_s` for it. Raises what the stores raise."""
-        after, _ = await self._store.position()
+        after, seq = await self._store.position()
+        # Shown again each time, since whoever needs it needs it when Redis has lost its data.
+        await self._redis.set(SHOWN, seq)
         # A stream that is not there yet is waited for like one without news.
         found: Any = await self._feed.xread(
             {STREAM: after}, count=ENTRIES_MAX, block=int(block_s * 1000)
@@ -59,9 +61,7 @@ class Follower:
             return
         upto = entries[-1][0].decode()
         events = [event for entry in entries for event in _read(entry)]
-        if await self._store.copy_events(events, after=after, upto=upto):
-            _, seq = await self._store.position()
-            await self._redis.set(SHOWN, seq)
+        await self._store.copy_events(events, after=after, upto=upto)
 
 
 def _read(entry: Entry) -> Iterator[Event]:

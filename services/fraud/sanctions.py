@@ -16,6 +16,7 @@ from protos import auth_pb2, events_pb2, fraud_pb2
 from protos.auth_pb2_grpc import AuthStub
 from services.fraud.sentences import Kind, Sanction
 from services.fraud.store import Delivery, FraudStore
+from services.fraud.windows import VERDICT_KEPT_MS
 
 STREAM = "{fraud}:sanctions"
 GENERATION = "{fraud}:generation"  # there as long as Redis has not lost its data
@@ -39,6 +40,11 @@ class Sanctions:
         """The player's sanction, if one is in force now."""
         sanction = self._latest.get(user_id)
         return sanction if sanction and sanction.in_force(clock.now_ms()) else None
+
+    def lately(self, user_id: str) -> bool:
+        """Whether one was in force when an action that is fixed by now may have been judged."""
+        sanction = self._latest.get(user_id)
+        return sanction is not None and sanction.in_force(clock.now_ms() - VERDICT_KEPT_MS)
 
     def learn(self, sanction: Sanction) -> None:
         """Takes in a sanction, unless a newer one of its player is known."""

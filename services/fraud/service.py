@@ -66,7 +66,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
             facts: tuple[Fact, ...] = (seen.burst,) if seen.burst else ()
             if not attempt.accepted and items[at].refusal == OUT_OF_BOUNDS:
                 facts = (*facts, _duration(items[at]))
-            if facts or self._sanctions.of(attempt.user_id):
+            if facts or self._sanctions.lately(attempt.user_id):
                 charges[at] = _charge(attempt, seen, facts)
         if charges:
             settled = await self._settle(list(charges.values()))

@@ -61,6 +61,19 @@ async def test_an_event_that_comes_late_is_copied_too(
     await follower.step()
 
     assert await _copied(pool, user) == 2
+
+
+async def test_the_highest_seq_is_shown_also_after_redis_lost_it(
+    follower: Follower, redis: Redis, user: str
+) -> None:
+    await _append(redis, _award(user, 2))
+    await follower.step()
+    await _append(redis, _award(user, 1))
+    await follower.step()
+    await redis.flushall()
+
+    await follower.step(block_s=0.01)
+
     assert await redis.get(SHOWN) == b"2"
 
 

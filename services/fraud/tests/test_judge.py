@@ -68,6 +68,20 @@ async def test_the_same_action_judged_again_counts_once_and_keeps_its_verdict(
     assert decisions(others) == ["ALLOW"] * 7 + ["FLAG"]
 
 
+@pytest.mark.parametrize(("later_s", "decision"), [(590, Verdict.ALLOW), (610, Verdict.FLAG)])
+async def test_that_an_action_was_allowed_is_kept_for_ten_minutes(
+    fraud: Fraud, user: str, later_s: int, decision: Verdict.Decision
+) -> None:
+    action = uuid7()
+    await fraud.judge(attempt(user, action))
+
+    with clock.ahead(later_s):
+        await fraud.play(user, 8)
+        (again,) = await fraud.judge(attempt(user, action))
+
+    assert again.decision == decision
+
+
 async def test_a_flagged_action_keeps_its_verdict_with_the_sanction_of_the_moment(
     fraud: Fraud, user: str
 ) -> None:
@@ -258,6 +272,22 @@ async def test_every_accepted_action_of_a_banned_player_is_a_ban_until_the_ban_e
         (free,) = await fraud.judge(attempt(user))
     assert free.decision == Verdict.ALLOW
     assert free.sanction.kind == Sanction.NONE
+
+
+async def test_an_action_banned_just_before_the_ban_ends_stays_banned_after_it(
+    fraud: Fraud, user: str
+) -> None:
+    await _ban(fraud, user)
+    item = attempt(user)
+    with clock.ahead(DAY_S + 100):
+        (banned,) = await fraud.judge(item)
+    assert banned.decision == Verdict.BAN
+
+    with clock.ahead(DAY_S + 200):
+        (again,) = await fraud.judge(attempt(user, item.action_id))
+
+    assert (again.decision, again.decision_id) == (Verdict.BAN, banned.decision_id)
+    assert again.sanction.kind == Sanction.NONE
 
 
 async def test_an_action_allowed_before_the_ban_says_so_beside_the_ban(
