@@ -1,0 +1,399 @@
+"""Every route: what it asks of the services, what it answers, who may use it."""
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from chassis.errors import Unprocessable
+from gateway.middleware import PUBLIC
+from gateway.routes import ID, ROUTES
+from gateway.tests.edge import (
+    ACTION,
+    ADA,
+    ADMIN,
+    AT,
+    AWARD,
+    BOB,
+    MODERATOR,
+    PLAYER,
+    PROOF,
+    UPDATE,
+    Edge,
+    nothing_there,
+)
+from protos import scores_pb2
+
+AWARDED = {
+    "actionId": ACTION,
+    "userId": ADA,
+    "oldScore": 50,
+    "newScore": 100,
+    "scoreIncrement": 50,
+    "rank": 2,
+    "newRank": 2,
+    "oldRank": 4,
+    "version": 2,
+    "timestamp": AT,
+    "warnings": [],
+    "held": False,
+}
+ROW = {"userId": ADA, "username": "ada", "score": 100, "rank": 2, "reachedAt": AT}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "method"),
+    [
+        ("register", {"username": "ada", "password": "p", "email": "a@b.c"}, 201, "Register"),
+        ("login", {"username": "ada", "password": "p", "tokenDelivery": "body"}, 200, "Login"),
+        ("refresh", {"refreshToken": "rt1"}, 200, "Refresh"),
+    ],
+)
+async def test_accounts_answer_a_session(
+    edge: Edge, path: str, body: dict[str, str], status: int, method: str
+) -> None:
+    answer = await edge.call(
+        "POST", f"/api/v1/auth/{path}", body, headers={"User-Agent": "x" * 300}
+    )
+
+    assert answer.status == status
+    assert answer.json() == {
+        "userId": ADA,
+        "username": "ada",
+        "accessToken": "at",
+        "refreshToken": "rt",
+        "tokenType": "Bearer",
+        "expiresIn": 600,
+    }
+    assert answer.headers["Cache-Control"] == "no-store"
+    told = edge.fakes.told(method)
+    assert told.client.address == "198.51.100.7"
+    assert told.client.user_agent == "x" * 256
+
+
+async def test_the_public_keys_stand_at_the_root(edge: Edge) -> None:
+    answer = await edge.call("GET", "/.well-known/jwks.json")
+
+    assert answer.status == 200
+    assert answer.json() == {"keys": [edge.fakes.signer.public()]}
+
+
+async def test_the_catalogue_is_public(edge: Edge) -> None:
+    answer = await edge.call("GET", "/api/v1/actions/types")
+
+    assert answer.json()["types"] == [
+        {
+            "actionType": "WIN_GAME",
+            "title": "Win a game",
+            "points": 50,
+            "minDurationMs": 1000,
+            "maxDurationMs": 300_000,
+            "tokenTtlS": 330,
+            "dailyCap": None,
+            "maxOpen": 5,
+            "authoritative": False,
+        }
+    ]
+
+
+@pytest.mark.parametrize("path", ["request", "token"])
+async def test_an_action_is_requested_at_either_address(edge: Edge, path: str) -> None:
+    answer = await edge.play(f"/actions/{path}", {"actionType": "WIN_GAME"})
+
+    assert answer.status == 201
+    assert answer.json() == {
+        "actionId": ACTION,
+        "actionType": "WIN_GAME",
+        "actionToken": "v1.token",
+        "signingKey": "key",
+        "nonce": "nonce",
+        "issuedAt": AT,
+        "expiresAt": "2027-01-15T08:05:30.123Z",
+        "expiresIn": 330,
+        "scoreIncrement": 50,
+        "minDurationMs": 1000,
+        "maxDurationMs": 300_000,
+    }
+    assert edge.fakes.told("Issue").user_id == ADA
+
+
+async def test_complete_without_a_token_verifies(edge: Edge) -> None:
+    body = {"actionId": ACTION, "actionType": "WIN_GAME", "proof": PROOF, "timestamp": AT}
+    answer = await edge.play("/actions/complete", body)
+
+    assert answer.json() == {
+        "actionId": ACTION,
+        "actionToken": "v1.fresh",
+        "expiresIn": 300,
+        "scoreIncrement": 50,
+    }
+    told = edge.fakes.told("Complete")
+    assert (told.user_id, told.claims.action_id, told.claims.timestamp) == (ADA, ACTION, AT)
+    assert told.claims.proof.completion_time_ms == 5000
+    assert not edge.fakes.calls["Award"]
+
+
+async def test_complete_with_a_token_awards(edge: Edge) -> None:
+    evidence = {"z": [1, True, None], "ä": "\n", "a": -0}
+    body = {"actionToken": "v1.t", "proof": {**PROOF, "evidence": evidence}, "timestamp": AT}
+    answer = await edge.play("/actions/complete", body)
+
+    assert answer.json() == AWARDED
+    told = edge.fakes.told("Award")
+    assert (told.user_id, told.username, told.name_version) == (ADA, "ada", 3)
+    assert told.action_token == "v1.t"
+    assert not told.claims.HasField("action_id")
+    assert told.claims.proof.evidence == '{"a":0,"z":[1,true,null],"ä":"\\n"}'.encode()
+
+
+async def test_update_states_every_claim(edge: Edge) -> None:
+    raw = json.dumps(UPDATE).encode()
+    answer = await edge.call(
+        "POST",
+        "/api/v1/scores/update",
+        data=raw,
+        token=edge.fakes.signer.token(),
+        headers={"X-Action-Token": "v1.t", "Idempotency-Key": '"k1"'},
+    )
+
+    assert answer.json() == AWARDED
+    told = edge.fakes.told("Award")
+    assert told.claims.user_id == ADA
+    assert told.claims.score_increment == 50
+    assert told.claims.client_signature == "ab" * 32
+    assert not told.claims.HasField("proof")
+    assert told.body_hash == hashlib.sha256(raw).digest()
+    assert told.key_hash == hashlib.sha256(b"/api/v1/scores/update\nk1").digest()
+
+
+async def test_each_request_is_an_attempt_of_its_own_whatever_the_caller_sends(edge: Edge) -> None:
+    for _ in range(2):
+        await edge.play("/scores/update", UPDATE, headers={"X-Request-Id": "same"})
+
+    first, second = edge.fakes.calls["Award"]
+    assert first.attempt_id != second.attempt_id
+    assert "same" not in (first.attempt_id, second.attempt_id)
+    assert first.key_hash == b""
+
+
+async def test_a_quoted_key_and_the_same_bare_are_one(edge: Edge) -> None:
+    for key in ('"k"', "k"):
+        await edge.play("/scores/update", UPDATE, headers={"Idempotency-Key": key})
+
+    first, second = edge.fakes.calls["Award"]
+    assert first.key_hash == second.key_hash
+
+
+async def test_a_key_that_is_none_is_named(edge: Edge) -> None:
+    answer = await edge.play("/scores/update", UPDATE, headers={"Idempotency-Key": "k" * 300})
+
+    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
+    assert answer.json()["errors"][0]["field"] == "Idempotency-Key"
+
+
+async def test_increment_takes_a_signature_or_a_proof_and_wants_one(edge: Edge) -> None:
+    signed = {"timestamp": AT, "clientSignature": "ab" * 32}
+    assert (await edge.play("/scores/increment", signed)).json() == AWARDED
+    assert (await edge.play("/scores/increment", {"timestamp": AT, "proof": PROOF})).status == 200
+    answer = await edge.play("/scores/increment", {"timestamp": AT})
+
+    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
+    assert answer.json()["errors"][0]["field"] == "clientSignature"
+
+
+async def test_ranks_that_are_not_known_are_null(edge: Edge) -> None:
+    known = scores_pb2.Award()
+    known.CopyFrom(AWARD)
+    known.ClearField("rank")
+    known.ClearField("old_rank")
+    known.warnings.append("RANK_UNAVAILABLE")
+    edge.fakes.answers["Award"] = known
+    answer = await edge.play("/scores/update", UPDATE)
+
+    found = answer.json()
+    assert (found["rank"], found["newRank"], found["oldRank"]) == (None, None, None)
+    assert found["warnings"] == ["RANK_UNAVAILABLE"]
+
+
+async def test_a_receipt_is_the_award_again(edge: Edge) -> None:
+    token = edge.fakes.signer.token()
+    answer = await edge.call("GET", f"/api/v1/me/scores/{ACTION}", token=token)
+
+    assert answer.json() == AWARDED
+    assert edge.fakes.told("Receipt").user_id == ADA
+
+
+async def test_an_action_tells_its_state(edge: Edge) -> None:
+    token = edge.fakes.signer.token()
+    answer = await edge.call("GET", f"/api/v1/actions/{ACTION}", token=token)
+
+    assert answer.json() == {
+        "actionId": ACTION,
+        "actionType": "WIN_GAME",
+        "state": "requested",
+        "issuedAt": AT,
+        "expiresAt": AT,
+    }
+
+
+async def test_the_top_of_a_board(edge: Edge) -> None:
+    answer = await edge.call("GET", "/api/v1/leaderboard?limit=3")
+
+    assert answer.json() == {
+        "board": "all_time",
+        "period": "all",
+        "entries": [{**ROW, "userId": BOB, "username": "bob", "score": 150, "rank": 1}, ROW],
+        "total": 7,
+        "updatedAt": AT,
+        "degraded": False,
+        "resetsAt": None,
+    }
+    await edge.call("GET", "/api/v1/leaderboards/daily")
+    assert [(i.board, i.limit) for i in edge.fakes.calls["Top"]] == [("all_time", 3), ("daily", 10)]
+
+
+@pytest.mark.parametrize("limit", ["0", "101", "-1", "1.0", "x", "", "٣", "9" * 40])
+async def test_a_limit_outside_its_bounds_is_named(edge: Edge, limit: str) -> None:
+    answer = await edge.call("GET", f"/api/v1/leaderboard?limit={limit}")
+
+    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
+    assert answer.json()["errors"][0]["field"] == "limit"
+
+
+async def test_a_place_with_its_own_row_marked(edge: Edge) -> None:
+    path = "/api/v1/leaderboards/all_time/players"
+    answer = await edge.call("GET", f"{path}/{ADA}?radius=2")
+    own = await edge.call("GET", f"{path}/me", token=edge.fakes.signer.token())
+
+    found = answer.json()
+    assert found["percentile"] == 71.4
+    assert found["pointsToNextRank"] == 50
+    assert [row["own"] for row in found["neighbours"]] == [False, True]
+    assert own.json() == found
+    assert [(i.user_id, i.radius) for i in edge.fakes.calls["Around"]] == [(ADA, 2), (ADA, 5)]
+
+
+async def test_the_boards_and_the_ranks_of_friends(edge: Edge) -> None:
+    boards = await edge.call("GET", "/api/v1/leaderboards")
+    ranks = await edge.call(
+        "POST", "/api/v1/leaderboards/all_time/ranks", {"userIds": [ADA, BOB]}
+    )
+
+    assert boards.json()["boards"][0]["resetsAt"] == AT
+    assert ranks.json()["entries"][1] == ROW
+    assert list(edge.fakes.told("Ranks").user_ids) == [ADA, BOB]
+
+
+async def test_more_friends_than_200_are_refused(edge: Edge) -> None:
+    answer = await edge.call(
+        "POST", "/api/v1/leaderboards/all_time/ranks", {"userIds": [ADA] * 201}
+    )
+
+    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
+
+
+async def test_an_admin_adds_an_action_type(edge: Edge) -> None:
+    body = {
+        "actionType": "NEW",
+        "title": "New",
+        "points": 5,
+        "minDurationMs": 0,
+        "maxDurationMs": 10,
+        "tokenTtlS": 60,
+        "dailyCap": 3,
+    }
+    token = edge.fakes.signer.token(scope=ADMIN)
+    answer = await edge.call("POST", "/api/v1/admin/action-types", body, token=token)
+
+    assert answer.status == 201
+    assert answer.json() == {**body, "maxOpen": None, "authoritative": False}
+
+
+async def test_a_service_s_refusal_passes_unchanged(edge: Edge) -> None:
+    edge.fakes.answers["Award"] = Unprocessable("No.", code="SCORE_OUT_OF_RANGE", reference="d-1")
+    edge.fakes.answers["Get"] = nothing_there
+    refused = await edge.play("/scores/update", {**UPDATE, "scoreIncrement": 10**30})
+    missing = await edge.call(
+        "GET", f"/api/v1/actions/{ACTION}", token=edge.fakes.signer.token()
+    )
+
+    assert (refused.status, refused.code) == (422, "SCORE_OUT_OF_RANGE")
+    assert refused.json()["detail"] == "No."
+    assert refused.json()["decisionId"] == "d-1"
+    assert (missing.status, missing.code) == (404, "ACTION_NOT_FOUND")
+
+
+# ---- who may ----
+
+# What each route asks for, said a second time: a route that is not here fails the test.
+SCOPES: dict[tuple[str, str], str] = {
+    ("POST", "/api/v1/auth/register"): PUBLIC,
+    ("POST", "/api/v1/auth/login"): PUBLIC,
+    ("POST", "/api/v1/auth/refresh"): PUBLIC,
+    ("GET", "/.well-known/jwks.json"): PUBLIC,
+    ("GET", "/api/v1/actions/types"): PUBLIC,
+    ("POST", "/api/v1/actions/request"): "actions:write",
+    ("POST", "/api/v1/actions/token"): "actions:write",
+    ("POST", "/api/v1/actions/complete"): "actions:write",
+    ("GET", "/api/v1/actions/{action_id}"): "actions:write",
+    ("POST", "/api/v1/scores/update"): "actions:write",
+    ("POST", "/api/v1/scores/increment"): "actions:write",
+    ("GET", "/api/v1/me/scores/{action_id}"): "scores:read",
+    ("GET", "/api/v1/leaderboard"): PUBLIC,
+    ("GET", "/api/v1/leaderboards"): PUBLIC,
+    ("GET", "/api/v1/leaderboards/{board}"): PUBLIC,
+    ("GET", "/api/v1/leaderboards/{board}/players/me"): "scores:read",
+    ("GET", "/api/v1/leaderboards/{board}/players/{user_id}"): PUBLIC,
+    ("POST", "/api/v1/leaderboards/{board}/ranks"): PUBLIC,
+    ("GET", "/api/v1/admin/action-types"): "catalogue:write",
+    ("POST", "/api/v1/admin/action-types"): "catalogue:write",
+    ("GET", "/ws/leaderboard"): PUBLIC,
+    ("GET", "/"): PUBLIC,
+    ("GET", "/static/{name}"): PUBLIC,
+    ("GET", "/health"): PUBLIC,
+    ("GET", "/livez"): PUBLIC,
+    ("GET", "/readyz"): PUBLIC,
+}
+ROLES = {"nobody": None, "player": PLAYER, "moderator": MODERATOR, "admin": ADMIN, "none": ""}
+
+
+def _template(path: str) -> str:
+    """The path as metrics and logs name it."""
+    for pattern in (f":{ID}", ":[a-z0-9_-]{1,64}", ":[A-Za-z0-9._-]{1,64}"):
+        path = path.replace(pattern, "")
+    return path
+
+
+def test_every_route_is_listed_here() -> None:
+    assert {(r.method, _template(r.path)): r.scope for r in ROUTES} == SCOPES
+
+
+@pytest.mark.parametrize("role", ROLES)
+async def test_every_route_by_every_role(edge: Edge, role: str) -> None:
+    held = ROLES[role]
+    token = None if held is None else edge.fakes.signer.token(scope=held)
+    for number, ((method, template), scope) in enumerate(SCOPES.items()):
+        path = template.format(action_id=ACTION, user_id=ADA, board="daily", name="none.js")
+        body: Any = {} if method == "POST" else None
+        answer = await edge.call(method, path, body, token=token, address=f"203.0.113.{number}")
+
+        if scope == PUBLIC:
+            assert answer.status not in (401, 403), template
+        elif held is None:
+            assert (answer.status, answer.code) == (401, "UNAUTHENTICATED"), template
+            assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+        elif scope in held.split():
+            assert answer.status not in (401, 403), template
+        else:
+            assert (answer.status, answer.code) == (403, "FORBIDDEN"), template
+
+
+async def test_what_is_not_listed_is_not_there(edge: Edge) -> None:
+    token = edge.fakes.signer.token(scope=ADMIN)
+    for path in ("/api/v1/nothing", "/metrics", "/api/v1/actions/../../health", "/static/../x"):
+        answer = await edge.call("GET", path, token=token)
+        assert (answer.status, answer.code) == (404, "NOT_FOUND"), path
+    wrong = await edge.call("DELETE", "/api/v1/leaderboard")
+    assert (wrong.status, wrong.code) == (405, "METHOD_NOT_ALLOWED")
+    assert wrong.headers["Allow"] == "GET"
