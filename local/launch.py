@@ -133,7 +133,7 @@ class Launch:
                 # A Ctrl-C is for the supervisor alone, which stops its children in order.
                 start_new_session=True,
                 pass_fds=self._passed,
-                preexec_fn=_dying_with_parent(stop_by),  # noqa: PLW1509  It makes one system call.
+                preexec_fn=dying_with_parent(stop_by),  # noqa: PLW1509  It makes one system call.
                 **binaries.run_as(),
             )
         self._stack.callback(_stop, process, stop_by)
@@ -168,15 +168,8 @@ class Launch:
         return Unavailable(f"{self._name} cannot start: {reason}", self._variable)
 
 
-def _locked(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _dying_with_parent(signal_: signal.Signals) -> Callable[[], None]:
+def dying_with_parent(signal_: signal.Signals) -> Callable[[], None]:
+    """What a child does before its program, to be sent `signal_` when this thread ends (Linux)."""
     parent = os.getpid()
 
     def ask() -> None:
@@ -187,6 +180,14 @@ def _dying_with_parent(signal_: signal.Signals) -> Callable[[], None]:
                 os._exit(1)
 
     return ask
+
+
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _stop(process: subprocess.Popen[bytes], signal_: signal.Signals) -> None:
