@@ -1,0 +1,261 @@
+"""This process's one stream to realtime, and the fan-out of what it brings.
+
+However many sockets watch a channel, it is asked for once, its publications arrive once
+as finished client frames, and each socket is written the same bytes. When the stream is
+lost the sockets stay: the hub attaches again, says where every channel stands, and what
+was missed comes as history or, where that is not held, as one snapshot.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+import grpc
+from prometheus_client import Counter, Gauge
+
+from chassis.errors import Missing, Unavailable
+from chassis.telemetry import log
+from gateway.channels import Channel, Subscriber
+from protos import realtime_pb2, realtime_pb2_grpc
+
+attachments = Counter("live_attachments_total", "Streams to realtime opened")
+delivered = Counter("live_frames_delivered_total", "Publications handed to sockets")
+channels_held = Gauge("live_channels", "Channels this process asks for")
+
+
+class UnknownChannel(Missing):
+    """There is no such channel."""
+
+
+class FeedUnavailable(Unavailable):
+    """The channel's state is not to be had right now."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubLimits:
+    linger_s: float = 10.0  # a channel is kept so long after its last subscriber
+    state_s: float = 3.0  # a new channel's state must be here by then
+    silent_s: float = 30.0  # without a frame the stream is taken for dead; tops come each 10 s
+    pause_min_s: float = 0.1  # before attaching again, doubling
+    pause_max_s: float = 2.0
+    slice: int = 500  # sockets written in one turn of the event loop
+    interest_max: int = 1_000  # positions in one frame
+
+
+class Hub:
+    """The channels this process knows, and the stream that feeds them."""
+
+    def __init__(
+        self,
+        stub: realtime_pb2_grpc.RealtimeStub,
+        gateway_id: str,
+        limits: HubLimits | None = None,
+    ) -> None:
+        self._stub = stub
+        self._gateway_id = gateway_id
+        self._limits = limits or HubLimits()
+        self._channels: dict[str, Channel] = {}
+        # What the stream has yet to say; the event wakes it.
+        self._asked: dict[str, None] = {}
+        self._dropped: dict[str, None] = {}
+        self._pongs: list[int] = []
+        self._news = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Attached to realtime, or trying to be, within the context."""
+        task = asyncio.create_task(self._stay_attached())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            for channel in self._channels.values():
+                if channel.forgetting:
+                    channel.forgetting.cancel()
+
+    async def hold(self, name: str) -> Channel:
+        """The channel with its state, kept until `release`.
+
+        Raises UnknownChannel, and FeedUnavailable when no state is known in time.
+        """
+        channel = self._channels.get(name)
+        if channel is None:
+            channel = self._channels[name] = Channel(name)
+            channels_held.set(len(self._channels))
+        channel.holds += 1
+        if channel.forgetting:
+            channel.forgetting.cancel()
+            channel.forgetting = None
+        # A personal channel's state is asked for each time, since its publications do not
+        # carry a new one.
+        if not channel.known or channel.personal:
+            try:
+                await self._state(channel)
+            except BaseException:
+                self.release(channel)
+                raise
+        return channel
+
+    def release(self, channel: Channel) -> None:
+        """Takes back one `hold`. The last one's interest ends a little later, so that a
+        page that reloads does not begin at nothing."""
+        channel.holds -= 1
+        if channel.holds == 0:
+            loop = asyncio.get_running_loop()
+            channel.forgetting = loop.call_later(self._limits.linger_s, self._forget, channel)
+
+    def leave(self, channel: Channel, subscriber: Subscriber) -> None:
+        """Ends a subscription and its hold."""
+        channel.subscribers.pop(subscriber, None)
+        self.release(channel)
+
+    async def _state(self, channel: Channel) -> None:
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        channel.waiters.append(answer)
+        self._ask(channel)
+        try:
+            async with asyncio.timeout(self._limits.state_s):
+                await answer
+        except TimeoutError:
+            raise FeedUnavailable from None
+        finally:
+            if answer in channel.waiters:
+                channel.waiters.remove(answer)
+
+    def _ask(self, channel: Channel) -> None:
+        self._dropped.pop(channel.name, None)
+        self._asked[channel.name] = None
+        self._news.set()
+
+    def _forget(self, channel: Channel) -> None:
+        del self._channels[channel.name]
+        channels_held.set(len(self._channels))
+        self._asked.pop(channel.name, None)
+        self._dropped[channel.name] = None
+        self._news.set()
+
+    # ---- the stream ----
+
+    async def _stay_attached(self) -> None:
+        pause_s = self._limits.pause_min_s
+        while True:
+            attachments.inc()
+            try:
+                async with aclosing(self._attached()) as frames:
+                    async for frame in frames:
+                        pause_s = self._limits.pause_min_s
+                        if frame.HasField("go_away"):
+                            log.info("feed_went_away", reason=frame.go_away.reason)
+                            break
+                        await self._hear(frame)
+            except (grpc.aio.AioRpcError, TimeoutError) as error:
+                reason = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "silent"
+                log.warning("feed_lost", reason=reason, retry_s=pause_s)
+            except Exception:
+                log.exception("feed_crashed")
+            await asyncio.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311
+            pause_s = min(pause_s * 2, self._limits.pause_max_s)
+
+    async def _attached(self) -> AsyncGenerator[realtime_pb2.FeedFrame, None]:
+        call = self._stub.Attach(self._speak())
+        try:
+            while True:
+                async with asyncio.timeout(self._limits.silent_s):
+                    frame = await call.read()
+                if frame is grpc.aio.EOF:
+                    return
+                yield frame
+        finally:
+            call.cancel()
+
+    async def _speak(self) -> AsyncIterator[realtime_pb2.GatewayFrame]:
+        yield realtime_pb2.GatewayFrame(hello=realtime_pb2.Hello(gateway_id=self._gateway_id))
+        # A new stream knows nothing of us: every channel is asked for, from where it stands.
+        self._dropped.clear()
+        self._pongs.clear()
+        self._asked = dict.fromkeys(self._channels)
+        self._news.set()
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._pongs:
+                yield realtime_pb2.GatewayFrame(pong=realtime_pb2.Pong(t=self._pongs.pop()))
+            while self._asked or self._dropped:
+                yield realtime_pb2.GatewayFrame(interest=self._interest())
+
+    def _interest(self) -> realtime_pb2.Interest:
+        add = list(islice(self._asked, self._limits.interest_max))
+        remove = list(islice(self._dropped, self._limits.interest_max))
+        for name in add:
+            del self._asked[name]
+        for name in remove:
+            del self._dropped[name]
+        return realtime_pb2.Interest(
+            add=[self._channels[name].position() for name in add], remove=remove
+        )
+
+    async def _hear(self, frame: realtime_pb2.FeedFrame) -> None:
+        match frame.WhichOneof("frame"):
+            case "state":
+                await self._hear_state(frame.state)
+            case "publications":
+                by_channel = groupby(frame.publications.publications, lambda p: p.channel)
+                for name, publications in by_channel:
+                    await self._hear_publications(name, list(publications))
+            case "tops":
+                for position in frame.tops.positions:
+                    channel = self._channels.get(position.channel)
+                    if channel and channel.behind(position):
+                        log.warning("feed_gap_found", channel=channel.name, by="tops")
+                        self._ask(channel)
+            case "ping":
+                # Only the newest matters, so that pings cannot pile up.
+                self._pongs = [frame.ping.t]
+                self._news.set()
+
+    async def _hear_state(self, state: realtime_pb2.ChannelState) -> None:
+        channel = self._channels.get(state.channel)
+        if channel is None:
+            return  # forgotten meanwhile
+        waiters, channel.waiters = channel.waiters, []
+        ready = [] if state.unknown else channel.take_state(state)
+        for waiter in waiters:
+            if waiter.done():
+                continue
+            if state.unknown:
+                waiter.set_exception(UnknownChannel())
+            else:
+                waiter.set_result(None)
+        await self._fan_out(channel, ready)
+
+    async def _hear_publications(
+        self, name: str, publications: list[realtime_pb2.Publication]
+    ) -> None:
+        channel = self._channels.get(name)
+        if channel is None or not channel.known:
+            return
+        ready, whole = channel.advance(publications)
+        if not whole:
+            log.warning("feed_gap_found", channel=name, by="offset")
+            self._ask(channel)
+        await self._fan_out(channel, ready)
+
+    async def _fan_out(self, channel: Channel, ready: list[bytes]) -> None:
+        """Hands the same bytes to every subscriber of this moment, a slice at a time."""
+        if not ready:
+            return
+        subscribers, count = list(channel.subscribers), len(ready)
+        # Frames that came together leave in one write, the dearest part of a delivery.
+        together = ready[0] if count == 1 else b"".join(ready)
+        for start in range(0, len(subscribers), self._limits.slice):
+            if start:
+                await asyncio.sleep(0)
+            for subscriber in islice(subscribers, start, start + self._limits.slice):
+                # Who left during a pause must hear nothing any more.
+                if subscriber in channel.subscribers:
+                    subscriber.deliver(channel, together, count)
+        delivered.inc(count * len(subscribers))

@@ -1,0 +1,212 @@
+"""The live channel's door: handshakes, how many sockets there are, the tick, the farewell."""
+
+import asyncio
+import base64
+import binascii
+import socket
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+
+from aiohttp import hdrs, web
+from prometheus_client import Gauge
+
+from chassis.errors import Forbidden, Invalid, TooMany
+from chassis.server import deadline
+from gateway import frames
+from gateway.addresses import prefix
+from gateway.errors import ServiceUnavailable
+from gateway.hub import Hub
+from gateway.live_limits import LiveLimits
+from gateway.outlet import Outlet
+from gateway.session import Session, Verify
+
+_BEARER = "scoreboard.bearer."
+
+sockets = Gauge("live_sockets", "WebSockets open")
+
+
+class OriginNotAllowed(Forbidden):
+    """This origin may not open a live channel."""
+
+
+class UnsupportedVersion(Invalid):
+    """None of the offered versions of the protocol is spoken here."""
+
+
+class RateLimited(TooMany):
+    """Too many connections are being opened."""
+
+
+class LiveHandler:
+    """Every socket of this process."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        verify: Verify,
+        address: Callable[[web.Request], str],
+        allowed_origins: Collection[str],
+        query_token: bool,
+        limits: LiveLimits | None = None,
+    ) -> None:
+        """`address` is the client's IP; `query_token` lets a token stand in the URL."""
+        self._hub = hub
+        self._verify = verify
+        self._address = address
+        self._allowed_origins = frozenset(allowed_origins)
+        self._query_token = query_token
+        self._limits = limits or LiveLimits()
+        self._sessions: set[Session] = set()
+        self._by_address: Counter[str] = Counter()
+        self._by_user: Counter[str] = Counter()
+        self._draining = False
+        self._emptied = asyncio.Event()
+        self._permits = float(self._limits.handshakes_per_s)
+        self._permits_at = 0.0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Pings, deadlines and expiry are looked after within the context."""
+        ticking = asyncio.create_task(self._tick())
+        try:
+            yield
+        finally:
+            ticking.cancel()
+
+    async def handle(self, request: web.Request) -> web.WebSocketResponse:
+        """One socket from its handshake to its end. Raises OriginNotAllowed,
+        UnsupportedVersion, RateLimited and ServiceUnavailable before the upgrade."""
+        self._admit(request)
+        limits = self._limits
+        ws = web.WebSocketResponse(
+            protocols=(frames.PROTOCOL,),
+            compress=False,  # seven times the memory, half the frames
+            max_msg_size=limits.message_bytes,
+            autoping=False,  # a ping of the client counts as a sign of life
+            autoclose=False,
+            timeout=limits.queue.closing_s,
+        )
+        await ws.prepare(request)
+        deadline.set(None)  # a request's deadline is not a socket's
+        transport = request.transport
+        if transport is None:
+            return ws
+        kernel = transport.get_extra_info("socket")
+        kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
+        await self._run(ws, Outlet(ws, transport, limits.queue), request)
+        return ws
+
+    def revoke(self, user_id: str) -> None:
+        """Closes the sockets of a user who may not watch any more."""
+        for session in self._sessions:
+            if session.identity is not None and session.identity.user_id == user_id:
+                session.outlet.close(frames.REVOKED, "revoked")
+
+    async def shutdown(self, spread_s: float) -> None:
+        """Takes no more sockets, tells those that are open, and closes them spread evenly
+        over `spread_s`, so that they do not all come back at once."""
+        self._draining = True
+        leaving = list(self._sessions)
+        farewell = frames.encode(
+            frames.Shutdown(reason="draining", reconnect_ms=(0, round(spread_s * 1000)))
+        )
+        for session in leaving:
+            session.outlet.write(farewell)
+        for session in leaving:
+            await asyncio.sleep(spread_s / len(leaving))
+            session.outlet.close(frames.SHUTDOWN, "shutdown")
+        while self._sessions:
+            await self._emptied.wait()
+
+    def _admit(self, request: web.Request) -> None:
+        origin = request.headers.get(hdrs.ORIGIN)
+        if origin is not None and origin not in self._allowed_origins:
+            raise OriginNotAllowed
+        offered = _protocols(request)
+        if offered and frames.PROTOCOL not in offered:
+            raise UnsupportedVersion
+        if self._draining or len(self._sessions) >= self._limits.sockets_per_process:
+            raise ServiceUnavailable("This server takes no more sockets.", retry_after_s=5)
+        now = asyncio.get_running_loop().time()
+        most = self._limits.handshakes_per_s
+        self._permits = min(most, self._permits + (now - self._permits_at) * most)
+        self._permits_at = now
+        if self._permits < 1:
+            raise RateLimited(retry_after_s=1)
+        self._permits -= 1
+
+    async def _run(self, ws: web.WebSocketResponse, outlet: Outlet, request: web.Request) -> None:
+        address = prefix(self._address(request))
+        counted: list[str] = []
+
+        def admit_user(user_id: str) -> bool:
+            self._by_user[user_id] += 1
+            counted.append(user_id)
+            return self._by_user[user_id] <= self._limits.sockets_per_user
+
+        session = Session(
+            ws,
+            outlet,
+            self._hub,
+            verify=self._verify,
+            admit_user=admit_user,
+            token=_token(request),
+            query_token=request.query.get("token") if self._query_token else None,
+            limits=self._limits,
+        )
+        self._sessions.add(session)
+        self._emptied.clear()
+        self._by_address[address] += 1
+        sockets.inc()
+        try:
+            if self._by_address[address] > self._limits.sockets_per_address:
+                outlet.close(frames.TOO_MANY_SOCKETS, "too many connections")
+            if self._draining:
+                outlet.close(frames.SHUTDOWN, "shutdown")  # admitted before, upgraded after
+            await session.run()
+        finally:
+            sockets.dec()
+            self._sessions.discard(session)
+            if not self._sessions:
+                self._emptied.set()
+            _give_back(self._by_address, address)
+            for user_id in counted:
+                _give_back(self._by_user, user_id)
+
+    async def _tick(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._limits.tick_s)
+            for count, session in enumerate(list(self._sessions), start=1):
+                session.check(loop.time())
+                if count % 500 == 0:
+                    await asyncio.sleep(0)
+
+
+def _protocols(request: web.Request) -> list[str]:
+    offered = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()))
+    return [name.strip() for name in offered.split(",") if name.strip()]
+
+
+def _token(request: web.Request) -> str | None:
+    """The token that came with the handshake, outside the URL."""
+    scheme, _, credentials = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    if scheme.lower() == "bearer" and credentials:
+        return credentials.strip()
+    for name in _protocols(request):
+        if name.startswith(_BEARER):
+            encoded = name.removeprefix(_BEARER)
+            try:
+                padded = encoded + "=" * (-len(encoded) % 4)
+                return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
+            except (binascii.Error, ValueError):
+                return ""  # no token verifies as this, so the socket ends as with any bad one
+    return None
+
+
+def _give_back(counts: Counter[str], key: str) -> None:
+    counts[key] -= 1
+    if counts[key] <= 0:
+        del counts[key]
