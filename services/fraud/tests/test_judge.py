@@ -165,10 +165,15 @@ async def test_a_refused_attempt_fixes_nothing_for_its_action(fraud: Fraud, user
     action = uuid7()
     (refused,) = await fraud.judge(attempt(user, action, refusal="SUSPICIOUS_ACTIVITY"))
     assert refused.decision == Verdict.REJECT
-
     (accepted,) = await fraud.judge(attempt(user, action))
-
     assert accepted.decision == Verdict.ALLOW
+
+    other = uuid7()
+    await fraud.judge(attempt(user, other, refusal="SIGNATURE_INVALID"))
+    with clock.ahead(11):
+        await fraud.play(user, 8)
+        (counted,) = await fraud.judge(attempt(user, other))
+    assert counted.decision == Verdict.FLAG
 
 
 @pytest.mark.parametrize(
