@@ -86,12 +86,11 @@ class Batcher(Generic[Item, Result]):
             self._flights = None
 
     def _take(self) -> list[_Waiting[Item, Result]]:
-        """The next batch, without the items that were cancelled or ran out of time."""
-        now = asyncio.get_running_loop().time()
+        """The next batch, without the items whose callers left or ran out of time."""
         batch: list[_Waiting[Item, Result]] = []
         while self._queue and len(batch) < self._batch_max:
             waiting = self._queue.popleft()
-            if not waiting.future.done() and waiting.deadline > now:
+            if not waiting.future.done():
                 batch.append(waiting)
         return batch
 

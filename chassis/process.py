@@ -22,7 +22,8 @@ def run(unit: str, settings_class: type[S], main: Callable[[S], Awaitable[None]]
     try:
         settings = load(settings_class)
     except SettingsError as problems:
-        sys.exit(f"{unit}: the settings do not fit\n{problems}")
+        sys.stderr.write(f"{unit}: the settings do not fit\n{problems}\n")
+        sys.exit(2)
     telemetry.configure(unit, level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
     clock.set_offset(settings.clock_offset_s)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
