@@ -9,7 +9,7 @@ import pytest
 
 from chassis import clock
 from chassis.errors import Invalid
-from chassis.testing import Certificates
+from chassis.testing import Certificates, eventually
 from protos import actions_pb2 as pb
 from services.actions.tests.players import Actions, decode, new_user, open_actions
 
@@ -66,6 +66,30 @@ async def test_of_parallel_requests_exactly_three_get_a_token(actions: Actions) 
     results = await asyncio.gather(*(actions.results(user, "WIN_GAME") for _ in range(20)))
 
     assert [codes(one)[0] for one in results].count("issued") == 3
+
+
+async def test_open_tokens_are_counted_as_they_are_once_the_players_lock_is_held(
+    actions: Actions, database: dict[str, str]
+) -> None:
+    user = new_user()
+    for play in [await actions.issue(user) for _ in range(3)]:
+        await actions.settle(play, awarded=False)
+    other = await asyncpg.connect(database["admin"])
+
+    async def waited_for() -> bool:
+        return bool(await other.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+
+    try:
+        async with other.transaction():
+            await other.execute("SELECT FROM actions.players WHERE user_id = $1 FOR UPDATE", user)
+            await other.execute(
+                "UPDATE actions.actions SET state = 'requested' WHERE user_id = $1", user
+            )
+            asking = asyncio.create_task(actions.results(user, "WIN_GAME"))
+            await eventually(waited_for)
+        assert codes(await asking) == ["TOO_MANY_PENDING"]
+    finally:
+        await other.close()
 
 
 async def test_batches_of_many_players_side_by_side_do_not_deadlock(
