@@ -37,10 +37,18 @@ async def live(
         follower.follow_events(),
     )
     async with asyncio.TaskGroup() as tasks:
-        working = [tasks.create_task(work) for work in works]
+        working = {tasks.create_task(work) for work in works}
         try:
             yield face(channels, personal)
         finally:
-            for task in working:
-                task.cancel()
+            await _end(working)
     await builder.give_back()
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    # Redis' client awaits its sends by `asyncio.wait_for`, which before Python 3.12 loses a
+    # cancellation that comes as the send returns. So we ask until all have ended.
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.1)

@@ -1,7 +1,6 @@
 """Replicas of realtime against a real Redis and a scores that the test sets."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any
@@ -20,44 +19,8 @@ from services.realtime.service import RealtimeService
 from services.realtime.source import Source
 from services.realtime.store import LiveStore
 from services.realtime.tests.gateway import Gateway, attached
+from services.realtime.tests.replica import Attach, NewReplica, Replica
 from services.realtime.tests.scores import FakeScores
-
-
-class Replica:
-    """A replica in a task of its own, so that it can be killed without its farewells."""
-
-    service: RealtimeService
-    channel: grpc.aio.Channel
-
-    def __init__(self) -> None:
-        self._stop = asyncio.Event()
-        self._ready = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self, parts: Callable[[], Any]) -> None:
-        self._task = asyncio.create_task(self._run(parts))
-        ready = asyncio.create_task(self._ready.wait())
-        await asyncio.wait([self._task, ready], return_when=asyncio.FIRST_COMPLETED)
-        ready.cancel()
-        if self._task.done():
-            self._task.result()
-
-    async def kill(self) -> None:
-        assert self._task
-        self._task.cancel()
-        await asyncio.wait([self._task])
-
-    async def stop(self) -> None:
-        assert self._task
-        self._stop.set()
-        await asyncio.wait([self._task])
-        if not self._task.cancelled():
-            self._task.result()
-
-    async def _run(self, parts: Callable[[], Any]) -> None:
-        async with parts() as (self.service, self.channel):
-            self._ready.set()
-            await self._stop.wait()
 
 
 @pytest.fixture
@@ -83,11 +46,12 @@ async def scores_channel(
 @pytest.fixture
 async def new_replica(
     scores_channel: grpc.aio.Channel, certificates: Certificates, redis_url: str
-) -> AsyncIterator[Callable[..., Any]]:
-    """`await new_replica()`: a replica that serves; keyword arguments go to its service."""
+) -> AsyncIterator[NewReplica]:
 
     @asynccontextmanager
-    async def parts(url: str, **limits: Any) -> AsyncIterator[Any]:
+    async def parts(
+        url: str, **limits: Any
+    ) -> AsyncIterator[tuple[RealtimeService, grpc.aio.Channel]]:
         async with (
             open_redis(url) as redis,
             open_redis(url, size_max=2, timeout_s=5) as following,
@@ -108,7 +72,7 @@ async def new_replica(
 
     async with AsyncExitStack() as stack:
 
-        async def new(url: str = redis_url, **limits: Any) -> Replica:
+        async def new(url: str = redis_url, **limits: float) -> Replica:
             replica = Replica()
             await replica.start(partial(parts, url, **limits))
             stack.push_async_callback(replica.stop)
@@ -118,14 +82,12 @@ async def new_replica(
 
 
 @pytest.fixture
-async def replica(new_replica: Callable[..., Any]) -> Replica:
-    started: Replica = await new_replica()
-    return started
+async def replica(new_replica: NewReplica) -> Replica:
+    return await new_replica()
 
 
 @pytest.fixture
-async def attach() -> AsyncIterator[Callable[..., Any]]:
-    """`await attach(replica, "leaderboard:all_time", …)`: a gateway that watches those."""
+async def attach() -> AsyncIterator[Attach]:
     async with AsyncExitStack() as stack:
 
         async def new(replica: Replica, *channels: str) -> Gateway:

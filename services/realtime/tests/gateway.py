@@ -73,6 +73,36 @@ class Gateway:
 
         await eventually(met, timeout_s=timeout_s)
 
+    async def begun(self, *channels: str) -> None:
+        """Until the channels' states are told, and those of boards have a position."""
+
+        def told(channel: str) -> bool:
+            return bool(self.position(channel)[0] or channel.startswith("user:"))
+
+        await self.until(lambda: all(self.states(c) and told(c) for c in channels or (BOARD,)))
+
+    async def heard(self, count: int, channel: str = BOARD) -> None:
+        """Until so many publications of the channel were told."""
+        await self.until(lambda: len(self.publications(channel)) >= count)
+
+    async def leads(self, score: int, timeout_s: float = 10) -> None:
+        """Until the window's first entry has that score."""
+        await self.until(lambda: self.best() == score, timeout_s=timeout_s)
+
+    async def moved_on(self, epoch: str) -> None:
+        """Until the board has another epoch than this one."""
+        await self.until(lambda: self.position()[0] not in ("", epoch))
+
+    async def pinged(self, times: int) -> None:
+        """Until so many more pings came."""
+        before = self.pings
+        await self.until(lambda: self.pings >= before + times)
+
+    def best(self) -> int:
+        """The score of the window's first entry; 0 when there is none."""
+        entries = self.window()["entries"]
+        return int(entries[0]["score"]) if entries else 0
+
     async def read(self) -> None:
         try:
             async for frame in self._call:

@@ -2,16 +2,21 @@
 
 import asyncio
 import itertools
+from typing import Any
 
 from redis.asyncio import Redis
 
 from chassis import clock
 from services.realtime.channels import HISTORY_MAX, Position, Publication
 from services.realtime.store import Draft, LiveStore
-from services.realtime.tests.gateway import BOARD, decoded
+from services.realtime.tests.gateway import BOARD, Gateway, decoded
+from services.realtime.tests.replica import Attach, NewReplica, Replica
+from services.realtime.tests.scores import FakeBoard, FakeScores
 
 
-async def test_a_board_that_never_had_an_event_has_a_state_at_once(replica, attach):
+async def test_a_board_that_never_had_an_event_has_a_state_at_once(
+    replica: Replica, attach: Attach
+) -> None:
     gateway = await attach(replica, BOARD, "leaderboard:daily")
 
     await gateway.until(lambda: gateway.states() and gateway.states("leaderboard:daily"))
@@ -20,7 +25,7 @@ async def test_a_board_that_never_had_an_event_has_a_state_at_once(replica, atta
     assert gateway.window()["board"] == "all_time"
 
 
-async def test_a_board_that_does_not_exist_is_unknown(replica, attach):
+async def test_a_board_that_does_not_exist_is_unknown(replica: Replica, attach: Attach) -> None:
     gateway = await attach(replica, "leaderboard:nope", "nonsense")
 
     await gateway.until(lambda: gateway.states("leaderboard:nope") and gateway.states("nonsense"))
@@ -29,11 +34,13 @@ async def test_a_board_that_does_not_exist_is_unknown(replica, attach):
     assert gateway.states("nonsense")[0].unknown
 
 
-async def test_the_state_comes_before_the_first_change(replica, attach, scores):
+async def test_the_state_comes_before_the_first_change(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     awarding = asyncio.create_task(_keep_awarding(scores))
     gateways = [await attach(replica, BOARD) for _ in range(5)]
     for gateway in gateways:
-        await gateway.until(lambda gateway=gateway: len(gateway.publications()) >= 3)
+        await gateway.heard(3)
     awarding.cancel()
 
     for gateway in gateways:
@@ -43,7 +50,9 @@ async def test_the_state_comes_before_the_first_change(replica, attach, scores):
         assert offsets == list(range(offsets[0], offsets[0] + len(told)))
 
 
-async def test_a_change_is_one_delta_with_absolute_values(replica, attach, scores):
+async def test_a_change_is_one_delta_with_absolute_values(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, BOARD)
     await scores.award(("ada", 50), ("bob", 20))
     await gateway.until(lambda: gateway.window()["total"] == 2)
@@ -70,7 +79,9 @@ async def test_a_change_is_one_delta_with_absolute_values(replica, attach, score
     }
 
 
-async def test_who_falls_out_of_the_window_is_removed(replica, attach, scores):
+async def test_who_falls_out_of_the_window_is_removed(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     scores.boards["all_time"].window = scores.boards["daily"].window = 10
     await scores.award(*((f"p{n}", 100 - n) for n in range(10)))
     gateway = await attach(replica, BOARD)
@@ -86,12 +97,14 @@ async def test_who_falls_out_of_the_window_is_removed(replica, attach, scores):
     }  # fmt: skip
 
 
-async def test_more_than_half_a_window_changed_is_a_snapshot(replica, attach, scores):
+async def test_more_than_half_a_window_changed_is_a_snapshot(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, BOARD)
-    await gateway.until(lambda: gateway.position()[0])
+    await gateway.begun()
 
     await scores.award(*((f"p{n}", n + 1) for n in range(6)))
-    await gateway.until(gateway.publications)
+    await gateway.heard(1)
 
     frame = decoded(gateway.publications()[-1].frame)
     assert (frame["type"], frame["reason"]) == ("snapshot", "tooManyChanges")
@@ -100,10 +113,10 @@ async def test_more_than_half_a_window_changed_is_a_snapshot(replica, attach, sc
 
 
 async def test_500_rapid_events_are_few_contiguous_changes_that_end_at_the_board(
-    replica, attach, scores
-):
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, BOARD)
-    await gateway.until(lambda: gateway.position()[0])
+    await gateway.begun()
 
     for n in range(500):
         await scores.award((f"p{n % 20}", n % 7 + 1))
@@ -117,27 +130,30 @@ async def test_500_rapid_events_are_few_contiguous_changes_that_end_at_the_board
     assert _replayed(gateway) == gateway.window()["entries"]
 
 
-async def test_the_first_change_after_quiet_does_not_wait(replica, attach, scores):
+async def test_the_first_change_after_quiet_does_not_wait(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, BOARD)
-    await gateway.until(lambda: gateway.position()[0])
+    await gateway.begun()
     took_ms = []
     for n in range(5):
-        quiet_since = len(gateway.publications())
+        heard = len(gateway.publications())
         await asyncio.sleep(0.15)  # The quiet itself is what is tried here.
         before_ms = clock.now_ms()
         await scores.award(("ada", n + 1))
-        await gateway.until(lambda n=quiet_since: len(gateway.publications()) > n)
+        await gateway.heard(heard + 1)
         took_ms.append(gateway.publications()[-1].at_ms - before_ms)
 
     assert sorted(took_ms)[2] < 50
 
 
-async def test_who_comes_back_gets_exactly_what_was_missed(replica, attach, scores):
+async def test_who_comes_back_gets_exactly_what_was_missed(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, BOARD)
     for n in range(5):
         await scores.award(("ada", 1))
-        await gateway.until(lambda n=n: gateway.window() and gateway.window()["total"] == 1)
-        await gateway.until(lambda n=n: _shown(gateway) == [("ada", n + 1)])
+        await gateway.leads(n + 1)
     epoch, offset = gateway.position()
 
     again = await attach(replica)
@@ -150,7 +166,9 @@ async def test_who_comes_back_gets_exactly_what_was_missed(replica, attach, scor
     assert (state.epoch, state.offset) == (epoch, offset)
 
 
-async def test_who_was_away_for_longer_than_the_history_is_told_so(redis, new_replica, attach):
+async def test_who_was_away_for_longer_than_the_history_is_told_so(
+    redis: Redis, new_replica: NewReplica, attach: Attach
+) -> None:
     await _fill(redis, HISTORY_MAX + 50)
     replica = await new_replica()
 
@@ -167,7 +185,9 @@ async def test_who_was_away_for_longer_than_the_history_is_told_so(redis, new_re
     assert too_late.history[0].offset == in_time.offset - HISTORY_MAX + 1
 
 
-async def test_a_board_that_is_reset_begins_a_new_epoch_at_that_moment(replica, attach, scores):
+async def test_a_board_that_is_reset_begins_a_new_epoch_at_that_moment(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     daily = scores.boards["daily"]
     daily.period, daily.resets_at_ms = "20261102T000000Z", clock.now_ms() + 3_600_000
     await scores.award(("ada", 50))
@@ -186,7 +206,7 @@ async def test_a_board_that_is_reset_begins_a_new_epoch_at_that_moment(replica, 
     assert gateway.window("leaderboard:daily")["entries"] == []
 
 
-async def _keep_awarding(scores):
+async def _keep_awarding(scores: FakeScores) -> None:
     for n in range(1_000):
         await scores.award(("ada", n))
         await asyncio.sleep(0.01)
@@ -207,17 +227,17 @@ async def _fill(redis: Redis, publications: int) -> None:
     assert set(await store.publish(drafts)) == {"published"}
 
 
-def _shown(gateway):
+def _shown(gateway: Gateway) -> list[tuple[str, int]]:
     return [(entry["userId"], entry["score"]) for entry in gateway.window()["entries"]]
 
 
-def _top(board):
+def _top(board: FakeBoard) -> list[tuple[str, int]]:
     return [(entry.user_id, entry.score) for entry in board.entries()[:10]]
 
 
-def _replayed(gateway):
+def _replayed(gateway: Gateway) -> Any:
     """The window that a client has who applied every frame from the first snapshot on."""
-    entries = {}
+    entries: dict[str, Any] = {}
     for publication in gateway.publications():
         frame = decoded(publication.frame)
         if frame["type"] == "snapshot":

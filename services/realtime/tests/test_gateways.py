@@ -8,9 +8,11 @@ from protos import events_pb2
 from protos.realtime_pb2 import GatewayFrame, Interest, Position
 from protos.realtime_pb2_grpc import RealtimeStub
 from services.realtime.tests.gateway import BOARD
+from services.realtime.tests.replica import Attach, NewReplica, Replica
+from services.realtime.tests.scores import FakeScores
 
 
-async def test_a_stream_must_begin_with_a_hello(replica):
+async def test_a_stream_must_begin_with_a_hello(replica: Replica) -> None:
     call = RealtimeStub(replica.channel).Attach()
     await call.write(GatewayFrame(interest=Interest(add=[Position(channel=BOARD)])))
 
@@ -19,10 +21,12 @@ async def test_a_stream_must_begin_with_a_hello(replica):
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_gateway_is_told_regularly_where_its_boards_stand(new_replica, attach):
+async def test_a_gateway_is_told_regularly_where_its_boards_stand(
+    new_replica: NewReplica, attach: Attach
+) -> None:
     replica = await new_replica(ping_s=0.05, tops_s=0.1)
     gateway = await attach(replica, BOARD, "user:ada")
-    await gateway.until(lambda: gateway.position()[0])
+    await gateway.begun()
 
     await gateway.until(lambda: gateway.tops)
 
@@ -32,8 +36,8 @@ async def test_a_gateway_is_told_regularly_where_its_boards_stand(new_replica, a
 
 
 async def test_a_gateway_that_says_nothing_is_dropped_and_one_that_answers_stays(
-    new_replica, attach
-):
+    new_replica: NewReplica, attach: Attach
+) -> None:
     replica = await new_replica(ping_s=0.05)
     silent, answering = await attach(replica, BOARD), await attach(replica, BOARD)
     for gateway in (silent, answering):
@@ -42,8 +46,7 @@ async def test_a_gateway_that_says_nothing_is_dropped_and_one_that_answers_stays
 
     for seconds in (5, 10, 15, 20):
         with clock.ahead(seconds):
-            pings = answering.pings
-            await answering.until(lambda n=pings: answering.pings > n + 3)
+            await answering.pinged(3)
 
     await silent.until(lambda: silent.ended)
     assert silent.gone == "silent"
@@ -51,42 +54,44 @@ async def test_a_gateway_that_says_nothing_is_dropped_and_one_that_answers_stays
 
 
 async def test_a_gateway_that_does_not_keep_up_is_dropped_and_its_neighbours_are_not(
-    new_replica, attach, scores
-):
+    new_replica: NewReplica, attach: Attach, scores: FakeScores
+) -> None:
     replica = await new_replica(queue_max=256)
     slow, quick = await attach(replica, "user:ada"), await attach(replica, "user:bob")
-    await slow.until(lambda: slow.states("user:ada"))
-    await quick.until(lambda: quick.states("user:bob"))
+    await slow.begun("user:ada")
+    await quick.begun("user:bob")
 
     slow.reading.clear()
     for batch in range(100):
         await scores.tell(*_events("ada", batch), *_events("bob", batch)[:1])
 
-    await quick.until(lambda: len(quick.publications("user:bob")) == 100)
+    await quick.heard(100, "user:bob")
     await slow.until(lambda: len(replica.service._attachments) == 1)
     slow.reading.set()
     await slow.until(lambda: slow.ended)
     assert not quick.ended
 
 
-async def test_publications_travel_in_batches_of_at_most_64(replica, attach, scores):
+async def test_publications_travel_in_batches_of_at_most_64(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, "user:ada")
-    await gateway.until(lambda: gateway.states("user:ada"))
+    await gateway.begun("user:ada")
 
     await scores.tell(*_events("ada", 0))
-    await gateway.until(lambda: len(gateway.publications("user:ada")) == 256)
+    await gateway.heard(256, "user:ada")
 
     assert max(gateway.batches) == 64
     assert len(gateway.batches) < 10
 
 
 async def test_when_realtime_drains_gateways_are_told_everything_and_sent_away(
-    replica, attach, scores
-):
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, BOARD, "user:ada")
     await gateway.until(lambda: gateway.states("user:ada") and gateway.position()[0])
     await scores.award(("ada", 50))
-    await gateway.until(lambda: gateway.publications("user:ada"))
+    await gateway.heard(1, "user:ada")
 
     replica.service.drain()
 
@@ -97,9 +102,11 @@ async def test_when_realtime_drains_gateways_are_told_everything_and_sent_away(
     assert late.gone == "draining"
 
 
-async def test_a_gateway_that_hangs_up_leaves_nothing_behind(replica, attach, scores):
+async def test_a_gateway_that_hangs_up_leaves_nothing_behind(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, BOARD, "user:ada")
-    await gateway.until(lambda: gateway.states("user:ada"))
+    await gateway.begun("user:ada")
 
     gateway.hang_up()
 
@@ -108,7 +115,9 @@ async def test_a_gateway_that_hangs_up_leaves_nothing_behind(replica, attach, sc
     assert not replica.service._channels.watched(BOARD)
 
 
-async def test_many_players_begin_in_few_questions_to_scores(replica, attach, scores):
+async def test_many_players_begin_in_few_questions_to_scores(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, *(f"user:p{n}" for n in range(1_000)))
 
     await gateway.until(lambda: len(gateway.told) == 1_000)

@@ -1,5 +1,6 @@
 """Several replicas, their ends, and losses of Redis."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from redis.asyncio import Redis
@@ -10,19 +11,23 @@ from local import servers
 from services.realtime.channels import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.realtime.tests.gateway import BOARD
+from services.realtime.tests.replica import Attach, NewReplica, Replica
+from services.realtime.tests.scores import FakeScores
 
 
-async def test_one_of_two_replicas_builds_and_both_tell_the_same(new_replica, attach, scores):
+async def test_one_of_two_replicas_builds_and_both_tell_the_same(
+    new_replica: NewReplica, attach: Attach, scores: FakeScores
+) -> None:
     first, second = await new_replica(), await new_replica()
     here, there = await attach(first, BOARD), await attach(second, BOARD)
     for gateway in (here, there):
-        await gateway.until(lambda g=gateway: g.position()[0])
+        await gateway.begun()
     asked = scores.tops_asked
 
     for n in range(10):
         await scores.award(("ada", 1))
         for gateway in (here, there):
-            await gateway.until(lambda n=n, g=gateway: _score(g) == n + 1)
+            await gateway.leads(n + 1)
 
     assert here.publications() == there.publications()
     assert here.position() == there.position()
@@ -30,53 +35,57 @@ async def test_one_of_two_replicas_builds_and_both_tell_the_same(new_replica, at
     assert scores.tops_asked - asked <= 20
 
 
-async def test_another_replica_goes_on_where_a_killed_one_stopped(new_replica, attach, scores):
+async def test_another_replica_goes_on_where_a_killed_one_stopped(
+    new_replica: NewReplica, attach: Attach, scores: FakeScores
+) -> None:
     first, second = await new_replica(), await new_replica()
     gateway = await attach(second, BOARD)
     await scores.award(("ada", 1))
-    await gateway.until(lambda: _score(gateway) == 1)
+    await gateway.leads(1)
     before = gateway.position()
 
     await first.kill()
     await scores.award(("ada", 1))
     with clock.ahead(6):
-        await gateway.until(lambda: _score(gateway) == 2)
+        await gateway.leads(2)
 
     assert gateway.position() == (before[0], before[1] + 1)
 
 
 async def test_a_replica_that_stops_hands_over_without_waiting_for_its_lease(
-    new_replica, attach, scores
-):
+    new_replica: NewReplica, attach: Attach, scores: FakeScores
+) -> None:
     first, second = await new_replica(), await new_replica()
     gateway = await attach(second, BOARD)
-    await gateway.until(lambda: gateway.position()[0])
+    await gateway.begun()
 
     await first.stop()
     await scores.award(("ada", 1))
 
-    await gateway.until(lambda: _score(gateway) == 1, timeout_s=3)
+    await gateway.leads(1, timeout_s=3)
 
 
-async def test_a_restart_is_repaired_by_attaching_again(new_replica, attach, scores):
+async def test_a_restart_is_repaired_by_attaching_again(
+    new_replica: NewReplica, attach: Attach, scores: FakeScores
+) -> None:
     first = await new_replica()
     gateway = await attach(first, BOARD)
     await scores.award(("ada", 1))
-    await gateway.until(lambda: _score(gateway) == 1)
+    await gateway.leads(1)
     epoch, offset = gateway.position()
 
     await first.stop()
     await scores.award(("ada", 1))
     again = await attach(await new_replica())
     await again.watch(BOARD, epoch=epoch, offset=offset)
-    await again.until(lambda: _score(again) == 2)
+    await again.leads(2)
 
     assert again.states()[0].complete
     told = [*again.states()[0].history, *again.publications()]
     assert [(item.epoch, item.offset) for item in told] == [(epoch, offset + 1)]
 
 
-async def test_who_lost_the_lease_can_publish_no_more(redis: Redis):
+async def test_who_lost_the_lease_can_publish_no_more(redis: Redis) -> None:
     store = LiveStore(redis, redis)
     [old] = await store.lease(["b"], holder="one", ttl_ms=5_000)
     assert await store.lease(["b"], holder="two", ttl_ms=5_000) == [0]
@@ -90,7 +99,7 @@ async def test_who_lost_the_lease_can_publish_no_more(redis: Redis):
     assert (await store.stored("leaderboard:b")).position == Position("e", 2)
 
 
-async def test_a_publication_that_continues_something_else_is_refused(redis: Redis):
+async def test_a_publication_that_continues_something_else_is_refused(redis: Redis) -> None:
     store = LiveStore(redis, redis)
     await store.publish([_draft(1, fence=1), _draft(2, fence=1)])
 
@@ -99,54 +108,61 @@ async def test_a_publication_that_continues_something_else_is_refused(redis: Red
 
 
 async def test_when_redis_lost_its_data_everybody_gets_a_new_epoch(
-    new_replica, attach, scores, redis
-):
+    new_replica: NewReplica, attach: Attach, scores: FakeScores, redis: Redis
+) -> None:
     gateways = [await attach(await new_replica(), BOARD) for _ in range(2)]
     for n in range(3):
         await scores.award(("ada", 1))
         for gateway in gateways:
-            await gateway.until(lambda n=n, g=gateway: _score(g) == n + 1)
+            await gateway.leads(n + 1)
     before = gateways[0].position()[0]
 
     await redis.flushall()
     for gateway in gateways:
-        await gateway.until(lambda g=gateway: g.position()[0] not in ("", before))
+        await gateway.moved_on(before)
     assert gateways[0].position() == gateways[1].position()
     await scores.award(("ada", 1))
     for gateway in gateways:
-        await gateway.until(lambda g=gateway: _score(g) == 4)
+        await gateway.leads(4)
 
     assert gateways[0].position() == gateways[1].position()
 
 
 async def test_when_redis_lost_the_last_changes_everybody_gets_a_new_epoch(
-    replica, attach, scores, redis
-):
+    replica: Replica, attach: Attach, scores: FakeScores, redis: Redis
+) -> None:
     gateway = await attach(replica, BOARD)
     for n in range(3):
         await scores.award(("ada", 1))
-        await gateway.until(lambda n=n: _score(gateway) == n + 1)
+        await gateway.leads(n + 1)
     epoch, offset = gateway.position()
 
     # As a server does that took over before the last change reached it.
     await redis.xdel(f"live:{{{BOARD}}}", f"{offset}-0")
     await redis.hset(f"live:{{{BOARD}}}:meta", "offset", str(offset - 1))
 
-    await gateway.until(lambda: gateway.position()[0] != epoch)
-    assert _score(gateway) == 3
+    await gateway.moved_on(epoch)
+    assert gateway.best() == 3
 
 
 async def test_while_redis_is_away_boards_are_shown_and_afterwards_move_again(
-    new_replica, attach, scores, tmp_path: Path, unused_tcp_port: int
-):
+    new_replica: NewReplica,
+    attach: Attach,
+    scores: FakeScores,
+    tmp_path: Path,
+    unused_tcp_port: int,
+) -> None:
     folder = tmp_path / "own"
     folder.mkdir()
-    server = lambda: servers.redis(folder, port=unused_tcp_port, password=None, durable=False)  # noqa: E731
+
+    def server() -> AbstractContextManager[servers.Redis]:
+        return servers.redis(folder, port=unused_tcp_port, password=None, durable=False)
+
     with server() as running:
         url = running.url
         replica = await new_replica(url)
         gateway = await attach(replica, BOARD)
-        await gateway.until(lambda: gateway.position()[0])
+        await gateway.begun()
         before = gateway.position()[0]
 
     late = await attach(replica, BOARD)
@@ -154,17 +170,12 @@ async def test_while_redis_is_away_boards_are_shown_and_afterwards_move_again(
     assert late.position()[0] == before
 
     with server():
-        await gateway.until(lambda: gateway.position()[0] != before)
+        await gateway.moved_on(before)
         async with open_redis(url) as client:
             scores.use(client)
             await scores.award(("ada", 1))
-        await gateway.until(lambda: _score(gateway) == 1)
+        await gateway.leads(1)
         await replica.kill()
-
-
-def _score(gateway):
-    entries = (gateway.window() or {}).get("entries")
-    return entries[0]["score"] if entries else 0
 
 
 def _draft(offset: int, *, fence: int) -> Draft:

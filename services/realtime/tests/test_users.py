@@ -1,10 +1,16 @@
 """What players are told on their own channels."""
 
+from redis.asyncio import Redis
+
 from protos import events_pb2
 from services.realtime.tests.gateway import BOARD, decoded
+from services.realtime.tests.replica import Attach, Replica
+from services.realtime.tests.scores import FakeScores
 
 
-async def test_a_player_is_told_where_they_stand(replica, attach, scores):
+async def test_a_player_is_told_where_they_stand(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     await scores.award(("ada", 50), ("bob", 20))
 
     gateway = await attach(replica, "user:bob", "user:nobody")
@@ -16,33 +22,37 @@ async def test_a_player_is_told_where_they_stand(replica, attach, scores):
     assert (bob.epoch, bob.offset) == ("", 0)
 
 
-async def test_only_gateways_that_asked_hear_of_a_player(replica, attach, scores):
+async def test_only_gateways_that_asked_hear_of_a_player(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     with_ada = await attach(replica, "user:ada")
     with_bob = await attach(replica, "user:bob")
     left = await attach(replica, "user:ada")
     for gateway, channel in ((with_ada, "user:ada"), (with_bob, "user:bob"), (left, "user:ada")):
-        await gateway.until(lambda g=gateway, c=channel: g.states(c))
+        await gateway.begun(channel)
     await left.unwatch("user:ada")
     # The state that follows on the same stream says that the removal was read.
     await left.watch("user:bob")
-    await left.until(lambda: left.states("user:bob"))
+    await left.begun("user:bob")
 
     await scores.award(("ada", 50), ("bob", 20))
     for gateway, channel in ((with_ada, "user:ada"), (with_bob, "user:bob"), (left, "user:bob")):
-        await gateway.until(lambda g=gateway, c=channel: g.publications(c))
+        await gateway.heard(1, channel)
 
     assert set(with_ada.told) == {"user:ada"}
     assert set(with_bob.told) == {"user:bob"}
     assert left.publications("user:ada") == []
 
 
-async def test_every_award_is_one_event_also_several_in_one_batch(replica, attach, scores):
+async def test_every_award_is_one_event_also_several_in_one_batch(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, "user:ada")
-    await gateway.until(lambda: gateway.states("user:ada"))
+    await gateway.begun("user:ada")
 
     ids = await scores.award(("ada", 50), ("bob", 5), ("ada", 20), ("ada", 1))
     ids += await scores.award(("ada", 2))
-    await gateway.until(lambda: len(gateway.publications("user:ada")) == 4)
+    await gateway.heard(4, "user:ada")
 
     told = gateway.data("user:ada")
     assert [event["actionId"] for event in told] == [ids[0], ids[2], ids[3], ids[4]]
@@ -52,9 +62,11 @@ async def test_every_award_is_one_event_also_several_in_one_batch(replica, attac
     assert [event["version"] for event in told] == [1, 2, 3, 4]
 
 
-async def test_an_event_that_comes_twice_is_told_once(replica, attach, scores):
+async def test_an_event_that_comes_twice_is_told_once(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, "user:ada")
-    await gateway.until(lambda: gateway.states("user:ada"))
+    await gateway.begun("user:ada")
     event = events_pb2.ScoreEvent(
         event_id="a1", user_id="ada", username="Ada", version=7, points=5, new_score=5,
         old_rank=9, rank=3, at_ms=1_795_244_747_006,
@@ -62,7 +74,7 @@ async def test_an_event_that_comes_twice_is_told_once(replica, attach, scores):
 
     await scores.tell(event)
     await scores.tell(event, events_pb2.ScoreEvent(event_id="a2", user_id="ada"))
-    await gateway.until(lambda: gateway.publications("user:ada"))
+    await gateway.heard(1, "user:ada")
     await gateway.until(lambda: gateway.data("user:ada")[-1]["actionId"] == "a2")
 
     first, second = gateway.data("user:ada")
@@ -74,36 +86,42 @@ async def test_an_event_that_comes_twice_is_told_once(replica, attach, scores):
     assert second["rank"] is None
 
 
-async def test_an_award_while_the_state_is_asked_for_is_told_after_it(replica, attach, scores):
+async def test_an_award_while_the_state_is_asked_for_is_told_after_it(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     gateway = await attach(replica, BOARD)
-    await gateway.until(lambda: gateway.position()[0])
+    await gateway.begun()
     async with scores.held():
         await gateway.watch("user:ada")
         await scores.asked.wait()
         await scores.award(("ada", 50))
         # The board is told of the same award, so it has been read.
         await gateway.until(lambda: gateway.window()["total"] == 1)
-    await gateway.until(lambda: gateway.publications("user:ada"))
+    await gateway.heard(1, "user:ada")
 
     assert gateway.told["user:ada"][0] == gateway.states("user:ada")[0]
 
 
-async def test_an_unreadable_event_does_not_stop_the_next(replica, attach, scores, redis):
+async def test_an_unreadable_event_does_not_stop_the_next(
+    replica: Replica, attach: Attach, scores: FakeScores, redis: Redis
+) -> None:
     gateway = await attach(replica, "user:ada")
-    await gateway.until(lambda: gateway.states("user:ada"))
+    await gateway.begun("user:ada")
 
     await redis.xadd("{events}:awards", {"batch": b"\xff\xff"})
     await redis.xadd("{events}:awards", {"other": b""})
     await scores.award(("ada", 50))
 
-    await gateway.until(lambda: gateway.publications("user:ada"))
+    await gateway.heard(1, "user:ada")
 
 
-async def test_a_player_is_told_of_awards_also_when_scores_was_away(replica, attach, scores):
+async def test_a_player_is_told_of_awards_also_when_scores_was_away(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
     scores.away = True
     gateway = await attach(replica, "user:ada")
-    await gateway.until(lambda: gateway.states("user:ada"))
+    await gateway.begun("user:ada")
     assert gateway.states("user:ada")[0].stale
 
     await scores.award(("ada", 50))
-    await gateway.until(lambda: gateway.publications("user:ada"))
+    await gateway.heard(1, "user:ada")
