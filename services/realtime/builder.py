@@ -79,11 +79,6 @@ class Builder:
             job.stored = None
             self.mark(board)
 
-    def holds(self, board: str) -> bool:
-        """Whether this replica builds the board now."""
-        job = self._jobs.get(board)
-        return job is not None and _held(job, asyncio.get_running_loop().time())
-
     async def hold(self) -> None:
         """Takes and renews leases, for ever."""
         while True:
