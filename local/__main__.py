@@ -8,10 +8,8 @@ from functools import partial
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM
 
-import asyncpg
 import structlog
 
-from chassis.postgres import SchemaBehind
 from chassis.settings import SettingsError, load
 from local import admin, certificates, ports, secrets, stores, units
 from local.admin import Admin
@@ -64,25 +62,25 @@ def greet(settings: Settings, administrator: Admin, kept_in: Path) -> None:
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
+def one_line(folder: Path) -> Iterator[None]:
     """Ends the process with one line for whatever is the machine's or its owner's to mend."""
     try:
         yield
     except Stopped:
         return
-    except SettingsError as problems:
-        sys.exit(f"the settings do not fit\n{problems}")
-    except (Refused, Unavailable, SchemaBehind) as refusal:
+    except (Refused, Unavailable) as refusal:
         sys.exit(str(refusal))
-    except asyncpg.PostgresError as refusal:
-        sys.exit(f"postgres: {refusal}")
     except OSError as refusal:
-        place = f"{refusal.filename}: " if refusal.filename else ""
-        sys.exit(f"{place}{refusal.strerror or refusal}")
+        # What fails while it is written has lost its name.
+        sys.exit(f"{refusal.filename or folder}: {refusal.strerror or refusal}")
 
 
 if __name__ == "__main__":
     # The chassis logs for machines; what a person wants to know is said here.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
-    with one_line():
-        main(load(Settings))
+    try:
+        told = load(Settings)
+    except SettingsError as problems:
+        sys.exit(f"the settings do not fit\n{problems}")
+    with one_line(told.data_dir):
+        main(told)

@@ -5,10 +5,13 @@ from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
+import asyncpg
+
+from chassis.postgres import AWAY, SchemaBehind
 from local import databases, secrets, servers
 from local.parts import Server
 from local.settings import Settings
-from local.supervisor import Supervisor
+from local.supervisor import Refused, Supervisor
 from local.units import Places
 
 Opened = AbstractContextManager[servers.Server]
@@ -43,12 +46,15 @@ def start(
 async def migrate(database_url: str, places: Places) -> None:
     """Brings all schemas up to date, and keeps each service's own URL as a secret of its own.
 
-    Raises OSError, and asyncpg's errors.
+    Raises Refused, OSError.
     """
     passwords = {
         unit: _read(places.secrets / f"{unit}_database_password") for unit in databases.UNITS
     }
-    urls = await databases.prepare(database_url, passwords)
+    try:
+        urls = await databases.prepare(database_url, passwords)
+    except (*AWAY, asyncpg.PostgresError, SchemaBehind) as refusal:
+        raise Refused(f"postgres: {refusal}") from refusal
     for unit, url in urls.items():
         secrets.write(places.secrets / f"{unit}_database_url", url)
 
