@@ -15,19 +15,19 @@ from dataclasses import dataclass, replace
 from redis.exceptions import RedisError
 
 from chassis import postgres, redis
-from chassis.errors import (
-    Failed,
-    Forbidden,
-    Internal,
-    Invalid,
-    Missing,
-    Unprocessable,
-    from_proto,
-)
+from chassis.errors import Failed, Internal, from_proto
 from chassis.telemetry import log
 from protos import actions_pb2, fraud_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
 from protos.fraud_pb2_grpc import FraudStub
+from services.scores.answers import (
+    AccountBanned,
+    AwardNotFound,
+    ScoreOutOfRange,
+    SuspiciousActivity,
+    conflict,
+    render,
+)
 from services.scores.boards import Boards, Ranks
 from services.scores.events import Events
 from services.scores.store import Claim, Receipt, Row, ScoreRange, ScoreStore
@@ -36,30 +36,6 @@ JUDGE_S = 0.5
 SETTLE_S = 0.2  # how long a refusal waits for its action to be closed
 RECEIPT_S = 0.3  # how long a repeat waits for the receipt of an award just made
 UNRANKED = Ranks(None, None)
-
-
-class TokenAlreadyUsed(Invalid):
-    """This action token has been redeemed before."""
-
-
-class IdempotencyKeyReused(Unprocessable):
-    """This idempotency key came before with another body."""
-
-
-class ScoreOutOfRange(Unprocessable):
-    """This award would take the score beyond what a score can be."""
-
-
-class SuspiciousActivity(Invalid):
-    """This attempt was refused."""
-
-
-class AccountBanned(Forbidden):
-    """This account is banned."""
-
-
-class AwardNotFound(Missing):
-    """There is no award for this action."""
 
 
 @dataclass(slots=True)
@@ -284,7 +260,7 @@ class Awards:
     async def _repeat(self, attempts: Sequence[Attempt], rows: Sequence[Row]) -> None:
         """Answers attempts whose action has a row by what that row says."""
         for attempt, row in zip(attempts, rows, strict=True):
-            attempt.answer = _conflict(attempt.item, row)
+            attempt.answer = conflict(attempt.item, row)
         same = [(a, row) for a, row in zip(attempts, rows, strict=True) if a.answer is None]
         if same:
             receipts = await self._receipts([row.action_id for _, row in same])
@@ -299,25 +275,6 @@ class Awards:
             await asyncio.sleep(0.02)
             receipts = await self._store.receipts(action_ids)
         return receipts
-
-
-def render(row: Row, receipt: Receipt | None) -> scores_pb2.Award:
-    """The answer to an award and to every repeat of it."""
-    if receipt is None:
-        receipt = Receipt(None, None, ("RANK_UNAVAILABLE",), row.hidden)
-    return scores_pb2.Award(
-        action_id=row.action_id,
-        user_id=row.user_id,
-        old_score=row.old_score,
-        new_score=row.new_score,
-        score_increment=row.points,
-        old_rank=receipt.old_rank,
-        rank=receipt.rank,
-        version=row.version,
-        at_ms=row.at_ms,
-        warnings=receipt.warnings,
-        held=receipt.held,
-    )
 
 
 def _receipt(attempt: Attempt, row: Row, ranks: Ranks) -> Receipt:
@@ -371,12 +328,3 @@ def _claim(attempt: Attempt) -> Claim:
         key_hash=item.key_hash or None,
         body_hash=item.body_hash or None,
     )
-
-
-def _conflict(item: scores_pb2.AwardItem, row: Row) -> Failed | None:
-    """Why an attempt at an action that has a row is refused; None: it is the same request."""
-    if row.attempt_id == item.attempt_id:
-        return None
-    if item.key_hash and row.key_hash == item.key_hash:
-        return None if row.body_hash == item.body_hash else IdempotencyKeyReused()
-    return TokenAlreadyUsed()

@@ -153,8 +153,9 @@ class ScoreStore:
             """
             SELECT l.action_id, 'seen' AS outcome, l.user_id, l.action_type, l.points, l.old_score,
                    l.new_score, l.version, l.seq,
-                   (extract(epoch FROM l.at) * 1000)::bigint AS at_ms, l.attempt_id, l.key_hash, l.body_hash, NULL AS day_total, NULL AS week_total,
-                   NULL AS month_total, NULL AS hidden, NULL AS username, NULL AS name_version
+                   (extract(epoch FROM l.at) * 1000)::bigint AS at_ms, l.attempt_id, l.key_hash,
+                   l.body_hash, NULL AS day_total, NULL AS week_total, NULL AS month_total,
+                   NULL AS hidden, NULL AS username, NULL AS name_version
             FROM scores.ledger l
             WHERE l.action_id = ANY ($1::uuid[]) AND l.action_id >= $2 AND l.action_id <= $3
             """,

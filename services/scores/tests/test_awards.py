@@ -1,7 +1,11 @@
 """The award: exactly once, in order, one bad item never failing its neighbours."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Any
 
+import asyncpg
 import pytest
 
 from chassis import clock
@@ -43,6 +47,8 @@ async def test_several_awards_of_one_player_in_a_batch_chain_in_their_order(
         (10, 30, 2),
         (30, 60, 3),
     ]
+    for board in ("all_time", "daily", "weekly", "monthly"):
+        assert [e.score for e in (await _top(scores, board)).entries] == [60]
 
 
 async def test_two_hundred_copies_of_one_token_at_once_count_once(scores: Scores) -> None:
@@ -55,8 +61,8 @@ async def test_two_hundred_copies_of_one_token_at_once_count_once(scores: Scores
     assert await _ledger_sum(scores, ADA) == 50
 
 
-def _each(scores: Scores):  # type: ignore[no-untyped-def]
-    async def award(batch: list[scores_pb2.AwardItem]) -> list[object]:
+def _each(scores: Scores) -> Callable[[list[scores_pb2.AwardItem]], Awaitable[list[Any]]]:
+    async def award(batch: list[scores_pb2.AwardItem]) -> list[Any]:
         return await scores.award(*batch)
 
     return award
@@ -88,7 +94,8 @@ async def _top(scores: Scores, board: str = "all_time", limit: int = 100) -> sco
     reply = await scores.stub.Top(
         scores_pb2.TopRequest(items=[scores_pb2.TopItem(board=board, limit=limit)])
     )
-    return reply.results[0].top
+    top: scores_pb2.Top = reply.results[0].top
+    return top
 
 
 async def test_the_same_attempt_again_gets_the_same_answer(scores: Scores) -> None:
@@ -212,7 +219,7 @@ async def test_every_award_is_told_to_the_stream_and_to_actions(scores: Scores) 
     answers = await scores.award(item(ADA, 50, username="ada"), item(BOB, 60))
     await scores.awards.drain()
 
-    entries = await scores.redis.xrange("{events}:awards")
+    entries: Any = await scores.redis.xrange("{events}:awards")
     events = [
         event
         for _, fields in entries
@@ -246,10 +253,14 @@ async def test_the_relay_brings_a_board_up_to_the_ledger(scores: Scores) -> None
     await scores.award(claim)
     await scores.awards.drain()
     await scores.admin.execute(
-        "INSERT INTO scores.outbox (seq, action_id, user_id, username, version, action_type, points,"
-        " old_score, new_score, day_total, week_total, month_total, hidden, at)"
-        " SELECT seq, action_id, user_id, 'ada', version, action_type, points, old_score,"
-        " new_score, new_score, new_score, new_score, false, at FROM scores.ledger"
+        """
+        INSERT INTO scores.outbox (seq, action_id, user_id, username, version, action_type, points,
+                                   old_score, new_score, day_total, week_total, month_total,
+                                   hidden, at)
+        SELECT seq, action_id, user_id, 'ada', version, action_type, points, old_score, new_score,
+               new_score, new_score, new_score, false, at
+        FROM scores.ledger
+        """
     )
     await scores.admin.execute("TRUNCATE scores.receipts")
     await scores.redis.flushall()
@@ -269,6 +280,56 @@ async def test_a_newer_name_is_shown_and_an_older_one_is_not(scores: Scores) -> 
         return [e.username for e in (await _top(scores)).entries] == ["lovelace"]
 
     await eventually(shown)
+
+
+async def test_names_that_redis_lost_are_read_from_the_ledgers_side(scores: Scores) -> None:
+    await scores.award(item(ADA, username="ada"))
+    await scores.redis.delete("leaderboard:{names}")
+
+    assert [e.username for e in (await _top(scores)).entries] == ["ada"]
+    assert await scores.redis.hlen("leaderboard:{names}") == 1
+
+
+async def test_a_hidden_player_plays_on_unseen(scores: Scores) -> None:
+    await scores.award(item(ADA, 50), item(BOB, 40))
+    await scores.admin.execute("UPDATE scores.players SET hidden = true WHERE user_id = $1", ADA)
+
+    held = (await scores.award(item(ADA, 50)))[0]
+
+    assert (held.new_score, held.held, held.HasField("rank")) == (100, True, False)
+    assert list(held.warnings) == []
+    assert [e.user_id for e in (await _top(scores)).entries] == [BOB]
+    await scores.admin.execute("UPDATE scores.players SET hidden = false WHERE user_id = $1", ADA)
+    assert (await scores.award(item(ADA, 1)))[0].rank == 1
+
+
+async def test_the_same_ids_of_two_players_at_once_never_deadlock(scores: Scores) -> None:
+    """Their locks do not meet, so the primary key decides; the loser repeats its batch."""
+    states: list[str] = []
+    await scores.award(item(ADA, 1), item(BOB, 1))
+
+    async def write(user: str, actions: list[str]) -> None:
+        n = len(actions)
+        try:
+            await scores.pool.fetch(
+                "SELECT ord FROM scores.award($1, $2, $3, $4, $5, $6, $7, interval '0')",
+                actions,
+                [user] * n,
+                ["WIN_GAME"] * n,
+                [1] * n,
+                actions,
+                [None] * n,
+                [None] * n,
+            )
+        except asyncpg.PostgresError as error:
+            states.append(error.sqlstate)
+
+    for _ in range(30):
+        actions = [uuid7() for _ in range(64)]
+        await asyncio.gather(write(ADA, actions), write(BOB, actions[::-1]))
+
+    assert set(states) <= {"23505"}
+    assert await _ledger_sum(scores, ADA) + await _ledger_sum(scores, BOB) == 30 * 64 + 2
 
 
 async def test_more_items_than_a_batch_holds_are_refused(scores: Scores) -> None:
@@ -299,7 +360,10 @@ async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> Non
                 await _top(scores, board) for board in ("daily", "weekly", "monthly", "all_time")
             ]
 
+        kept_ms = await scores.redis.pttl("leaderboard:{daily:20310602T000000Z}")
+
     assert [[e.score for e in top.entries] for top in tops] == [[7], [57], [57]]
+    assert 8 * 24 * 3600 < kept_ms / 1000 < 9 * 24 * 3600
     assert [top.period for top in tops] == [
         "20310603T000000Z",
         "20310602T000000Z",
@@ -318,6 +382,4 @@ async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> Non
 
 
 def _until(moment: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(moment).timestamp() - clock.now().timestamp()

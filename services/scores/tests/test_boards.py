@@ -16,7 +16,8 @@ async def _top(scores: Scores, limit: int = 100, board: str = "all_time") -> sco
     reply = await scores.stub.Top(
         scores_pb2.TopRequest(items=[scores_pb2.TopItem(board=board, limit=limit)])
     )
-    return reply.results[0].top
+    top: scores_pb2.Top = reply.results[0].top
+    return top
 
 
 async def _around(scores: Scores, user: str, radius: int) -> scores_pb2.AroundResult:
@@ -25,7 +26,8 @@ async def _around(scores: Scores, user: str, radius: int) -> scores_pb2.AroundRe
             items=[scores_pb2.AroundItem(board="all_time", user_id=user, radius=radius)]
         )
     )
-    return reply.results[0]
+    result: scores_pb2.AroundResult = reply.results[0]
+    return result
 
 
 async def _sql_order(scores: Scores) -> list[tuple[str, int]]:
