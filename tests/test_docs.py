@@ -1,0 +1,263 @@
+"""The documents: their links lead somewhere, and what they name is what the code has."""
+
+import dataclasses
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pytest
+
+from chassis import settings
+from chassis.errors import Failed
+from chassis.settings import ProcessSettings
+from gateway import frames
+from gateway.routes import ROUTES
+from gateway.settings import Settings as GatewaySettings
+from local.settings import Settings as LocalSettings
+from services.actions.settings import Settings as ActionsSettings
+from services.auth.settings import Settings as AuthSettings
+from services.fraud.settings import Settings as FraudSettings
+from services.realtime.settings import Settings as RealtimeSettings
+from services.scores.settings import Settings as ScoresSettings
+
+ROOT = Path(__file__).parent.parent
+DECISIONS = ROOT / "docs" / "decisions"
+OPERATIONS = ROOT / "docs" / "operations.md"
+API = ROOT / "docs" / "api.md"
+LIVE = ROOT / "docs" / "live-channel.md"
+WALK = "A walk with curl"
+
+PROCESSES: Mapping[str, type] = {
+    "auth": AuthSettings,
+    "actions": ActionsSettings,
+    "scores": ScoresSettings,
+    "fraud": FraudSettings,
+    "realtime": RealtimeSettings,
+    "gateway": GatewaySettings,
+}
+HERE = re.compile(r"127(\.\d+){3}|localhost|([a-z0-9-]+\.)*example(\.(com|org|net))?")
+
+
+def documents() -> list[Path]:
+    """Every Markdown file of ours."""
+    return sorted(
+        path
+        for path in ROOT.rglob("*.md")
+        if not any(part.startswith(".") for part in path.relative_to(ROOT).parts)
+    )
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", documents(), ids=named)
+def test_every_relative_link_leads_to_a_file(document: Path) -> None:
+    assert broken_links(document.read_text(), document.parent) == []
+
+
+def test_a_link_to_nowhere_is_noticed(tmp_path: Path) -> None:
+    (tmp_path / "there.md").touch()
+    text = "[a](there.md#part) [b](gone.md) ![c](gone.png) [d](#here) `[e](code.md)`"
+
+    assert broken_links(text, tmp_path) == ["gone.md", "gone.png"]
+
+
+@pytest.mark.parametrize("document", documents(), ids=named)
+def test_no_document_names_a_host_of_somebody(document: Path) -> None:
+    assert foreign_hosts(document.read_text()) == []
+
+
+def test_a_foreign_host_is_noticed() -> None:
+    text = (
+        "http://127.0.0.1:8080/x wss://board.example/y ftp://files.somewhere.io 10.1.2.3 127.1.2.3"
+    )
+
+    assert foreign_hosts(text) == ["files.somewhere.io", "10.1.2.3"]
+
+
+@pytest.mark.parametrize("unit", PROCESSES)
+def test_the_settings_of_a_process_are_those_it_reads(unit: str) -> None:
+    common = {field.name for field in dataclasses.fields(ProcessSettings)}
+
+    assert settings_table(unit) == settings_read(PROCESSES[unit], but=common)
+
+
+def test_the_settings_of_every_process_and_of_make_run_are_those_they_read() -> None:
+    assert settings_table("Every process") == settings_read(ProcessSettings)
+    assert settings_table("make run") == settings_read(LocalSettings)
+
+
+def test_the_readme_names_settings_of_make_run_with_their_defaults() -> None:
+    rows = dict(table(section((ROOT / "README.md").read_text(), "Settings of `make run`")))
+
+    assert rows
+    assert rows.items() <= settings_table("make run").items()
+
+
+def test_decisions_are_numbered_without_gaps_and_say_why() -> None:
+    pages = sorted(DECISIONS.glob("*.md"))
+
+    assert [page.name[:5] for page in pages] == [f"{n:04}-" for n in range(1, len(pages) + 1)]
+    for page in pages:
+        text = page.read_text()
+        assert text.startswith(f"# {page.name[:4]}. "), page.name
+        headings = re.findall(r"^## (.+)$", text, re.MULTILINE)
+        assert headings == ["Context", "Decision", "Consequences"], page.name
+        assert len(text.splitlines()) <= 60, page.name
+
+
+def test_the_api_page_has_every_call_and_no_other() -> None:
+    calls = re.findall(r"^\| `([A-Z]+ /[^`]*)`", API.read_text(), re.MULTILINE)
+    routes = {f"{route.method} {_without_patterns(route.path)}" for route in ROUTES}
+
+    assert {_nameless(call) for call in calls} == {_nameless(route) for route in routes}
+
+
+def test_every_code_of_the_api_page_is_one_that_is_raised() -> None:
+    codes = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`", API.read_text()))
+    # Not refusals: two warnings, the three built-in types, a setting.
+    codes -= {"RANK_UNAVAILABLE", "UNDER_REVIEW", "SCOREBOARD_TRUSTED_PROXIES"}
+    codes -= {"WIN_GAME", "COMPLETE_QUEST", "COMPLETE_LEVEL"}
+
+    assert len(codes) > 30
+    assert codes - raised_codes() == set()
+
+
+def test_the_live_page_has_every_close_code_and_no_other() -> None:
+    used = {str(number) for number in vars(frames).values() if _is_close_code(number)}
+
+    assert used == {code for code, *_ in rows_of(section(LIVE.read_text(), "Close codes"))}
+
+
+def test_the_walk_of_the_readme_can_be_taken_out_and_run() -> None:
+    blocks = walk((ROOT / "README.md").read_text())
+    text = "\n".join(blocks)
+
+    assert len(blocks) >= 7
+    assert "BASE=${BASE:-" in blocks[0]
+    for step in (
+        "/auth/register",
+        "/auth/login",
+        "/actions/request",
+        "/actions/complete",
+        "/scores/update",
+        "/leaderboard?limit=10",
+        "/me/scores/",
+    ):
+        assert step in text
+
+
+def walk(readme: str) -> list[str]:
+    """The blocks of bash under the walk's heading, in order."""
+    return re.findall(r"^```bash\n(.*?)^```$", section(readme, WALK), re.MULTILINE | re.DOTALL)
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, up to the next one of its level or above."""
+    found = re.search(rf"^(#+) {re.escape(heading)}$", text, re.MULTILINE)
+    assert found, heading
+    rest = text[found.end() :]
+    following = re.search(rf"^#{{1,{len(found[1])}}} ", rest, re.MULTILINE)
+    return rest[: following.start()] if following else rest
+
+
+def rows_of(text: str) -> Iterator[list[str]]:
+    """The cells of every row of the tables in `text`, without code marks, heads left out."""
+    for line in text.splitlines():
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and cells[0] not in ("name", "variable", "code"):
+            yield cells
+
+
+def table(text: str) -> Iterator[tuple[str, str]]:
+    for name, default, *_ in rows_of(text):
+        yield name, default
+
+
+def settings_table(heading: str) -> dict[str, str]:
+    """Name to default, from the table under a heading of the operations page."""
+    return dict(table(section(OPERATIONS.read_text(), heading)))
+
+
+def settings_read(cls: Any, *, but: set[str] = frozenset()) -> dict[str, str]:  # type: ignore[assignment]
+    """The same, from the code."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {
+        settings._name(field.name, hints[field.name]): _shown(field.default)
+        for field in dataclasses.fields(cls)
+        if field.name not in but
+    }
+
+
+def _shown(default: object) -> str:
+    if default is dataclasses.MISSING:
+        return "required"
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, float):
+        return f"{default:g}"
+    if default in ("", ()) or type(default).__name__ == "Proxies":
+        return "empty"
+    return str(default)
+
+
+def broken_links(text: str, folder: Path) -> list[str]:
+    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", text, flags=re.MULTILINE | re.DOTALL)
+    targets = [target.partition("#")[0] for target in re.findall(r"\]\(([^)\s]+)\)", prose)]
+    return [
+        target
+        for target in targets
+        if target and "://" not in target and not (folder / target).exists()
+    ]
+
+
+def foreign_hosts(text: str) -> list[str]:
+    hosts = re.findall(r"\b(?!spiffe:)[a-z+]+://(?:[^\s/@]*@)?([A-Za-z0-9.-]+)", text)
+    addresses = re.findall(r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])", text)
+    return [host for host in dict.fromkeys([*hosts, *addresses]) if not HERE.fullmatch(host)]
+
+
+def raised_codes() -> set[str]:
+    """Every code a failure can have: of the classes there are, and those given by hand."""
+    codes = set(re.findall(r'\bcode="([A-Z_]+)"', _source()))
+    for unit in ("services", "gateway"):
+        package = importlib.import_module(unit)
+        for module in pkgutil.walk_packages(package.__path__, f"{unit}."):
+            if ".tests" not in module.name and not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    waiting = [Failed]
+    while waiting:
+        kind = waiting.pop()
+        codes.add(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).upper())
+        waiting += kind.__subclasses__()
+    return codes
+
+
+def _source() -> str:
+    folders = (ROOT / name for name in ("chassis", "services", "gateway"))
+    return "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+
+
+def _is_close_code(number: object) -> bool:
+    return isinstance(number, int) and (number in (1000, 1003) or 4000 <= number < 5000)
+
+
+def _without_patterns(path: str) -> str:
+    """`/x/{id:[0-9]{2}}` as `/x/{id}`: braces of a pattern nest."""
+    plain, depth, skipping = "", 0, False
+    for character in path:
+        depth += (character == "{") - (character == "}")
+        if character == ":" and depth == 1:
+            skipping = True
+        elif depth == 0:
+            skipping = False
+        plain += "" if skipping else character
+    return plain
+
+
+def _nameless(call: str) -> str:
+    return re.sub(r"\{[^}]*\}", "{}", call)
