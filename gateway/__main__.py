@@ -15,10 +15,11 @@ from gateway import middleware, routes
 from gateway.body import BYTES_MAX
 from gateway.health import PAUSE_S, Health
 from gateway.hub import Hub
-from gateway.identity import Verifier
+from gateway.identity import Identity, Verifier
 from gateway.limits import Limiter
 from gateway.listener import serve
 from gateway.live import LiveHandler
+from gateway.live_limits import LiveLimits
 from gateway.resources import (
     HEALTH,
     LIMITER,
@@ -65,7 +66,9 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
         app[SETTINGS] = settings
         app[UPSTREAMS] = upstreams
         app[VERIFIER] = verifier
-        app[LIMITER] = Limiter(redis, lifted=settings.limits == "off", batch_max=settings.batch_max)
+        limiter = app[LIMITER] = Limiter(
+            redis, lifted=settings.limits == "off", batch_max=settings.batch_max
+        )
         app[SANCTIONS] = sanctions
         app[HEALTH] = health
         app[TRAFFIC] = Traffic()
@@ -76,6 +79,7 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
             _following(
                 verifier.follow(),
                 sanctions.follow(blocking_redis),
+                limiter.follow(),
                 repeat(health.ask, pause_s=PAUSE_S),
             ),
             hub.running(),
@@ -101,12 +105,20 @@ def _sanctions(upstreams: Upstreams) -> Sanctions:
 
 
 def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings) -> LiveHandler:
+    def verify(token: str) -> Identity:
+        identity = verifier.verify(token)
+        if sanctions.banned(identity.user_id):
+            raise middleware.AccountBanned
+        return identity
+
+    limits = LiveLimits()
     live = LiveHandler(
         hub,
-        verify=verifier.verify,
+        verify=verify,
         address=settings.trusted_proxies.address,
         allowed_origins=settings.allowed_origins,
         query_token=settings.ws_query_token,
+        limits=limits.lifted() if settings.limits == "off" else limits,
     )
 
     def revoke(sanction: Sanction) -> None:

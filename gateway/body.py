@@ -30,9 +30,14 @@ KEYS_MAX = 64
 
 T = TypeVar("T")
 
-# Every string of the text, and whether a colon follows it, which makes it a key.
-_STRING = re.compile(rb'"((?:[^"\\]|\\.)*)"(\s*:)?', re.DOTALL)
-_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`(?: - at `\$(.*)`)?")
+# Every string of the text, and whether a colon follows it, which makes it a key. It matches
+# from any quote, to the text's end if need be, and never goes back: so it takes linear time.
+_STRING = re.compile(rb'"([^"\\]*+(?:\\.?+[^"\\]*+)*+)(?:"|\Z)(\s*+:)?', re.DOTALL)
+_TO_SQUARE = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+_FIELD = re.compile(
+    r"Object (missing required|contains unknown) field `([^`]*)`(?: - at `\$(.*)`)?"
+)
 _PLACE = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
 
 
@@ -83,7 +88,7 @@ async def raw(request: web.Request) -> bytes:
 
 def check_shape(text: bytes) -> None:
     """Refuses what is nested too deep, has too many keys, or one twice. Raises MalformedJson."""
-    if text.count(b"{") + text.count(b"[") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+    if text.count(b"{") + text.count(b"[") > DEPTH_MAX and _too_deep(text):
         raise MalformedJson(f"The body is nested deeper than {DEPTH_MAX}.")
     keys = [key for key, colon in _STRING.findall(text) if colon]
     if len(keys) > KEYS_MAX:
@@ -101,12 +106,12 @@ def canonical(value: Any, *, field: str) -> bytes:
         _refuse(field, "OUT_OF_RANGE", str(error))
 
 
-def _depth(text: bytes) -> int:
-    deepest = depth = 0
-    for bracket in re.findall(rb"[\[\]{}]", _STRING.sub(b"", text)):
-        depth += 1 if bracket in b"[{" else -1
-        deepest = max(deepest, depth)
-    return deepest
+def _too_deep(text: bytes) -> bool:
+    brackets = _STRING.sub(b"", text).translate(_TO_SQUARE, _NO_BRACKETS)
+    # Each round takes away what holds nothing any more, and so one level.
+    for _ in range(DEPTH_MAX):
+        brackets = brackets.replace(b"[]", b"")
+    return bool(brackets)
 
 
 def _check_exactly(text: bytes) -> None:

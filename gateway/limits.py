@@ -5,6 +5,7 @@ without a limit.
 """
 
 import asyncio
+import contextlib
 import math
 import zlib
 from collections import OrderedDict, deque
@@ -22,10 +23,12 @@ from chassis.errors import Failed, TooMany
 from chassis.redis import Script
 from chassis.telemetry import log
 
-# A limiter that is slower than this is away: a request shall not wait for it.
-CALL_S = 0.5
-# How long an absent Redis is left alone before it is asked again.
-AWAY_S = 0.5
+# A Redis that is slower than this counts as away.
+CALL_S = 1.0
+# What a request may wait for its flight, and the one before it.
+TAKE_S = 3.0
+# How often an absent Redis is asked whether it is back.
+PROBE_S = 0.5
 LOCAL_KEYS_MAX = 50_000
 
 _WINDOWS = {"minute": 60, "hour": 3600, "day": 86400}
@@ -124,19 +127,19 @@ class Limiter:
             self._ask, batch_max=batch_max
         )
         self._local = _Local()
-        self._away_until_s = 0.0
+        self._redis = redis
+        self._away = asyncio.Event()
 
     async def take(self, checks: Sequence[Check]) -> Standing:
         """Counts a request against all `checks`, or against none if one of them refuses.
 
         Answers the standing with the last check. Raises RateLimited.
         """
-        loop = asyncio.get_running_loop()
-        if loop.time() < self._away_until_s:
+        if self._away.is_set():
             standings = self._local.take(checks)
         else:
             try:
-                standings = await self._batcher.submit(checks, timeout_s=CALL_S)
+                standings = await self._batcher.submit(checks, timeout_s=TAKE_S)
             except Failed:
                 # Not the failure but the absence of an answer counts here.
                 standings = self._local.take(checks)
@@ -145,20 +148,31 @@ class Limiter:
             raise RateLimited(refused)
         return standings[-1]
 
+    async def follow(self) -> None:
+        """Asks an absent Redis whether it is back, so that no request has to wait for it."""
+        while True:
+            await self._away.wait()
+            await asyncio.sleep(PROBE_S)
+            with contextlib.suppress(RedisError, OSError):
+                async with asyncio.timeout(CALL_S):
+                    await self._redis.ping()
+                log.info("limits_back")
+                self._away.clear()
+
     async def _ask(
         self, batch: list[Sequence[Check]], timeout_s: float
     ) -> Sequence[list[Standing] | Failed]:
         keys = [check.key for checks in batch for check in checks]
         limits = [[check.policy.limits for check in checks] for checks in batch]
         try:
-            async with asyncio.timeout(min(timeout_s, CALL_S)):
+            async with asyncio.timeout(CALL_S):
                 answer = await self._script(
                     keys,
                     [clock.offset_ms(), int(self._lifted), msgspec.msgpack.encode(limits)],
                 )
         except (RedisError, OSError) as error:
             log.warning("limits_away", error=repr(error))
-            self._away_until_s = asyncio.get_running_loop().time() + AWAY_S
+            self._away.set()
             return [self._local.take(checks) for checks in batch]
         answers = iter(msgspec.msgpack.decode(answer, type=list[tuple[int, float, float, float]]))
         return [[_standing(check, *next(answers)) for check in checks] for checks in batch]

@@ -65,7 +65,7 @@ async def listening(
         listener.close()
         for connection in runner.server.connections if runner.server else ():
             if isinstance(connection, Connection) and connection.idle:
-                connection.close()
+                connection.force_close()
         try:
             async with asyncio.timeout(settings.drain_s):
                 await asyncio.gather(farewell(), app[TRAFFIC].ended())

@@ -6,7 +6,8 @@ import pytest
 from redis.asyncio import Redis
 
 from chassis.testing import Certificates
-from gateway.tests.edge import Edge, Fakes, edge_of, edge_settings, fake_services
+from gateway.tests.edge import Edge, edge_of, edge_settings
+from gateway.tests.services import Fakes, fake_services
 
 
 @pytest.fixture(scope="session")

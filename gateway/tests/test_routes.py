@@ -6,23 +6,11 @@ from typing import Any
 
 import pytest
 
-from chassis.errors import Unprocessable
+from chassis.errors import Missing, Unprocessable
 from gateway.middleware import PUBLIC
 from gateway.routes import ID, ROUTES
-from gateway.tests.edge import (
-    ACTION,
-    ADA,
-    ADMIN,
-    AT,
-    AWARD,
-    BOB,
-    MODERATOR,
-    PLAYER,
-    PROOF,
-    UPDATE,
-    Edge,
-    nothing_there,
-)
+from gateway.tests.edge import PROOF, UPDATE, Edge
+from gateway.tests.services import ACTION, ADA, ADMIN, AT, AWARD, BOB, MODERATOR, PLAYER
 from protos import scores_pb2
 
 AWARDED = {
@@ -276,9 +264,7 @@ async def test_a_place_with_its_own_row_marked(edge: Edge) -> None:
 
 async def test_the_boards_and_the_ranks_of_friends(edge: Edge) -> None:
     boards = await edge.call("GET", "/api/v1/leaderboards")
-    ranks = await edge.call(
-        "POST", "/api/v1/leaderboards/all_time/ranks", {"userIds": [ADA, BOB]}
-    )
+    ranks = await edge.call("POST", "/api/v1/leaderboards/all_time/ranks", {"userIds": [ADA, BOB]})
 
     assert boards.json()["boards"][0]["resetsAt"] == AT
     assert ranks.json()["entries"][1] == ROW
@@ -312,11 +298,9 @@ async def test_an_admin_adds_an_action_type(edge: Edge) -> None:
 
 async def test_a_service_s_refusal_passes_unchanged(edge: Edge) -> None:
     edge.fakes.answers["Award"] = Unprocessable("No.", code="SCORE_OUT_OF_RANGE", reference="d-1")
-    edge.fakes.answers["Get"] = nothing_there
+    edge.fakes.answers["Get"] = Missing("None.", code="ACTION_NOT_FOUND")
     refused = await edge.play("/scores/update", {**UPDATE, "scoreIncrement": 10**30})
-    missing = await edge.call(
-        "GET", f"/api/v1/actions/{ACTION}", token=edge.fakes.signer.token()
-    )
+    missing = await edge.call("GET", f"/api/v1/actions/{ACTION}", token=edge.fakes.signer.token())
 
     assert (refused.status, refused.code) == (422, "SCORE_OUT_OF_RANGE")
     assert refused.json()["detail"] == "No."

@@ -1,0 +1,351 @@
+"""How often callers may ask: exactly that, at every edge, and also while Redis is away."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from chassis import clock
+from chassis.redis import open_redis
+from chassis.testing import Certificates, eventually
+from gateway.limits import ACTIONS, REQUESTS, SCORES, Check, Limiter, Policy, RateLimited
+from gateway.tests.edge import PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
+from gateway.tests.services import ADA, AT, BOB, Fakes
+from local import servers
+from protos.events_pb2 import SanctionEvents
+from protos.fraud_pb2 import Sanction
+
+WANTED = {"actionType": "WIN_GAME"}
+
+
+@pytest.fixture
+def limiter(redis: Redis) -> Limiter:
+    return Limiter(redis, lifted=False)
+
+
+async def passes(limiter: Limiter, *checks: Check) -> bool:
+    try:
+        await limiter.take(checks)
+    except RateLimited:
+        return False
+    return True
+
+
+async def taken(limiter: Limiter, policy: Policy, count: int, user_id: str = ADA) -> int:
+    """How many of `count` requests passed."""
+    checks = Check(policy, user_id)
+    return sum(await asyncio.gather(*(passes(limiter, checks) for _ in range(count))))
+
+
+async def wait_s(limiter: Limiter, *checks: Check) -> int:
+    with pytest.raises(RateLimited) as refused:
+        await limiter.take(checks)
+    return refused.value.retry_after_s
+
+
+# ---- through the edge ----
+
+
+async def test_of_a_hundred_at_once_exactly_ten_pass(edge: Edge) -> None:
+    answers = await asyncio.gather(
+        *(
+            edge.play("/actions/request", WANTED, address=f"203.0.113.{number}")
+            for number in range(100)
+        )
+    )
+
+    assert sorted(a.status for a in answers) == [201] * 10 + [429] * 90
+    refused = next(a for a in answers if a.status == 429)
+    assert refused.code == "RATE_LIMITED"
+    assert refused.json()["retryAfter"] == int(refused.headers["Retry-After"])
+    assert refused.headers["RateLimit-Policy"] == (
+        '"actions";q=10;w=60, "actions-hour";q=100;w=3600, "actions-day";q=500;w=86400'
+    )
+    assert refused.headers["RateLimit"].startswith('"actions";r=0;t=')
+    assert len(edge.fakes.calls["Issue"]) == 10
+
+
+async def test_retry_after_is_true(edge: Edge) -> None:
+    for _ in range(10):
+        assert (await edge.play("/actions/request", WANTED)).status == 201
+    refused = await edge.play("/actions/token", WANTED)
+    retry_after_s = int(refused.headers["Retry-After"])
+
+    with clock.ahead(retry_after_s - 2):
+        assert (await edge.play("/actions/request", WANTED)).status == 429
+    with clock.ahead(retry_after_s):
+        assert (await edge.play("/actions/request", WANTED)).status == 201
+
+
+async def test_a_success_tells_what_is_left(edge: Edge) -> None:
+    first = await edge.play("/actions/request", WANTED)
+    second = await edge.play("/actions/request", WANTED)
+    board = await edge.call("GET", "/api/v1/leaderboard")
+
+    assert first.headers["RateLimit"] == '"actions";r=9;t=60'
+    assert second.headers["RateLimit"].startswith('"actions";r=8;t=')
+    assert board.headers["RateLimit-Policy"] == '"requests";q=100;w=60'
+    assert board.headers["RateLimit"].startswith('"requests";r=97;t=')
+
+
+async def redeem(edge: Edge, number: int, user_id: str) -> Answered:
+    """A redemption by one of the three ways."""
+    completion = {"actionToken": "v1.t", "proof": PROOF, "timestamp": AT}
+    path, body = (
+        ("/scores/update", UPDATE),
+        ("/scores/increment", {"timestamp": AT, "proof": PROOF}),
+        ("/actions/complete", completion),
+    )[number % 3]
+    return await edge.play(path, body, user_id)
+
+
+async def test_the_three_ways_to_redeem_share_one_limit(edge: Edge) -> None:
+    statuses = [(await redeem(edge, number, ADA)).status for number in range(12)]
+    other = await redeem(edge, 0, BOB)
+    without_token = await edge.play(
+        "/actions/complete",
+        {"actionId": ADA, "actionType": "X", "proof": PROOF, "timestamp": AT},
+    )
+
+    assert statuses == [200] * 10 + [429] * 2
+    assert other.status == 200
+    assert without_token.status == 200
+    assert (await edge.play("/actions/request", WANTED)).status == 201
+
+
+async def test_an_address_has_a_hundred_a_minute_whoever_asks_and_whatever(edge: Edge) -> None:
+    for _ in range(25):
+        await edge.call("GET", "/api/v1/leaderboard")
+        await edge.call("GET", "/nothing/here")
+        await edge.call("POST", "/api/v1/scores/update", data=b"{")
+        await edge.call("GET", "/api/v1/me/scores/x", token="bad")
+    refused = await edge.call("GET", "/api/v1/leaderboard")
+
+    assert (refused.status, refused.code) == (429, "RATE_LIMITED")
+    assert refused.headers["RateLimit"].startswith('"requests";r=0')
+    for path in ("/health", "/livez", "/readyz", "/.well-known/jwks.json"):
+        assert (await edge.call("GET", path)).status == 200
+    assert (await edge.call("GET", "/api/v1/leaderboard", address="203.0.113.1")).status == 200
+
+
+async def test_a_thousand_addresses_of_one_64_share_a_bucket(edge: Edge) -> None:
+    answers = await asyncio.gather(
+        *(
+            edge.call("GET", "/api/v1/leaderboard", address=f"2001:db8::{number:x}")
+            for number in range(1000)
+        )
+    )
+
+    assert [a.status for a in answers].count(200) == 100
+    assert (await edge.call("GET", "/api/v1/leaderboard", address="2001:db8:0:1::1")).status == 200
+
+
+async def test_what_one_limit_refuses_is_taken_from_none(edge: Edge) -> None:
+    for _ in range(30):
+        await edge.play("/actions/request", WANTED)
+    board = await edge.call("GET", "/api/v1/leaderboard")
+
+    # Ten issues and this one: the twenty that were refused cost the address nothing.
+    assert board.headers["RateLimit"].startswith('"requests";r=89')
+
+
+async def test_lifted_limits_count_but_refuse_nothing(
+    fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
+) -> None:
+    settings = edge_settings(fakes, certificates, redis_url, limits="off")
+    async with edge_of(settings, fakes) as edge:
+        answers = [await edge.play("/actions/request", WANTED) for _ in range(15)]
+
+    assert {a.status for a in answers} == {201}
+    assert answers[0].headers["RateLimit"] == '"actions";r=9;t=60'
+    (key,) = [key async for key in redis.scan_iter("{l:*}:actions:*")]
+    assert await redis.strlen(key) < 200
+
+
+# ---- the script ----
+
+
+async def test_no_twenty_pass_in_two_seconds_at_a_window_s_edge(limiter: Limiter) -> None:
+    with clock.ahead(59):
+        assert await taken(limiter, SCORES, 10) == 10
+    for ahead_s in (60, 61, 118):
+        with clock.ahead(ahead_s):
+            assert await taken(limiter, SCORES, 10) == 0
+    with clock.ahead(120):
+        assert await taken(limiter, SCORES, 20) == 10
+
+
+async def test_the_minute_slides_request_by_request(limiter: Limiter) -> None:
+    for ahead_s in range(0, 50, 5):
+        with clock.ahead(ahead_s):
+            assert await taken(limiter, SCORES, 1) == 1
+    for ahead_s in (61, 66):
+        with clock.ahead(ahead_s):
+            assert await taken(limiter, SCORES, 3) == 1
+
+
+@pytest.mark.parametrize(("window_s", "limit"), [(3600, 100), (86_400, 500)])
+async def test_the_hour_and_the_day_end_when_they_say(
+    limiter: Limiter, window_s: int, limit: int
+) -> None:
+    passed = 0
+    for batch in range(limit // 10):
+        with clock.ahead(batch * 30 * window_s / 3600):
+            passed += await taken(limiter, Policy("actions", 20, 100, 500), 10)
+            if window_s == 86_400:
+                # The hour's limit is another test's.
+                assert passed == 10 * (batch + 1)
+    assert passed == limit
+    last_s = (limit // 10 - 1) * 30 * window_s / 3600
+    with clock.ahead(last_s + 60):
+        wanted = Check(Policy("actions", 20, 100, 500), ADA)
+        retry_after_s = await wait_s(limiter, wanted)
+        assert retry_after_s > 60
+    with clock.ahead(last_s + 60 + retry_after_s - 2):
+        assert not await passes(limiter, wanted)
+    with clock.ahead(last_s + 60 + retry_after_s):
+        assert await passes(limiter, wanted)
+
+
+async def test_a_refused_request_takes_nothing(limiter: Limiter) -> None:
+    assert await taken(limiter, SCORES, 10) == 10
+    crowd = Check(REQUESTS, "cb007101")
+    for _ in range(200):
+        assert not await passes(limiter, crowd, Check(SCORES, ADA))
+
+    assert await taken(limiter, REQUESTS, 200, "cb007101") == 100
+
+
+async def test_a_batch_of_many_callers_is_decided_in_order(limiter: Limiter) -> None:
+    users = [f"user-{number % 7}" for number in range(140)]
+    results = await asyncio.gather(
+        *(passes(limiter, Check(REQUESTS, "aa"), Check(SCORES, user)) for user in users)
+    )
+
+    for user in set(users):
+        own = [passed for passed, who in zip(results, users, strict=True) if who == user]
+        assert own == [True] * 10 + [False] * 10
+
+
+# ---- flagged and banned players ----
+
+
+def sanction(
+    kind: "Sanction.Kind", version: int, user_id: str = ADA, until_ms: int = 0
+) -> Sanction:
+    return Sanction(user_id=user_id, kind=kind, version=version, until_ms=until_ms)
+
+
+async def say(redis: Redis, *sanctions: Sanction) -> None:
+    batch = SanctionEvents(sanctions=sanctions).SerializeToString()
+    await redis.xadd("{fraud}:sanctions", {"batch": batch})
+
+
+async def banned(edge: Edge) -> bool:
+    """Whether Ada is; asks at an address that counts against no limit of hers."""
+    token = edge.fakes.signer.token()
+    return (await edge.call("GET", f"/api/v1/me/scores/{BOB}", token=token)).status == 403
+
+
+@pytest.fixture
+async def fresh(
+    fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
+) -> AsyncIterator[Edge]:
+    """A gateway that knows of no sanction but what fraud tells it at its start."""
+    fakes.sanctions.append(sanction(Sanction.FLAGGED, 5, BOB))
+    async with edge_of(edge_settings(fakes, certificates, redis_url), fakes) as edge:
+        yield edge
+
+
+async def test_a_flagged_player_has_half(fresh: Edge) -> None:
+    for path, body in (("/actions/request", WANTED), ("/scores/update", UPDATE)):
+        bob = [(await fresh.play(path, body, BOB)).status for _ in range(6)]
+        ada = [(await fresh.play(path, body, ADA)).status for _ in range(6)]
+        assert bob[-1] == 429
+        assert 429 not in bob[:5] + ada
+    half = ACTIONS.half
+    assert half.limits == (5, 50, 250)
+
+
+async def test_a_ban_in_the_stream_ends_everything_at_once(fresh: Edge, redis: Redis) -> None:
+    await say(redis, sanction(Sanction.BANNED, 7))
+
+    await eventually(lambda: banned(fresh), pause_s=0.2)
+    for number in range(3):
+        assert (await redeem(fresh, number, ADA)).code == "ACCOUNT_BANNED"
+    assert (await redeem(fresh, 0, BOB)).status == 200
+    # An older word that comes late changes nothing, a newer one does.
+    await say(redis, sanction(Sanction.NONE, 6), sanction(Sanction.FLAGGED, 6, BOB))
+    await say(redis, sanction(Sanction.NONE, 8))
+
+    async def free() -> bool:
+        return not await banned(fresh)
+
+    await eventually(free, pause_s=0.2)
+
+
+async def test_a_ban_for_a_time_ends_by_itself(
+    fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
+) -> None:
+    fakes.sanctions.append(sanction(Sanction.BANNED, 1, until_ms=clock.now_ms() + 60_000))
+    async with edge_of(edge_settings(fakes, certificates, redis_url), fakes) as edge:
+        assert (await redeem(edge, 0, ADA)).status == 403
+        with clock.ahead(61):
+            assert (await redeem(edge, 0, ADA)).status == 200
+
+
+async def test_what_the_stream_did_not_bring_is_caught_up(
+    fakes: Fakes,
+    certificates: Certificates,
+    redis_url: str,
+    redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gateway.sanctions.CATCH_UP_S", 0.5)
+    async with edge_of(edge_settings(fakes, certificates, redis_url), fakes) as edge:
+        # A newer version by the stream must not hide the older one from catching up.
+        await say(redis, sanction(Sanction.FLAGGED, 9, BOB))
+        fakes.sanctions.append(sanction(Sanction.BANNED, 8))
+
+        await eventually(lambda: banned(edge), pause_s=0.2)
+
+
+# ---- Redis away ----
+
+
+async def test_there_is_no_window_without_a_limit_while_redis_is_away(
+    fakes: Fakes, certificates: Certificates, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as stack:
+        own = servers.redis(tmp_path / "redis", port=None, password=None, durable=False)
+        url = stack.enter_context(own).url
+        async with edge_of(edge_settings(fakes, certificates, url), fakes) as edge:
+            before = [(await redeem(edge, 0, BOB)).status for _ in range(11)]
+            stack.close()
+            answers = await asyncio.gather(*(redeem(edge, 0, ADA) for _ in range(100)))
+            later = await redeem(edge, 0, ADA)
+
+    assert before == [200] * 10 + [429]
+    assert [a.status for a in answers].count(200) == 10
+    assert later.status == 429
+    assert int(later.headers["Retry-After"]) > 50
+
+
+async def test_the_script_decides_again_when_redis_is_back(redis_url: str, redis: Redis) -> None:
+    async with open_redis(redis_url) as own:
+        limiter = Limiter(own, lifted=False)
+        assert await taken(limiter, SCORES, 10) == 10
+        limiter._away.set()
+        assert await taken(limiter, SCORES, 3) == 3  # by this process alone
+        following = asyncio.create_task(limiter.follow())
+        try:
+
+            async def refused() -> bool:
+                return not await passes(limiter, Check(SCORES, ADA))
+
+            await eventually(refused, pause_s=0.2)
+        finally:
+            following.cancel()
