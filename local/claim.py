@@ -21,7 +21,7 @@ def claimed(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             pid = path.read_text().strip()
             raise Refused(
-                f"{folder} is in use by process {pid}; name another by SCOREBOARD_DATA_DIR"
+                f"{folder} is in use by process {pid}; choose another by SCOREBOARD_DATA_DIR"
             ) from None
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")

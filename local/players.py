@@ -22,10 +22,10 @@ BACKOFF_MIN_S, BACKOFF_MAX_S = 5.0, 30.0
 
 # A spell of play ends with a break. The breaks grow, so that a day of it stays below the
 # limits of an hour (100 actions) and of a day (500), as it would with people.
-_SPELL_PLAYS = (12, 26)
+_SPELL_PLAYS = (10, 22)
 _BREAK_FIRST_S = 8 * 60.0
 _BREAK_GROWTH_S = 4 * 60.0
-_BREAK_MAX_S = 60 * 60.0
+_BREAK_MAX_S = 90 * 60.0
 
 _BETWEEN_LOGINS_S = 0.5
 _SUMMARY_S = 60.0
