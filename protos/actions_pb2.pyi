@@ -49,10 +49,12 @@ class IssueItem(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., action_type: _Optional[str] = ...) -> None: ...
 
 class IssueRequest(_message.Message):
-    __slots__ = ("items",)
+    __slots__ = ("items", "patient")
     ITEMS_FIELD_NUMBER: _ClassVar[int]
+    PATIENT_FIELD_NUMBER: _ClassVar[int]
     items: _containers.RepeatedCompositeFieldContainer[IssueItem]
-    def __init__(self, items: _Optional[_Iterable[_Union[IssueItem, _Mapping]]] = ...) -> None: ...
+    patient: bool
+    def __init__(self, items: _Optional[_Iterable[_Union[IssueItem, _Mapping]]] = ..., patient: _Optional[bool] = ...) -> None: ...
 
 class Issued(_message.Message):
     __slots__ = ("action_id", "action_type", "action_token", "signing_key", "nonce", "issued_at_ms", "expires_at_ms", "score_increment", "min_duration_ms", "max_duration_ms")

@@ -41,6 +41,7 @@ async def main(settings: Settings) -> None:
             relay,
             points_max=settings.points_max,
             open_max=settings.open_max,
+            settle_wait_s=settings.settle_wait_s,
             capped=settings.limits == "default",
         )
         background = [asyncio.create_task(catalogue.follow()), asyncio.create_task(relay.run())]

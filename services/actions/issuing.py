@@ -20,8 +20,6 @@ from services.actions.failures import (
 from services.actions.store import ActionsStore, Play
 from services.actions.tokens import NONCE_BYTES, Sealed, Sealer
 
-SETTLE_WAIT_S = 0.15  # an award's settlement comes after its answer; the next request may not
-
 _DAY_MS = 24 * 3600 * 1000
 _NO_CAP = 2**31 - 1
 
@@ -81,29 +79,32 @@ class Issuer:
         settlements: Settlements,
         *,
         open_max: int,
+        settle_wait_s: float,
         capped: bool,
     ) -> None:
         """`open_max` is what types without a limit of their own share; not `capped`: daily
-        caps are counted but refuse nobody."""
+        caps are counted but refuse nobody. `settle_wait_s` is for an award's settlement,
+        which comes after its answer, to overtake the player's next request."""
         self._store = store
         self._catalogue = catalogue
         self._sealer = sealer
         self._settlements = settlements
         self._open_max = open_max
+        self._settle_wait_s = settle_wait_s
         self._capped = capped
 
-    async def issue(self, wanted: Sequence[Wanted]) -> list[Issued | Failed]:
+    async def issue(self, wanted: Sequence[Wanted], *, patient: bool) -> list[Issued | Failed]:
         """A token or a failure for each, in order. Raises Unavailable.
 
-        Players with too many open tokens wait up to 150 ms for one of them to be settled;
-        nothing is locked meanwhile.
+        Where `patient`, players with too many open tokens wait a moment for one of them to
+        be settled; nothing is locked meanwhile.
         """
         await self._catalogue.learn({one.action_type for one in wanted})
         results: list[Issued | Failed] = [self._refusal(one) or TooManyPending() for one in wanted]
         pending = await self._try(wanted, range(len(wanted)), results)
-        if not pending:
+        if not pending or not patient:
             return results
-        until = asyncio.get_running_loop().time() + SETTLE_WAIT_S
+        until = asyncio.get_running_loop().time() + self._settle_wait_s
         with self._settlements.watch({wanted[place].user_id for place in pending}) as watch:
             waiting = True
             while pending and waiting:

@@ -33,15 +33,23 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         *,
         points_max: int,
         open_max: int,
+        settle_wait_s: float,
         capped: bool,
     ) -> None:
-        """`open_max` open tokens a player; not `capped`: no daily cap refuses."""
+        """`open_max` open tokens a player, and how long a request beyond them may wait;
+        not `capped`: no daily cap refuses."""
         self._store = store
         self._catalogue = catalogue
         self._points_max = points_max
         self._settlements = Settlements()
         self._issuer = Issuer(
-            store, catalogue, sealer, self._settlements, open_max=open_max, capped=capped
+            store,
+            catalogue,
+            sealer,
+            self._settlements,
+            open_max=open_max,
+            settle_wait_s=settle_wait_s,
+            capped=capped,
         )
         self._attempts = Attempts(
             store, catalogue, sealer, relay, self._settlements, points_max=points_max
@@ -64,7 +72,8 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         if not all(_UUID.fullmatch(item.user_id) for item in request.items):
             raise Invalid("A user id must be a lower-case UUID.")
         wanted = [Wanted(item.user_id, item.action_type) for item in request.items]
-        return pb.IssueReply(results=map(_issue_result, await self._issuer.issue(wanted)))
+        results = await self._issuer.issue(wanted, patient=request.patient)
+        return pb.IssueReply(results=map(_issue_result, results))
 
     async def Complete(self, request: pb.CompleteRequest, context: Any) -> pb.CompleteReply:
         _bounded(request.items)

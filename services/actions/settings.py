@@ -17,6 +17,7 @@ class Settings(ProcessSettings):
     signing_keys: Keyring  # masters of the actions' signing keys, by the sealing keys' numbers
     points_max: Annotated[int, Between(1, 2**53 - 1)] = 1000  # an action is worth at most that
     open_max: Annotated[int, Between(1, 1000)] = 3  # open tokens of a player
+    settle_wait_s: Annotated[float, Between(0, 5)] = 0.15  # of a request beyond open_max
     limits: Annotated[str, OneOf("default", "off"), Named("SCOREBOARD_LIMITS")] = "default"
 
     def __post_init__(self) -> None:

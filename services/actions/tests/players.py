@@ -143,9 +143,12 @@ class Actions:
     catalogue: Catalogue
     port: int
 
-    async def results(self, user_id: str, *types: str) -> list[pb.IssueResult]:
+    async def results(
+        self, user_id: str, *types: str, patient: bool = False
+    ) -> list[pb.IssueResult]:
         items = [pb.IssueItem(user_id=user_id, action_type=name) for name in types]
-        return list((await self.gateway.Issue(pb.IssueRequest(items=items))).results)
+        request = pb.IssueRequest(items=items, patient=patient)
+        return list((await self.gateway.Issue(request)).results)
 
     async def issue(self, user_id: str, action_type: str = "WIN_GAME") -> Play:
         (result,) = await self.results(user_id, action_type)
@@ -217,6 +220,7 @@ async def open_actions(
     certificates: Certificates,
     *,
     capped: bool = True,
+    settle_wait_s: float = 0.15,
     keys: tuple[Keyring, Keyring] = (SEALING, SIGNING),
 ) -> AsyncIterator[Actions]:
     """The service on that pool, served over real gRPC."""
@@ -230,6 +234,7 @@ async def open_actions(
         relay,
         points_max=1000,
         open_max=3,
+        settle_wait_s=settle_wait_s,
         capped=capped,
     )
     settings = ProcessSettings(tls_dir=certificates.folder / "actions")

@@ -117,6 +117,7 @@ async def test_every_flipped_bit_is_refused_without_any_io() -> None:
         Relay(store, RecordingFraud()),
         points_max=1000,
         open_max=3,
+        settle_wait_s=0.15,
         capped=True,
     )
 
