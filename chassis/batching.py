@@ -14,6 +14,7 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from chassis import telemetry
 from chassis.errors import Failed, Internal, Timeout, Unavailable
 
 Item = TypeVar("Item")
@@ -36,7 +37,8 @@ class Batcher(Generic[Item, Result]):
 
     `send(items, timeout_s)` answers one result per item, in order; a result that
     is a `Failed` fails its own item only. `timeout_s` is the time the most patient
-    of the items has left. If `send` itself fails, all items of that flight do.
+    of the items has left. If `send` itself fails, all items of that flight do. Under a
+    `name` the metrics tell how many items fly together and how many wait.
     """
 
     def __init__(
@@ -45,12 +47,16 @@ class Batcher(Generic[Item, Result]):
         *,
         batch_max: int = 256,
         queue_max: int = 4096,
+        name: str = "",
     ) -> None:
         self._send = send
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._flights: asyncio.Task[None] | None = None
+        self._sizes = telemetry.batch_items.labels(name) if name else None
+        if name:
+            telemetry.queue_items.labels(name).set_function(self._queue.__len__)
 
     async def submit(self, item: Item, *, timeout_s: float) -> Result:
         """The result for `item`.
@@ -95,6 +101,8 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _flight(self, batch: list[_Waiting[Item, Result]]) -> None:
+        if self._sizes:
+            self._sizes.observe(len(batch))
         left_s = max(w.deadline for w in batch) - asyncio.get_running_loop().time()
         try:
             results = await self._send([w.item for w in batch], left_s)

@@ -124,7 +124,7 @@ class Limiter:
         self._script = Script.read(redis, __package__, "limits.lua")
         self._lifted = lifted
         self._batcher: Batcher[Sequence[Check], list[Standing]] = Batcher(
-            self._ask, batch_max=batch_max
+            self._ask, batch_max=batch_max, name="limits"
         )
         self._local = _Local()
         self._redis = redis

@@ -80,8 +80,8 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
         actions = ActionsStub(channels["actions"])
         scores = ScoresStub(channels["scores"])
 
-        def batcher(call: Any, request: Callable[..., Any]) -> Batcher[Any, Any]:
-            return Batcher(_sender(call, request), batch_max=settings.batch_max)
+        def batcher(name: str, call: Any, request: Callable[..., Any]) -> Batcher[Any, Any]:
+            return Batcher(_sender(call, request), batch_max=settings.batch_max, name=name)
 
         upstreams = Upstreams(
             channels=channels,
@@ -89,11 +89,11 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
             actions=actions,
             scores=scores,
             fraud=FraudStub(channels["fraud"]),
-            issue=batcher(actions.Issue, IssueRequest),
-            complete=batcher(actions.Complete, CompleteRequest),
-            award=batcher(scores.Award, AwardRequest),
-            top=batcher(scores.Top, TopRequest),
-            around=batcher(scores.Around, AroundRequest),
+            issue=batcher("issue", actions.Issue, IssueRequest),
+            complete=batcher("complete", actions.Complete, CompleteRequest),
+            award=batcher("award", scores.Award, AwardRequest),
+            top=batcher("top", scores.Top, TopRequest),
+            around=batcher("around", scores.Around, AroundRequest),
         )
         yield upstreams
         for waiting in (upstreams.issue, upstreams.complete, upstreams.award):

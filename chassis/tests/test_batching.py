@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from prometheus_client import REGISTRY
 
 from chassis.batching import Batcher, QueueFull
 from chassis.errors import Failed, Internal, Invalid, Timeout
@@ -192,3 +193,26 @@ async def test_a_flight_knows_nothing_of_the_request_that_began_it() -> None:
         deadline.set(None)
 
     assert seen == [None]
+
+
+async def test_a_named_batcher_counts_its_flights_and_tells_how_many_wait() -> None:
+    peer = Peer()
+    batcher = Batcher(peer.send, name="counted")
+    peer.gate.clear()
+    first = asyncio.create_task(batcher.submit(1, timeout_s=5))
+    await peer.took_off.wait()
+    rest = [asyncio.create_task(batcher.submit(item, timeout_s=5)) for item in (2, 3, 4)]
+    await asyncio.sleep(0)
+
+    assert _metric("batch_queue_items") == 3
+
+    peer.gate.set()
+    await asyncio.gather(first, *rest)
+
+    assert _metric("batch_queue_items") == 0
+    assert _metric("batch_items_count") == 2
+    assert _metric("batch_items_sum") == 4
+
+
+def _metric(name: str) -> float | None:
+    return REGISTRY.get_sample_value(name, {"name": "counted"})

@@ -24,7 +24,7 @@ class Personal:
         self._channels = channels
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._standings: Batcher[str, Standing] = Batcher(
-            source.standings, batch_max=USERS_MAX, queue_max=65_536
+            source.standings, batch_max=USERS_MAX, queue_max=65_536, name="standings"
         )
 
     async def state(self, channel: str) -> State:
