@@ -31,7 +31,7 @@ class Api:
     until: float = float("inf")
     slept: list[float] = field(default_factory=list)
     asked: list[tuple[str, float, dict[str, Any]]] = field(default_factory=list)
-    refusals: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    refusals: list[tuple[int, dict[str, Any]] | None] = field(default_factory=list)  # None: none
     entering: int = 0
     entering_max: int = 0
 
@@ -51,8 +51,8 @@ class Api:
             self.entering_max = max(self.entering_max, self.entering)
             await asyncio.sleep(0.01)
             self.entering -= 1
-        if self.refusals:
-            status, problem = self.refusals.pop(0)
+        if self.refusals and (refusal := self.refusals.pop(0)):
+            status, problem = refusal
             return web.json_response(
                 problem, status=status, content_type="application/problem+json"
             )
@@ -204,12 +204,10 @@ async def test_whoever_is_no_longer_known_logs_in_again(stage: Stage) -> None:
 async def test_an_ended_session_begins_anew(stage: Stage) -> None:
     await stage.play(until_s=30)
     stage.api.asked.clear()
-    stage.api.refusals = [(401, {"code": "ACCESS_TOKEN_REVOKED"})]
-    roster = Roster(stage.path, count=1)
-    assert roster.people[0].is_registered
+    stage.api.refusals = [None, (401, {"code": "ACCESS_TOKEN_REVOKED"})]
     await stage.play(until_s=60)
 
-    assert stage.api.paths()[:2] == ["/auth/login", "/auth/login"]
+    assert stage.api.paths()[:3] == ["/auth/login", "/actions/request", "/auth/login"]
 
 
 async def test_a_name_that_is_taken_is_given_up_for_another(stage: Stage) -> None:

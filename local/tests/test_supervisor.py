@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -263,9 +263,6 @@ def test_a_program_is_told_nothing_of_our_environment(
     assert part.last_words() == "False"
 
 
-Run = Callable[[], "Running"]
-
-
 class Running:
     """A supervisor in a process of its own, with a part that ignores SIGTERM."""
 
@@ -273,7 +270,7 @@ class Running:
         program = """
             import sys
             from pathlib import Path
-            from signal import SIGTERM
+            from signal import SIGINT, SIGTERM
             from local.parts import Program
             from local.supervisor import Supervisor
             folder = Path(sys.argv[1])
@@ -281,7 +278,7 @@ class Running:
                 return Program(name=name, command=("-I", "-c", code), environment={},
                     log=folder / name, grace_s=grace_s)
             with Supervisor(folder / "processes.json", url="", say=print) as supervisor:
-                supervisor.heed(SIGTERM)
+                supervisor.heed(SIGINT, SIGTERM)
                 supervisor.start(part("patient", sys.argv[2], 60), part("stubborn", sys.argv[3], 1))
                 supervisor.run()
         """
@@ -320,10 +317,10 @@ async def test_the_first_signal_stops_all_in_order(running: Running) -> None:
     assert not (running.folder / "processes.json").exists()
 
 
-async def test_one_signal_that_comes_twice_at_once_is_one(running: Running) -> None:
+async def test_two_signals_at_once_are_one_wish(running: Running) -> None:
     await running.children()
-    running.process.terminate()
-    running.process.terminate()
+    running.process.send_signal(signal.SIGINT)
+    running.process.send_signal(signal.SIGTERM)
 
     assert running.process.wait(20) == 0
 
