@@ -252,10 +252,11 @@ class Hub:
         # Frames that came together leave in one write, the dearest part of a delivery.
         together = ready[0] if count == 1 else b"".join(ready)
         for start in range(0, len(subscribers), self._limits.slice):
+            part = subscribers[start : start + self._limits.slice]
             if start:
                 await asyncio.sleep(0)
-            for subscriber in islice(subscribers, start, start + self._limits.slice):
-                # Who left during a pause must hear nothing any more.
-                if subscriber in channel.subscribers:
-                    subscriber.deliver(channel, together, count)
+                # Who left during the pause must hear nothing any more.
+                part = [subscriber for subscriber in part if subscriber in channel.subscribers]
+            for subscriber in part:
+                subscriber.deliver(channel, together, count)
         delivered.inc(count * len(subscribers))

@@ -34,6 +34,10 @@ class UnsupportedVersion(Invalid):
     """None of the offered versions of the protocol is spoken here."""
 
 
+class NoWebSocket(Invalid):
+    """This address speaks WebSocket only."""
+
+
 class RateLimited(TooMany):
     """Too many connections are being opened."""
 
@@ -77,7 +81,7 @@ class LiveHandler:
 
     async def handle(self, request: web.Request) -> web.WebSocketResponse:
         """One socket from its handshake to its end. Raises OriginNotAllowed,
-        UnsupportedVersion, RateLimited and ServiceUnavailable before the upgrade."""
+        UnsupportedVersion, NoWebSocket, RateLimited, ServiceUnavailable before the upgrade."""
         self._admit(request)
         limits = self._limits
         ws = web.WebSocketResponse(
@@ -88,6 +92,8 @@ class LiveHandler:
             autoclose=False,
             timeout=limits.queue.closing_s,
         )
+        if not ws.can_prepare(request):
+            raise NoWebSocket
         await ws.prepare(request)
         deadline.set(None)  # a request's deadline is not a socket's
         transport = request.transport

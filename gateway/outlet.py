@@ -22,6 +22,17 @@ conflations = Counter("live_conflations_total", "Times a slow socket lost deltas
 class Outlet:
     """Frames leave in the order of the calls; nothing here waits for the peer."""
 
+    __slots__ = (
+        "_behind",
+        "_catching_up",
+        "_deadline",
+        "_frames",
+        "_limits",
+        "_transport",
+        "_ws",
+        "closing",
+    )
+
     def __init__(
         self, ws: web.WebSocketResponse, transport: asyncio.Transport, limits: QueueLimits
     ) -> None:
@@ -37,15 +48,19 @@ class Outlet:
     def deliver(self, channel: Channel, ready: bytes, count: int) -> None:
         """Writes a channel's frames, unless this socket is so slow that it gets one
         snapshot instead once it has read what waits."""
-        if channel in self._behind:
-            return
-        queued = self._transport.get_write_buffer_size()
-        if queued and not channel.personal:
-            limits = self._limits
-            if queued > limits.conflate_bytes or self._frames > limits.conflate_frames:
-                self._fall_behind(channel)
-                return
-        self.write(ready, count)
+        transport = self._transport
+        queued = transport.get_write_buffer_size()
+        if not queued and not self._behind:
+            # The way of almost every frame, so it is kept short.
+            if not (self.closing or self._ws.closed or transport.is_closing()):
+                self._frames = count
+                transport.write(ready)
+        elif channel in self._behind:
+            pass
+        elif channel.personal or not self._slow(queued):
+            self.write(ready, count)
+        else:
+            self._fall_behind(channel)
 
     def send(self, frame: Struct) -> None:
         """Writes one frame of the protocol."""
@@ -93,6 +108,12 @@ class Outlet:
         # Else what the peer does not read would stay in memory.
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self._limits.closing_s, self._transport.abort)
+
+    def _slow(self, queued: int) -> bool:
+        limits = self._limits
+        if not queued:
+            return False
+        return queued > limits.conflate_bytes or self._frames > limits.conflate_frames
 
     def _mute(self) -> bool:
         # After a close frame nothing may follow; aiohttp sends some on its own.

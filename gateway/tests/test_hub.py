@@ -256,6 +256,7 @@ async def test_a_publication_that_comes_twice_is_told_once(server: Live) -> None
 
     await eventually(whole)
     assert [f["offset"] for f in watcher.frames] == [1, 2]
+    assert server.feed.interests() == [("+", BOARD)], "a repeat is no gap"
 
 
 async def test_go_away_makes_the_hub_attach_anew(server: Live) -> None:
