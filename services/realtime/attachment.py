@@ -73,7 +73,11 @@ class Attachment:
         self._put(FeedFrame(tops=realtime_pb2.Tops(positions=tops)))
 
     def end(self, reason: str, *, at_once: bool) -> None:
-        """Ends the stream with a go-away; `at_once` throws away what still waits."""
+        """Ends the stream with a go-away; `at_once` throws away what still waits.
+
+        Who does not even take that is left to the end of the connection: all that is kept
+        for it is the frame being written.
+        """
         if self.ended.is_set():
             return
         if at_once:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
 
 import grpc
 from prometheus_client import Gauge
@@ -20,7 +19,6 @@ from services.realtime.personal import PREFIX, Personal
 PING_S = 5.0
 TOPS_S = 10.0
 SILENT_S = 15.0  # a gateway that says nothing for so long is gone
-PARTING_S = 2.0  # for a gateway to take the go-away; then the stream is cut
 
 attached = Gauge("live_gateways", "Gateways attached")
 
@@ -60,7 +58,6 @@ class RealtimeService(RealtimeServicer):
         tasks = [
             asyncio.create_task(self._listen(request_iterator, attachment)),
             asyncio.create_task(self._beat(attachment)),
-            asyncio.create_task(self._part(attachment, asyncio.current_task())),
         ]
         try:
             async for frame in attachment.frames():
@@ -86,15 +83,11 @@ class RealtimeService(RealtimeServicer):
 
     def _leave(self, attachment: Attachment) -> None:
         attachment.end("closed", at_once=True)
-        self._forget(attachment)
-        self._attachments.discard(attachment)
-        attached.dec()
-        log.info("gateway_detached", gateway=attachment.gateway_id)
-
-    def _forget(self, attachment: Attachment) -> None:
         for channel in attachment.watching:
             self._channels.unwatch(channel, attachment)
-        attachment.watching.clear()
+        self._attachments.discard(attachment)
+        attached.dec()
+        log.info("gateway_detached", gateway=attachment.gateway_id, reason=attachment.reason)
 
     async def _listen(self, frames: AsyncIterator[GatewayFrame], attachment: Attachment) -> None:
         async for frame in frames:
@@ -118,15 +111,6 @@ class RealtimeService(RealtimeServicer):
             if now_ms >= tops_at_ms:
                 tops_at_ms = now_ms + self._tops_s * 1000
                 attachment.tops(self._channels.positions(attachment.watching))
-
-    async def _part(self, attachment: Attachment, stream: asyncio.Task[Any] | None) -> None:
-        """Cuts the stream of a gateway that does not take its go-away."""
-        await attachment.ended.wait()
-        log.info("gateway_sent_away", gateway=attachment.gateway_id, reason=attachment.reason)
-        self._forget(attachment)
-        await asyncio.sleep(PARTING_S)
-        if stream:
-            stream.cancel()
 
     def _watch(self, position: realtime_pb2.Position, attachment: Attachment) -> None:
         channel = position.channel

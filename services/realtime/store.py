@@ -25,7 +25,8 @@ from services.realtime.channels import HISTORY_MAX, Position, Publication
 STORE_FAILED = (RedisError, OSError)
 
 EVENTS = "{events}:awards"
-ENTRIES_MAX = 256  # taken of a stream in one read
+PUBLICATIONS_MAX = 256  # of each channel in one read
+BATCHES_MAX = 16  # of events in one read, so that writers keep up with the reader
 
 Outcome = Literal["published", "fenced", "moved"]
 
@@ -90,7 +91,7 @@ class LiveStore:
         """The publications after each channel's offset, waited for where there is none."""
         keys = {_key(channel): channel for channel in after}
         ids = {key: f"{after[channel]}-0" for key, channel in keys.items()}
-        answer: Any = await self._following.xread(ids, count=ENTRIES_MAX, block=wait_ms)  # type: ignore[arg-type]
+        answer: Any = await self._following.xread(ids, count=PUBLICATIONS_MAX, block=wait_ms)  # type: ignore[arg-type]
         return [
             _publication(keys[key.decode()], id_, fields)
             for key, entries in answer
@@ -104,7 +105,7 @@ class LiveStore:
 
     async def events(self, after: str, *, wait_ms: int) -> tuple[list[events_pb2.ScoreEvent], str]:
         """The events after an id, waited for where there is none, and the id to go on from."""
-        answer: Any = await self._following.xread({EVENTS: after}, count=ENTRIES_MAX, block=wait_ms)
+        answer: Any = await self._following.xread({EVENTS: after}, count=BATCHES_MAX, block=wait_ms)
         events: list[events_pb2.ScoreEvent] = []
         for _, entries in answer:
             for id_, fields in entries:

@@ -45,6 +45,7 @@ class FakeScores(ScoresServicer):
         self.tops_asked = 0
         self.standings_asked = 0
         self.away = False
+        self.refused = 0
         self.asked = asyncio.Event()  # for the standings of players
         self._free = asyncio.Event()
         self._free.set()
@@ -140,4 +141,5 @@ class FakeScores(ScoresServicer):
 
     def _check(self) -> None:
         if self.away:
+            self.refused += 1
             raise Unavailable

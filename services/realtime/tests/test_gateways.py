@@ -56,19 +56,22 @@ async def test_a_gateway_that_says_nothing_is_dropped_and_one_that_answers_stays
 async def test_a_gateway_that_does_not_keep_up_is_dropped_and_its_neighbours_are_not(
     new_replica: NewReplica, attach: Attach, scores: FakeScores
 ) -> None:
-    replica = await new_replica(queue_max=256)
-    slow, quick = await attach(replica, "user:ada"), await attach(replica, "user:bob")
-    await slow.begun("user:ada")
-    await quick.begun("user:bob")
+    replica = await new_replica(queue_max=512)
+    slow, quick = await attach(replica, "user:ada"), await attach(replica, "user:ada")
+    for gateway in (slow, quick):
+        await gateway.begun("user:ada")
 
     slow.reading.clear()
-    for batch in range(100):
-        await scores.tell(*_events("ada", batch), *_events("bob", batch)[:1])
-
-    await quick.heard(100, "user:bob")
-    await slow.until(lambda: len(replica.service._attachments) == 1)
+    sent = 0
+    while not any(attachment.ended.is_set() for attachment in replica.service._attachments):
+        await scores.tell(*_events("ada", sent))
+        sent += 256
+        await quick.heard(sent, "user:ada")
     slow.reading.set()
+
     await slow.until(lambda: slow.ended)
+    assert slow.gone == "slow"
+    assert sent - len(slow.publications("user:ada")) > 512
     assert not quick.ended
 
 

@@ -181,3 +181,18 @@ async def test_while_redis_is_away_boards_are_shown_and_afterwards_move_again(
 def _draft(offset: int, *, fence: int) -> Draft:
     publication = Publication("leaderboard:b", b"{}", 1, Position("e", offset), b"{}")
     return Draft(publication, fence, Position("e", offset - 1) if offset > 1 else Position())
+
+
+async def test_changes_made_while_scores_was_away_are_shown_when_it_is_back(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
+    gateway = await attach(replica, BOARD)
+    await gateway.begun()
+    scores.away = True
+    await scores.award(("ada", 1))
+    # More often than the client tries one call.
+    await gateway.until(lambda: scores.refused > 3)
+
+    scores.away = False
+
+    await gateway.leads(1)
