@@ -49,7 +49,7 @@ async def listening(
 ) -> AsyncIterator[int]:
     """Accepts connections within the context and drains at its end; answers the port."""
     # What is left when the time to drain is over is cut off, so the rest may be short.
-    runner = web.AppRunner(app, shutdown_timeout=1.0)
+    runner = web.AppRunner(app, shutdown_timeout=0.5)
     await runner.setup()
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(

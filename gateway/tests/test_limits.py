@@ -157,7 +157,7 @@ async def test_lifted_limits_count_but_refuse_nothing(
 ) -> None:
     settings = edge_settings(fakes, certificates, redis_url, limits="off")
     async with edge_of(settings, fakes) as edge:
-        answers = [await edge.play("/actions/request", WANTED) for _ in range(15)]
+        answers = [await edge.play("/actions/request", WANTED) for _ in range(40)]
 
     assert {a.status for a in answers} == {201}
     assert answers[0].headers["RateLimit"] == '"actions";r=9;t=60'
@@ -208,6 +208,9 @@ async def test_the_hour_and_the_day_end_when_they_say(
         assert not await passes(limiter, wanted)
     with clock.ahead(last_s + 60 + retry_after_s):
         assert await passes(limiter, wanted)
+    with clock.ahead(last_s + 2 * window_s):
+        # What has left the window is not told either: now the minute is the tightest.
+        assert (await limiter.take([wanted])).left == 19
 
 
 async def test_a_refused_request_takes_nothing(limiter: Limiter) -> None:
@@ -278,8 +281,14 @@ async def test_a_ban_in_the_stream_ends_everything_at_once(fresh: Edge, redis: R
         assert (await redeem(fresh, number, ADA)).code == "ACCOUNT_BANNED"
     assert (await redeem(fresh, 0, BOB)).status == 200
     # An older word that comes late changes nothing, a newer one does.
-    await say(redis, sanction(Sanction.NONE, 6), sanction(Sanction.FLAGGED, 6, BOB))
-    await say(redis, sanction(Sanction.NONE, 8))
+    await say(redis, sanction(Sanction.NONE, 6), sanction(Sanction.BANNED, 8, BOB))
+
+    async def heard() -> bool:
+        return (await redeem(fresh, 0, BOB)).status == 403
+
+    await eventually(heard, pause_s=0.2)
+    assert await banned(fresh)
+    await say(redis, sanction(Sanction.NONE, 9))
 
     async def free() -> bool:
         return not await banned(fresh)

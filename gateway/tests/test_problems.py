@@ -63,12 +63,14 @@ def test_every_kind_of_failure_has_a_status() -> None:
     assert {kind.kind for kind in STATUSES} | {Failure.INTERNAL} == set(Failure.Kind.values())
 
 
-@pytest.mark.parametrize("method", ["Award", "Receipt"])
-async def test_a_bug_of_a_service_shows_nothing_of_it(edge: Edge, method: str) -> None:
-    def crash(item: Any) -> Any:
-        raise RuntimeError("SELECT secret FROM users")
+def crash(item: Any) -> Any:
+    raise RuntimeError("SELECT secret FROM users")
 
-    edge.fakes.answers[method] = crash
+
+@pytest.mark.parametrize("method", ["Award", "Receipt"])
+@pytest.mark.parametrize("bug", [crash, errors.Internal("SELECT secret FROM users", code="BUG")])
+async def test_a_bug_of_a_service_shows_nothing_of_it(edge: Edge, method: str, bug: Any) -> None:
+    edge.fakes.answers[method] = bug
     answer = (
         await edge.play("/scores/update", UPDATE)
         if method == "Award"
