@@ -162,7 +162,9 @@ class Awards:
                 accepted=not a.refusal,
                 refusal=a.refusal,
                 elapsed_ms=a.verified.elapsed_ms,
-                claimed_ms=a.verified.claimed_ms if a.verified.HasField("claimed_ms") else None,
+                claimed_ms=_optional(a.verified, "claimed_ms"),
+                min_duration_ms=_optional(a.verified, "min_duration_ms"),
+                max_duration_ms=_optional(a.verified, "max_duration_ms"),
             )
             for a in attempts
         ]
@@ -328,3 +330,8 @@ def _claim(attempt: Attempt) -> Claim:
         key_hash=item.key_hash or None,
         body_hash=item.body_hash or None,
     )
+
+
+def _optional(verified: actions_pb2.VerifyResult, name: str) -> int | None:
+    value: int | None = getattr(verified, name) if verified.HasField(name) else None
+    return value

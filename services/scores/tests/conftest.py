@@ -62,6 +62,9 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
             failure=_failure(code) if code else None,
             closes=code == "SUSPICIOUS_ACTIVITY",
             elapsed_ms=2000,
+            claimed_ms=1900,
+            min_duration_ms=1000,
+            max_duration_ms=300_000,
         )
 
 

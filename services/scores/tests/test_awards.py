@@ -170,6 +170,14 @@ async def test_a_refused_attempt_is_judged_as_refused(scores: Scores) -> None:
     ]
 
 
+async def test_the_judge_is_told_the_times_and_their_bounds(scores: Scores) -> None:
+    await scores.award(item(ADA))
+
+    judged = scores.fraud.judged[0]
+    assert (judged.elapsed_ms, judged.claimed_ms) == (2000, 1900)
+    assert (judged.min_duration_ms, judged.max_duration_ms) == (1000, 300_000)
+
+
 async def test_a_flagged_award_counts_under_review_a_rejected_one_never(scores: Scores) -> None:
     scores.fraud.verdicts = {
         ADA: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.FLAG),
