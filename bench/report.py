@@ -1,0 +1,194 @@
+"""What a measurement found, as the text that is printed and kept."""
+
+import platform
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from textwrap import dedent
+
+import psutil
+
+from bench.driver import Measured
+from bench.stack import SERVERS, Books
+
+_LIBRARIES = ("grpcio", "aiohttp", "uvloop", "asyncpg", "redis", "protobuf")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """One round: what the users saw, and what the processes used meanwhile."""
+
+    measured: Measured
+    cpu_s: dict[str, float]  # by server
+    idle_cores: float  # what the suite that rested used
+    foreign_cores: float  # what all else on the machine used
+    batches: dict[str, float]  # mean items in a flight, by batcher
+
+    def cost_us(self, servers: Sequence[str] = SERVERS) -> float:
+        """The servers' CPU for one award."""
+        return sum(self.cpu_s[name] for name in servers) / max(1, self.measured.awards) * 1e6
+
+    def summary(self) -> str:
+        """One line to follow the measurement by."""
+        measured = self.measured
+        parts = (
+            f"{measured.awards / measured.elapsed_s:.0f} awards/s",
+            f"{self.cost_us():.0f} µs CPU each",
+            f"p50 {measured.cycle.p50:.1f} ms",
+            f"{sum(measured.errors.values())} errors",
+            f"in cores: the other suite {self.idle_cores:.2f}, all else {self.foreign_cores:.2f}",
+        )
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """The ledger against all that was answered, the warm-up included."""
+
+    books: Books
+    awards: int
+    unknown: int
+    points: int  # what an award is worth
+
+    @property
+    def right(self) -> bool:
+        """Every award answered is in the ledger, nothing else is, and the totals are its sums."""
+        rows = self.books.rows
+        return (
+            self.awards <= rows <= self.awards + self.unknown
+            and self.books.points == self.books.totals == rows * self.points
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"{'balanced' if self.right else 'WRONG'}: {self.awards} awards answered, "
+            f"{self.unknown} asked for without an answer, {self.books.rows} ledger rows; "
+            f"their points {self.books.points}, players' totals {self.books.totals}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """All rounds; `titles`, `rounds` and `books` hold one for each suite, in one order."""
+
+    started: datetime
+    command: Sequence[str]
+    users: int
+    seconds: float
+    titles: Sequence[str]
+    rounds: Sequence[Sequence[Round]]
+    books: Sequence[Checked]
+    versions: dict[str, str]
+
+    @property
+    def right(self) -> bool:
+        """Whether every answer was right, and the books are."""
+        failed = any(r.measured.errors for rounds in self.rounds for r in rounds)
+        return not failed and all(checked.right for checked in self.books)
+
+    def text(self) -> str:
+        """The whole report."""
+        return "\n".join([*self._head(), "", *self._table(), "", *self._end(), ""])
+
+    def _head(self) -> list[str]:
+        versions = {name: version(name) for name in _LIBRARIES} | self.versions
+        machine = (
+            _processor(),
+            f"{psutil.cpu_count()} cores",
+            f"{platform.system()} {platform.release()}",
+            f"Python {platform.python_version()}",
+        )
+        lines = f"""
+            POST /actions/request, sign, POST /actions/complete, awarded; closed loop.
+            {self.users} users; {len(self.rounds[0])} rounds of {self.seconds:g} s, in turns.
+
+            date      {self.started:%Y-%m-%d %H:%M} UTC
+            command   python -m {" ".join(self.command)}
+            code      {_code()}
+            machine   {", ".join(machine)}
+            versions  {", ".join(f"{name} {value}" for name, value in versions.items())}"""
+        return dedent(lines).strip().split("\n")
+
+    def _table(self) -> list[str]:
+        def percentile(name: str, part: str) -> str:
+            return self._row(
+                f"{name} {part}, ms", lambda r: getattr(getattr(r.measured, name), part)
+            )
+
+        def mean_items(name: str) -> str:
+            return self._row(f"  {name}", lambda r: r.batches.get(name, 0.0))
+
+        def cost(server: str) -> str:
+            return self._row(f"  {server}", lambda r: r.cost_us([server]))
+
+        batchers = sorted({name for rounds in self.rounds for r in rounds for name in r.batches})
+        return [
+            " " * 26 + "".join(f"{title:>24}" for title in self.titles),
+            " " * 26 + f"{'min':>12}{'median':>12}" * len(self.titles),
+            self._row("awards/s", lambda r: r.measured.awards / r.measured.elapsed_s),
+            *(percentile(name, p) for name in ("cycle", "award") for p in ("p50", "p95", "p99")),
+            "CPU for one award, µs",
+            *map(cost, SERVERS),
+            self._row("  all servers", Round.cost_us),
+            self._row("  driver, apart", lambda r: r.measured.cpu_s / r.measured.awards * 1e6),
+            "items in a batch, mean",
+            *map(mean_items, batchers),
+        ]
+
+    def _row(self, name: str, value: Callable[[Round], float]) -> str:
+        cells = [name.ljust(26)]
+        for rounds in self.rounds:
+            values = [value(each) for each in rounds]
+            cells += [f"{shown:>12,.1f}" for shown in (min(values), median(values))]
+        return "".join(cells)
+
+    def _end(self) -> list[str]:
+        costs = [[each.cost_us() for each in rounds] for rounds in self.rounds]
+        by_min, by_median = (choose(costs[1]) / choose(costs[0]) for choose in (min, median))
+        lines = [
+            f"B/A, CPU for one award: {by_min:.2f} by the minima, {by_median:.2f} by the medians"
+        ]
+        for title, rounds, books in zip(self.titles, self.rounds, self.books, strict=True):
+            errors = sum((Counter(r.measured.errors) for r in rounds), Counter[str]())
+            told = ", ".join(f"{count} {code}" for code, count in errors.items())
+            lines += [title, f"  errors  {told or 'none'}", f"  books   {books}"]
+        every = [each for rounds in self.rounds for each in rounds]
+        rested = median(each.idle_cores for each in every)
+        foreign = [each.foreign_cores for each in every]
+        return [
+            *lines,
+            "Beside it, in cores of the machine",
+            f"  the suite that rested  {rested:.2f}",
+            f"  all other processes    {median(foreign):.2f}, at most {max(foreign):.2f}",
+        ]
+
+
+def _processor() -> str:
+    """The processor's model."""
+    if _CPUINFO.exists():
+        for line in _CPUINFO.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def _code() -> str:
+    """The commit that is measured, and whether files differ from it."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty= with changes"],
+            cwd=Path(__file__).parent,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return told.stdout.strip()
