@@ -178,10 +178,11 @@ class Builder:
         if job.stored is None or job.channel not in self._channels:
             return None  # doubted, or ended, since it was read
         here = self._channels.position(job.channel)
-        was = Window.decoded(self._channels.snapshot(job.channel))
         # Another position than Redis has means that publications were lost, and a new
         # period is another board: neither continues what was seen.
-        if here != job.stored or not here.epoch or was.period != top.window.period:
+        known = here == job.stored and here.epoch
+        was = Window.decoded(self._channels.snapshot(job.channel)) if known else None
+        if was is None or was.period != top.window.period:
             position = Position(secrets.token_hex(8), 1)
             publication = _snapshot(job.channel, position, top.window, "epochChanged")
         else:

@@ -63,9 +63,9 @@ class Channels:
         self._boards: dict[str, _Channel] = {}
         self._watchers: dict[str, set[Watcher]] = {}
 
-    def add(self, channel: str, snapshot: bytes) -> None:
-        """A board channel that has no position yet; `snapshot` is its window, as JSON."""
-        self._boards[channel] = _Channel(channel, snapshot=snapshot)
+    def add(self, channel: str) -> None:
+        """A board channel; unknown to those who ask until its first publication."""
+        self._boards[channel] = _Channel(channel)
 
     def remove(self, channel: str) -> None:
         """Ends a board channel; its watchers are told that it is unknown."""
@@ -95,7 +95,9 @@ class Channels:
     def state(self, channel: str, since: Position) -> State:
         """A board channel's state for one who has seen it up to `since`."""
         known = self._boards.get(channel)
-        return known.state(since) if known else State(channel=channel, unknown=True)
+        if known is None or not known.position.epoch:
+            return State(channel=channel, unknown=True)
+        return known.state(since)
 
     def watch(self, channel: str, watcher: Watcher) -> None:
         """Has the watcher told every further publication of a channel."""
@@ -156,7 +158,7 @@ class _Channel:
     """One board channel: where it stands and what led there."""
 
     name: str
-    snapshot: bytes
+    snapshot: bytes = b""
     position: Position = Position()
     history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
 
@@ -182,7 +184,7 @@ class _Channel:
         history = self._after(since)
         # One who came from another replica may be ahead of this one, and misses nothing.
         complete = (
-            since.epoch == self.position.epoch != ""
+            since.epoch == self.position.epoch
             and since.offset + len(history) >= self.position.offset
         )
         if not complete:

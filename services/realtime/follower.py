@@ -7,7 +7,7 @@ from chassis.telemetry import log
 from services.realtime.builder import Builder, channel_of
 from services.realtime.channels import Channels
 from services.realtime.personal import Personal
-from services.realtime.source import Board, Source
+from services.realtime.source import Source
 from services.realtime.store import STORE_FAILED, LiveStore
 
 BOARDS_S = 10.0  # between two questions for the boards
@@ -35,7 +35,7 @@ class Follower:
         self._events_after = "0-0"
 
     async def start(self) -> None:
-        """Returns when every board can be shown; waits for Redis and scores until then."""
+        """Returns when the boards are known; waits for Redis and scores until then."""
         while True:
             try:
                 self._events_after = await self._store.last_event()
@@ -44,6 +44,14 @@ class Follower:
             except (Failed, *STORE_FAILED) as error:
                 log.warning("start_delayed", error=repr(error))
                 await asyncio.sleep(1)
+
+    async def shown(self) -> None:
+        """Returns when every board can be shown: some builder published it, now or before."""
+        # Asked again and again, since an event would be kept for ever for this one moment.
+        while not all(  # noqa: ASYNC110
+            self._channels.position(name).epoch for name in self._channels.names()
+        ):
+            await asyncio.sleep(0.02)
 
     async def follow_boards(self) -> None:
         """Adds boards that are new and removes those that are gone, for ever."""
@@ -91,28 +99,15 @@ class Follower:
 
     async def _know_boards(self) -> None:
         boards = await self._source.boards()
-        for board in boards:
-            if channel_of(board.name) not in self._channels:
-                await self._add(board)
-        names = {channel_of(board.name) for board in boards}
+        names = [channel_of(board.name) for board in boards]
+        for channel in names:
+            if channel not in self._channels:
+                self._channels.add(channel)
+                await self._read_again(channel)
         for channel in self._channels.names():
             if channel not in names:
                 self._channels.remove(channel)
-        self._builder.know([b for b in boards if channel_of(b.name) in self._channels])
-
-    async def _add(self, board: Board) -> None:
-        """Shows a board from scores at once and from its history where there is one.
-
-        So nobody waits for a builder: that may be another replica, or one that just died.
-        """
-        channel = channel_of(board.name)
-        [top] = await self._source.tops([board])
-        if isinstance(top, Failed):
-            log.warning("window_refused", board=board.name, code=top.code)
-            return
-        stored = await self._store.stored(channel)
-        self._channels.add(channel, top.window.encoded())
-        self._channels.adopt(channel, stored.history)
+        self._builder.know(boards)
 
     async def _take_publications(self) -> None:
         names = self._channels.names()

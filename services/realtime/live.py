@@ -39,6 +39,7 @@ async def live(
     async with asyncio.TaskGroup() as tasks:
         working = {tasks.create_task(work) for work in works}
         try:
+            await follower.shown()
             yield face(channels, personal)
         finally:
             await _end(working)

@@ -21,6 +21,9 @@ async def test_a_board_that_never_had_an_event_has_a_state_at_once(
 
     await gateway.until(lambda: gateway.states() and gateway.states("leaderboard:daily"))
 
+    first = gateway.states()[0]
+    assert first.epoch
+    assert first.offset == 1
     assert gateway.window()["entries"] == []
     assert gateway.window()["board"] == "all_time"
 
