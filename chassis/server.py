@@ -133,7 +133,7 @@ async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) ->
     )
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, settings.host, settings.ops_port)
+    site = web.TCPSite(runner, settings.ops_host, settings.ops_port)
     await site.start()
     try:
         yield runner.addresses[0][1]

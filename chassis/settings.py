@@ -24,8 +24,9 @@ class Between:
 class ProcessSettings:
     """What every process is told; each unit's `Settings` adds its own."""
 
-    host: str = "127.0.0.1"  # where the ports are opened
+    host: str = "127.0.0.1"  # where the port is opened
     port: Annotated[int, Between(0, 65535)] = 0  # gRPC (HTTP on the edge); 0: any
+    ops_host: str = "127.0.0.1"  # the operations port is never a public one
     ops_port: Annotated[int, Between(0, 65535)] = 0  # /livez, /readyz, /metrics
     tls_dir: Path  # tls.crt, tls.key and ca.crt of this unit
     log_level: str = "info"

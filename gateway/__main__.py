@@ -43,7 +43,9 @@ FAREWELL_S = 15.0  # over which sockets are told to go
 
 async def main(settings: Settings) -> None:
     async with opened(settings) as app:
-        await serve(app, settings=settings, farewell=lambda: app[LIVE].shutdown(FAREWELL_S))
+        # Half of the time to drain at most, so that the last socket still has time to close.
+        spread_s = min(FAREWELL_S, settings.drain_s / 2)
+        await serve(app, settings=settings, farewell=lambda: app[LIVE].shutdown(spread_s))
 
 
 @asynccontextmanager

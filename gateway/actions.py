@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from chassis.errors import TooMany
 from gateway import scores
 from gateway.answers import Answer, rfc3339
 from gateway.body import Body
@@ -111,10 +112,16 @@ async def types(request: web.Request) -> Catalogue:
 
 async def issue(request: web.Request, body: ActionRequest) -> Issued:
     """A token for one play."""
-    issued = await request.app[UPSTREAMS].issue.submit(
-        actions_pb2.IssueItem(user_id=request[IDENTITY].user_id, action_type=body.action_type),
-        timeout_s=left_s(),
-    )
+    upstreams = request.app[UPSTREAMS]
+    item = actions_pb2.IssueItem(user_id=request[IDENTITY].user_id, action_type=body.action_type)
+    try:
+        issued = await upstreams.issue.submit(item, timeout_s=left_s())
+    except TooMany as refused:
+        if refused.code != "TOO_MANY_PENDING":
+            raise
+        # The player's last award may be settled any moment. Whoever waits for that waits in
+        # a batch of their own, so that nobody else is held up.
+        issued = await upstreams.issue_patiently.submit(item, timeout_s=left_s())
     return Issued(
         action_id=issued.action_id,
         action_type=issued.action_type,

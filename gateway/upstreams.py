@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -61,6 +62,7 @@ class Upstreams:
     scores: ScoresStub
     fraud: FraudStub
     issue: Batcher[IssueItem, Issued]
+    issue_patiently: Batcher[IssueItem, Issued]  # may wait for an award to be settled
     complete: Batcher[CompleteItem, Completed]
     award: Batcher[AwardItem, Award]
     top: Batcher[TopItem, Top]
@@ -90,13 +92,21 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
             scores=scores,
             fraud=FraudStub(channels["fraud"]),
             issue=batcher("issue", actions.Issue, IssueRequest),
+            issue_patiently=batcher(
+                "issue_patiently", actions.Issue, partial(IssueRequest, patient=True)
+            ),
             complete=batcher("complete", actions.Complete, CompleteRequest),
             award=batcher("award", scores.Award, AwardRequest),
             top=batcher("top", scores.Top, TopRequest),
             around=batcher("around", scores.Around, AroundRequest),
         )
         yield upstreams
-        for waiting in (upstreams.issue, upstreams.complete, upstreams.award):
+        for waiting in (
+            upstreams.issue,
+            upstreams.issue_patiently,
+            upstreams.complete,
+            upstreams.award,
+        ):
             await waiting.drain()
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from chassis.settings import Between, Named, OneOf
 
-DRAIN_S = 10.0  # what a process gets for the requests in flight
+DRAIN_S = 4.0  # what a process gets for the requests in flight
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,7 +99,7 @@ async def test_a_bug_arrives_as_internal_without_its_details(channel: grpc.aio.C
     assert "secret" not in str(raised.value)
 
 
-@pytest.mark.parametrize("caller", ["scores", "stranger"])
+@pytest.mark.parametrize("caller", ["realtime", "stranger"])
 async def test_a_caller_that_is_not_drawn_is_refused(
     echo: Echo, certificates: Certificates, caller: str
 ) -> None:
@@ -148,20 +148,20 @@ async def test_a_call_out_of_time_fails_as_timeout(channel: grpc.aio.Channel) ->
 async def test_a_requests_deadline_goes_with_its_calls_and_shrinks_by_hop(
     channel: grpc.aio.Channel, echo: Echo
 ) -> None:
-    token = server.deadline.set(asyncio.get_running_loop().time() + 1)
+    earlier = server.deadline.set(asyncio.get_running_loop().time() + 1)
     try:
         await say(channel, b"left", timeout=30)
     finally:
-        server.deadline.reset(token)
+        server.deadline.reset(earlier)
 
     assert 0.5 < echo.left_s[0] < 0.98 + 0.005
 
-    token = server.deadline.set(asyncio.get_running_loop().time() + 0.01)
+    earlier = server.deadline.set(asyncio.get_running_loop().time() + 0.01)
     try:
         with pytest.raises(Timeout):
             await say(channel, b"never sent")
     finally:
-        server.deadline.reset(token)
+        server.deadline.reset(earlier)
     assert echo.calls == 1
 
 

@@ -241,8 +241,9 @@ class _Actions(actions_pb2_grpc.ActionsServicer):
         return await self._fakes.unary("CreateType", request, request)
 
     async def Issue(self, request: Any, context: Any) -> Any:
+        method = "IssuePatiently" if request.patient else "Issue"
         results = await self._fakes.batch(
-            "Issue", request.items, actions_pb2.IssueResult, "issued", ISSUED
+            method, request.items, actions_pb2.IssueResult, "issued", ISSUED
         )
         return actions_pb2.IssueReply(results=results)
 

@@ -138,6 +138,7 @@ async def test_the_process_serves_until_it_is_told_to_stop(
         "REDIS_URL": redis_url,
         "ISSUER": ISSUER,
         "AUDIENCE": AUDIENCE,
+        "DRAIN_S": "3",
         **{name.upper(): target for name, target in fakes.targets.items()},
     }
     process = await asyncio.create_subprocess_exec(
@@ -158,7 +159,14 @@ async def test_the_process_serves_until_it_is_told_to_stop(
             for address in (f"{base}/readyz", f"{ops}/readyz", f"{base}/livez"):
                 async with client.get(address) as answer:
                     assert answer.status == 200
-        process.send_signal(signal.SIGTERM)
+            async with client.ws_connect(f"{base}/ws/leaderboard") as socket:
+                await socket.send_json({"type": "connect", "id": 1, "subs": []})
+                assert (await socket.receive_json())["type"] == "welcome"
+                process.send_signal(signal.SIGTERM)
+                assert (await socket.receive_json(timeout=10))["type"] == "shutdown"
+                await socket.receive(timeout=10)
+                # Told to go and closed in time, however long a farewell may take elsewhere.
+                assert socket.close_code == 4001
         rest, _ = await asyncio.wait_for(process.communicate(), 30)
     finally:
         if process.returncode is None:

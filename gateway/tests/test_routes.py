@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chassis.errors import Missing, Unprocessable
+from chassis.errors import Missing, TooMany, Unprocessable
 from gateway.middleware import PUBLIC
 from gateway.routes import ID, ROUTES
 from gateway.tests.edge import PROOF, UPDATE, Edge
@@ -104,6 +104,23 @@ async def test_an_action_is_requested_at_either_address(edge: Edge, path: str) -
         "maxDurationMs": 300_000,
     }
     assert edge.fakes.told("Issue").user_id == ADA
+
+
+async def test_who_has_too_many_open_tokens_asks_again_in_a_batch_that_may_wait(
+    edge: Edge,
+) -> None:
+    edge.fakes.answers["Issue"] = TooMany(code="TOO_MANY_PENDING")
+    assert (await edge.play("/actions/request", {"actionType": "WIN_GAME"})).status == 201
+
+    edge.fakes.answers["IssuePatiently"] = TooMany(code="TOO_MANY_PENDING")
+    refused = await edge.play("/actions/request", {"actionType": "WIN_GAME"})
+    assert (refused.status, refused.json()["code"]) == (429, "TOO_MANY_PENDING")
+    assert len(edge.fakes.calls["IssuePatiently"]) == 2
+
+    edge.fakes.answers["Issue"] = TooMany(code="DAILY_CAP_REACHED")
+    capped = await edge.play("/actions/request", {"actionType": "WIN_GAME"})
+    assert capped.json()["code"] == "DAILY_CAP_REACHED"
+    assert len(edge.fakes.calls["IssuePatiently"]) == 2
 
 
 async def test_complete_without_a_token_verifies(edge: Edge) -> None:
