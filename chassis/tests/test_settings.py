@@ -93,5 +93,5 @@ def test_a_keyring_makes_with_the_last_and_opens_with_each() -> None:
     "text", ["", "1:short", f"x:{KEY}", f"300:{KEY}", f"1:{KEY},1:{KEY}", "1:" + "*" * 43]
 )
 def test_a_keyring_that_does_not_fit_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="must (not )?hold"):
+    with pytest.raises(ValueError, match=r"must (not )?hold"):
         Keyring(text)
