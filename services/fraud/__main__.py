@@ -1,12 +1,11 @@
 """Fraud: verdicts over attempts, sanctions over players. Start reading here."""
 
-import asyncio
 from functools import partial
 from pathlib import Path
 
 from chassis.client import open_channel
 from chassis.postgres import expect_schema, open_pool
-from chassis.process import run
+from chassis.process import background, run
 from chassis.redis import open_redis
 from chassis.server import serve
 from chassis.tls import Identity
@@ -45,19 +44,13 @@ async def main(settings: Settings) -> None:
             relays=(stream, bans),
         )
         follower = Follower(store, feed=feed, redis=redis)
-        works = (sanctions.follow(), stream.run(), bans.run(), follower.run())
-        background = [asyncio.create_task(work) for work in works]
-        try:
+        async with background(sanctions.follow(), stream.run(), bans.run(), follower.run()):
             await serve(
                 partial(add_FraudServicer_to_server, service),
                 settings=settings,
                 callers=callers("fraud"),
                 checks={"postgres": store.ping, "redis": redis.ping},
             )
-        finally:
-            for task in background:
-                task.cancel()
-            await asyncio.wait(background)
 
 
 if __name__ == "__main__":

@@ -72,11 +72,15 @@ class Sanctions:
 class Relay:
     """Drives one target's deliveries until each is acknowledged. Any number may run."""
 
-    def __init__(self, store: FraudStore, *, target: str, deliver: Deliver) -> None:
-        """`deliver` answers the versions that were acknowledged; it may raise."""
+    def __init__(
+        self, store: FraudStore, *, target: str, deliver: Deliver, pause_s: float = RELAY_S
+    ) -> None:
+        """`deliver` answers the versions that were acknowledged; it may raise. Uncalled, the
+        relay looks every `pause_s` whether anything is due."""
         self._store = store
         self._target = target
         self._deliver = deliver
+        self._pause_s = pause_s
         self._called = asyncio.Event()
 
     def call(self) -> None:
@@ -93,7 +97,7 @@ class Relay:
             except (Failed, RedisError, *AWAY) as error:
                 log.warning("sanctions_not_told", target=self._target, error=repr(error))
             try:
-                async with asyncio.timeout(RELAY_S):
+                async with asyncio.timeout(self._pause_s):
                     await self._called.wait()
             except TimeoutError:
                 pass

@@ -322,20 +322,26 @@ async def test_a_ban_by_one_replica_binds_the_other(
     assert banned.decision == Verdict.BAN
 
 
-async def test_one_burst_seen_by_two_replicas_at_once_is_one_flag(
-    fraud: Fraud, user: str, pool: asyncpg.Pool, redis: Redis, certificates: Certificates
+async def test_bursts_seen_by_two_replicas_at_once_are_one_flag_a_player(
+    fraud: Fraud, pool: asyncpg.Pool, redis: Redis, certificates: Certificates
 ) -> None:
-    await fraud.play(user, 8)
+    users = [uuid7() for _ in range(8)]
+    await asyncio.gather(*(fraud.judge(*(attempt(user) for _ in range(8))) for user in users))
     async with open_fraud(pool, redis, certificates) as other:
-        verdicts = await asyncio.gather(
-            *(replica.judge(attempt(user)) for replica in (fraud, other) * 8)
-        )
+        ninths = [
+            replica.judge(attempt(user))
+            for _ in range(4)
+            for user in users
+            for replica in (fraud, other)
+        ]
+        verdicts = await asyncio.gather(*ninths)
 
     assert {verdict.decision for (verdict,) in verdicts} == {Verdict.FLAG}
+    assert len({verdict.sanction.version for (verdict,) in verdicts}) == len(users)
     strikes = await pool.fetchval(
-        "SELECT count(*) FROM fraud.verdicts WHERE user_id = $1 AND strike", user
+        "SELECT count(*) FROM fraud.verdicts WHERE user_id = ANY($1::uuid[]) AND strike", users
     )
-    assert strikes == 1
+    assert strikes == len(users)
 
 
 async def test_with_limits_off_the_windows_are_counted_and_nothing_follows(

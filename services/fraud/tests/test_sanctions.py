@@ -23,7 +23,8 @@ from protos.arrows import callers
 from protos.auth_pb2_grpc import AuthStub
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
-from services.fraud.sanctions import GENERATION, STREAM, Bans, Relay, Stream
+from services.fraud import sentences
+from services.fraud.sanctions import GENERATION, STREAM, Bans, Relay, Sanctions, Stream
 from services.fraud.store import FraudStore
 from services.fraud.tests.fraud_served import Fraud, attempt, open_fraud
 
@@ -59,13 +60,11 @@ async def test_sanctions_since_answers_at_most_a_thousand(fraud: Fraud) -> None:
 async def test_a_sanction_is_published_directly_after_its_commit(
     pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
 ) -> None:
-    relay = _stream(pool, redis)
+    relay = _stream(pool, redis, pause_s=3600)
     async with _running(relay), open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:
         verdict = await fraud.burst(user)
-        # Sooner than the relay would notice by itself.
-        await eventually(partial(_published, redis, user), timeout_s=0.4)
+        (published,) = await eventually(partial(_published, redis, user))
 
-    (published,) = await _published(redis, user)
     assert published == verdict.sanction
 
 
@@ -129,6 +128,29 @@ async def test_auth_is_told_of_a_ban_until_it_takes_it(
     assert (ban.version, ban.reason) == (sanction.version, "burst")
 
 
+async def test_a_ban_that_auth_refuses_does_not_hold_up_another(
+    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
+) -> None:
+    async with open_fraud(pool, redis, certificates) as fraud:
+        for banned in (user, uuid7()):
+            await _ban(fraud, banned)
+    with clock.ahead(_BAN_AT_S):
+        async with _auth(certificates, pool, never=user) as (auth, _):
+            await eventually(partial(_taken, auth))
+
+            assert await eventually(partial(_due, pool, "auth")) == [user]
+
+
+async def test_an_older_sanction_never_replaces_a_newer_one(pool: asyncpg.Pool, user: str) -> None:
+    sanctions = Sanctions(FraudStore(pool))
+    newer = sentences.Sanction(user, sentences.Kind.BANNED, 8, 0)
+    sanctions.learn(newer)
+
+    sanctions.learn(sentences.Sanction(user, sentences.Kind.FLAGGED, 7, 0))
+
+    assert sanctions.of(user) == newer
+
+
 async def test_two_replicas_do_not_tell_the_same_thing_at_the_same_time(
     pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
 ) -> None:
@@ -162,10 +184,11 @@ _BAN_AT_S = 140
 
 
 class RecordingAuth(auth_pb2_grpc.AuthServicer):
-    """Takes bans, after refusing that many."""
+    """Takes bans, after refusing that many, and of player `never` none."""
 
-    def __init__(self, refusals: int) -> None:
+    def __init__(self, refusals: int, never: str) -> None:
         self._refusals = refusals
+        self._never = never
         self.refused = 0
         self.taken: list[auth_pb2.SetBanRequest] = []
 
@@ -173,16 +196,18 @@ class RecordingAuth(auth_pb2_grpc.AuthServicer):
         if self.refused < self._refusals:
             self.refused += 1
             raise Unavailable
+        if request.user_id == self._never:
+            raise Unavailable
         self.taken.append(request)
         return auth_pb2.SetBanReply()
 
 
 @asynccontextmanager
 async def _auth(
-    certificates: Certificates, pool: asyncpg.Pool, *, refusals: int = 0
+    certificates: Certificates, pool: asyncpg.Pool, *, refusals: int = 0, never: str = ""
 ) -> AsyncIterator[tuple[RecordingAuth, Relay]]:
     """A recording auth, and a relay that tells it of bans."""
-    auth = RecordingAuth(refusals)
+    auth = RecordingAuth(refusals, never)
     async with served(
         "auth",
         partial(auth_pb2_grpc.add_AuthServicer_to_server, auth),
@@ -195,9 +220,10 @@ async def _auth(
             yield auth, relay
 
 
-def _stream(pool: asyncpg.Pool, redis: Redis) -> Relay:
+def _stream(pool: asyncpg.Pool, redis: Redis, *, pause_s: float = 0.1) -> Relay:
     store = FraudStore(pool)
-    return Relay(store, target="stream", deliver=Stream(redis, store).deliver)
+    deliver = Stream(redis, store).deliver
+    return Relay(store, target="stream", deliver=deliver, pause_s=pause_s)
 
 
 @asynccontextmanager
@@ -221,9 +247,15 @@ async def _tried(pool: asyncpg.Pool, user: str) -> bool:
     return bool(await pool.fetchval(sql, user))
 
 
+async def _due(pool: asyncpg.Pool, target: str, *, count: int = 1) -> list[str] | None:
+    """The players of what the target has not acknowledged, when there are that many."""
+    sql = "SELECT user_id FROM fraud.outbox WHERE target = $1 AND done IS NULL"
+    due = [str(row["user_id"]) for row in await pool.fetch(sql, target)]
+    return due if len(due) == count else None
+
+
 async def _none_due(pool: asyncpg.Pool, target: str) -> bool:
-    sql = "SELECT NOT EXISTS (SELECT FROM fraud.outbox WHERE target = $1 AND done IS NULL)"
-    return bool(await pool.fetchval(sql, target))
+    return await _due(pool, target, count=0) is not None
 
 
 async def _taken(auth: RecordingAuth) -> bool:
