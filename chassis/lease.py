@@ -7,7 +7,7 @@ late can be told from the present one's.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -17,27 +17,41 @@ from chassis.redis import Script
 from chassis.telemetry import log
 
 
+class Leases:
+    """Any number of leases, each a hash of holder, fence and end (Unix ms)."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._script = Script(redis, _LEASE)
+
+    async def hold(self, keys: Sequence[str], *, holder: str, ttl_ms: int) -> list[int]:
+        """Takes or renews the leases for `ttl_ms` from now; 0 gives them back.
+
+        Answers each one's fencing number, 0 where somebody else holds it. Raises RedisError.
+        """
+        arguments = (holder, ttl_ms, clock.offset_ms())
+        return await self._script.many([([key], arguments) for key in keys])
+
+
 class Lease:
     """One process's claim to the lease `key`, for `ttl_s` beyond each renewal."""
 
     def __init__(self, redis: Redis, key: str, *, ttl_s: float = 5.0) -> None:
+        self._leases = Leases(redis)
         self._key = key
         self._me = secrets.token_hex(8)
         self._ttl_ms = round(ttl_s * 1000)
-        self._hold = Script(redis, _HOLD)
-        self._release = Script(redis, _RELEASE)
 
-    async def hold(self) -> int | None:
-        """Takes or renews the lease; answers the fencing number, None where another holds it.
+    async def hold(self) -> int:
+        """Takes or renews the lease; answers the fencing number, 0 where another holds it.
 
         Raises RedisError.
         """
-        number = await self._hold([self._key], [self._me, self._ttl_ms, clock.offset_ms()])
-        return int(number) if number else None
+        (fence,) = await self._leases.hold([self._key], holder=self._me, ttl_ms=self._ttl_ms)
+        return fence
 
     async def release(self) -> None:
         """Gives the lease back, if it is held here, so that the next need not wait for its end."""
-        await self._release([self._key], [self._me])
+        await self._leases.hold([self._key], holder=self._me, ttl_ms=0)
 
     async def run(self, work: Callable[[int], Awaitable[object]], *, pause_s: float = 1.0) -> None:
         """Calls `work(fencing number)` every `pause_s` while the lease is held; for ever.
@@ -47,9 +61,9 @@ class Lease:
         try:
             while True:
                 try:
-                    number = await self.hold()
-                    if number is not None:
-                        await work(number)
+                    fence = await self.hold()
+                    if fence:
+                        await work(fence)
                 except Exception as error:
                     log.warning("leased_work_failed", lease=self._key, error=repr(error))
                 await asyncio.sleep(pause_s)
@@ -58,27 +72,20 @@ class Lease:
                 await self.release()
 
 
-# The hash keeps its own end beside the time to live, which only clears away: so a clock that
-# is moved moves the lease's end as well.
-_HOLD = """
+# Takes, renews or, with a life of 0, gives back the lease KEYS[1].
+# ARGV: the holder, the life in ms, what our clock is ahead of Redis' in ms.
+_LEASE = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[3]
-local lease = redis.call('HMGET', KEYS[1], 'holder', 'until', 'number')
-if lease[1] and lease[1] ~= ARGV[1] and tonumber(lease[2]) > now then
-  return false
+local holder, fence, till = unpack(redis.call('HMGET', KEYS[1], 'holder', 'fence', 'until'))
+if holder ~= ARGV[1] or tonumber(till) <= now then
+  if tonumber(till or '0') > now or ARGV[2] == '0' then
+    return 0
+  end
+  -- Begins at the clock, so that it rises even over a loss of Redis' data.
+  fence = math.max(tonumber(fence or '0') + 1, now)
 end
-local number = tonumber(lease[3] or '0')
-if lease[1] ~= ARGV[1] or tonumber(lease[2]) <= now then
-  number = number + 1
-end
-redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', now + ARGV[2], 'number', number)
-redis.call('PEXPIRE', KEYS[1], 86400000)
-return number
-"""
-
-_RELEASE = """
-if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then
-  redis.call('HSET', KEYS[1], 'until', 0)
-end
-return 1
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'fence', string.format('%.0f', fence),
+  'until', string.format('%.0f', now + ARGV[2]))
+return tonumber(fence)
 """

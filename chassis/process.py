@@ -2,8 +2,9 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import uvloop
 
@@ -38,6 +39,30 @@ async def repeat(work: Callable[[], Awaitable[object]], *, pause_s: float) -> No
         except Exception as error:
             log.warning("repeated_work_failed", work=repr(work), error=repr(error))
         await asyncio.sleep(pause_s)
+
+
+@asynccontextmanager
+async def background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs works that never end for as long as the context.
+
+    What one of them cannot cope with ends the context, so that the process ends loudly and
+    is started again, instead of living on without it.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = {group.create_task(work) for work in works}
+        try:
+            yield
+        finally:
+            await _end(tasks)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    # Redis' client awaits its sends by `asyncio.wait_for`, which before Python 3.12 loses a
+    # cancellation that comes as the send returns. So we ask until all have ended.
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, tasks = await asyncio.wait(tasks, timeout=0.1)
 
 
 async def _awaited(work: Awaitable[None]) -> None:

@@ -20,6 +20,7 @@ from chassis.settings import ProcessSettings
 from chassis.telemetry import log
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+_NEVER_MS = 2**31 - 1
 HOP_S = 0.02  # kept back at each hop, so that the nearest caller can still say what was slow
 
 # When the present request must be answered, by the event loop's clock; None: whenever.
@@ -88,9 +89,8 @@ async def running(
         interceptors=[_Gate(callers)],
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            # Channels look up addresses only when a connection ends, so connections do end:
-            # else new replicas would get no calls.
-            ("grpc.max_connection_age_ms", 60_000),
+            # Channels look up addresses only when a connection ends, so connections do end.
+            ("grpc.max_connection_age_ms", round(settings.connection_age_s * 1000) or _NEVER_MS),
             ("grpc.max_connection_age_grace_ms", 30_000),
             ("grpc.so_reuseport", 0),
         ],

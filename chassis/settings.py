@@ -33,6 +33,8 @@ class ProcessSettings:
     otlp_endpoint: str = ""  # empty: no traces
     clock_offset_s: float = 0.0  # added to every clock; 0 outside tests
     batch_max: Annotated[int, Between(1, 256)] = 256  # items in one flight
+    # After which callers connect anew, so that new replicas get calls too; 0: never.
+    connection_age_s: Annotated[float, Between(0, 86400)] = 60.0
     drain_pause_s: Annotated[float, Between(0, 60)] = 0.0  # for the load balancer to notice
     drain_s: Annotated[float, Between(0, 300)] = 30.0  # for requests in flight
 

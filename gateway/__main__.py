@@ -8,7 +8,7 @@ from aiohttp import web
 
 from chassis.errors import Failed
 from chassis.ids import uuid7
-from chassis.process import repeat, run
+from chassis.process import background, repeat, run
 from chassis.redis import open_redis
 from chassis.telemetry import log
 from gateway import middleware, routes
@@ -78,7 +78,7 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
 
         await asyncio.gather(_until_done(verifier.fetch), _until_done(sanctions.catch_up))
         async with (
-            _following(
+            background(
                 verifier.follow(),
                 sanctions.follow(blocking_redis),
                 limiter.follow(),
@@ -141,18 +141,6 @@ async def _until_done(attempt: Callable[[], Awaitable[None]]) -> None:
             log.warning("peer_awaited", error=repr(error))
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, 3.0)
-
-
-@asynccontextmanager
-async def _following(*works: Awaitable[None]) -> AsyncIterator[None]:
-    """Runs what never ends for as long as the context."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":

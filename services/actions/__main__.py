@@ -1,12 +1,11 @@
 """Actions: action types, one-time action tokens, proofs. Start reading here."""
 
-import asyncio
 from functools import partial
 from pathlib import Path
 
 from chassis.client import open_channel
 from chassis.postgres import expect_schema, open_pool
-from chassis.process import run
+from chassis.process import background, run
 from chassis.server import serve
 from chassis.tls import Identity
 from protos.actions_pb2_grpc import add_ActionsServicer_to_server
@@ -44,18 +43,13 @@ async def main(settings: Settings) -> None:
             settle_wait_s=settings.settle_wait_s,
             capped=settings.limits == "default",
         )
-        background = [asyncio.create_task(catalogue.follow()), asyncio.create_task(relay.run())]
-        try:
+        async with background(catalogue.follow(), relay.run()):
             await serve(
                 partial(add_ActionsServicer_to_server, service),
                 settings=settings,
                 callers=callers("actions"),
                 checks={"postgres": store.ping},
             )
-        finally:
-            for task in background:
-                task.cancel()
-            await asyncio.wait(background)
 
 
 if __name__ == "__main__":

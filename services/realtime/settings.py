@@ -1,11 +1,14 @@
 """What realtime is told at its start."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from chassis.settings import ProcessSettings
+from chassis.settings import Between, ProcessSettings
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ProcessSettings):
     redis_url: str
     scores_target: str  # host:port, or dns:///… for several replicas
+    # Gateways stay attached: what a user's channel misses between two streams is not sent again.
+    connection_age_s: Annotated[float, Between(0, 86400)] = 0.0

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from chassis import clock
+from chassis.lease import Leases
 from chassis.redis import Script
 from chassis.telemetry import log
 from protos import events_pb2
@@ -54,7 +54,7 @@ class LiveStore:
     def __init__(self, redis: Redis, following: Redis) -> None:
         self._redis = redis
         self._following = following
-        self._lease = Script.read(redis, __package__, "lease.lua")
+        self._leases = Leases(redis)
         self._publish = Script.read(redis, __package__, "publish.lua")
 
     async def lease(self, boards: Sequence[str], *, holder: str, ttl_ms: int) -> list[int]:
@@ -63,8 +63,8 @@ class LiveStore:
         Answers each board's fencing number, which rises with every new holder; 0 where
         somebody else holds it.
         """
-        args = (holder, ttl_ms, clock.offset_ms())
-        return await self._lease.many([([f"live:lease:{board}"], args) for board in boards])
+        keys = [f"live:lease:{board}" for board in boards]
+        return await self._leases.hold(keys, holder=holder, ttl_ms=ttl_ms)
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """Appends each publication where it continues its channel as the draft says."""

@@ -1,13 +1,12 @@
 """Scores: the ledger of awards and the boards that rank them. Start reading here."""
 
-import asyncio
 from functools import partial
 from pathlib import Path
 
 from chassis.client import open_channel
 from chassis.lease import Lease
 from chassis.postgres import expect_schema, open_pool
-from chassis.process import repeat, run
+from chassis.process import background, repeat, run
 from chassis.redis import open_redis
 from chassis.server import serve
 from chassis.tls import Identity
@@ -43,20 +42,17 @@ async def main(settings: Settings) -> None:
             store, boards, Events(redis), actions=ActionsStub(actions), fraud=FraudStub(fraud)
         )
         relay = Relay(store, awards, after_s=settings.relay_after_s)
-        tasks = [
-            asyncio.create_task(Lease(redis, "lease:scores:relay").run(relay.work, pause_s=0.5)),
-            asyncio.create_task(repeat(store.make_partitions, pause_s=PARTITIONS_PAUSE_S)),
-        ]
-        await serve(
-            partial(add_ScoresServicer_to_server, ScoresService(awards, boards)),
-            settings=settings,
-            callers=callers("scores"),
-            checks={"postgres": lambda: pool.execute("SELECT 1"), "redis": redis.ping},
-        )
+        async with background(
+            Lease(redis, "lease:scores:relay").run(relay.work, pause_s=0.5),
+            repeat(store.make_partitions, pause_s=PARTITIONS_PAUSE_S),
+        ):
+            await serve(
+                partial(add_ScoresServicer_to_server, ScoresService(awards, boards)),
+                settings=settings,
+                callers=callers("scores"),
+                checks={"postgres": lambda: pool.execute("SELECT 1"), "redis": redis.ping},
+            )
         await awards.drain()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,47 @@
+"""A process's background work: there as long as its context, and never silently gone."""
+
+import asyncio
+
+import pytest
+
+from chassis.process import background, repeat
+
+
+async def test_background_work_ends_with_its_context_even_if_it_loses_a_cancellation() -> None:
+    lost = asyncio.Event()
+
+    async def stubborn() -> None:
+        while not lost.is_set():
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                lost.set()  # as a client library may do
+        await asyncio.sleep(60)
+
+    async with asyncio.timeout(5), background(stubborn()):
+        await asyncio.sleep(0)
+    assert lost.is_set()
+
+
+async def test_background_work_that_fails_ends_its_context() -> None:
+    async def failing() -> None:
+        raise ValueError("beyond repair")
+
+    with pytest.RaisesGroup(pytest.RaisesExc(ValueError, match="beyond repair")):
+        async with asyncio.timeout(5), background(failing()):
+            await asyncio.sleep(60)
+
+
+async def test_repeated_work_goes_on_after_it_failed() -> None:
+    calls = 0
+    enough = asyncio.Event()
+
+    async def work() -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            enough.set()
+        raise ValueError("once more")
+
+    async with asyncio.timeout(5), background(repeat(work, pause_s=0.001)):
+        await enough.wait()
