@@ -1,0 +1,35 @@
+"""Suites for the tests that cross units: each started once, or the one SCOREBOARD_URL names.
+
+SCOREBOARD_URL lets the journeys run against a deployment; SCOREBOARD_ADMIN_FILE may then name
+a file with an administrator's `{"username", "password"}` there.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.suite import Suite, started
+
+URL = os.environ.get("SCOREBOARD_URL")
+ADMIN_FILE = os.environ.get("SCOREBOARD_ADMIN_FILE")
+
+
+@pytest.fixture(scope="session")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A suite under its default limits."""
+    if URL:
+        yield Suite(url=URL, admin_file=Path(ADMIN_FILE) if ADMIN_FILE else None)
+    else:
+        with started(tmp_path_factory.mktemp("suite")) as ours:
+            yield ours
+
+
+@pytest.fixture(scope="session")
+def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
+    """A suite that counts, but refuses nobody for a count."""
+    if URL:
+        pytest.skip("SCOREBOARD_URL names a suite whose limits are not ours to lift")
+    with started(tmp_path_factory.mktemp("unlimited"), limits="off") as ours:
+        yield ours

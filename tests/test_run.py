@@ -1,0 +1,61 @@
+"""`python -m local` from a copy of the source: it starts, keeps its data, and leaves nothing."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import psutil
+import pytest
+
+from local import probe
+from scoreboard_client import Client
+from tests.people import PASSWORD, address, newcomer
+from tests.suite import ROOT, UNITS, Suite, started
+
+SECOND_START_S = 30.0  # ten seconds on a machine that has nothing else to do
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """The source as a fresh clone has it."""
+    copy = tmp_path / "copy"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests"))
+    return copy
+
+
+async def test_a_second_start_finds_everything_as_the_first_left_it(
+    copy: Path, tmp_path: Path
+) -> None:
+    with started(tmp_path, root=copy) as suite:
+        expect_described(suite, copy)
+        first_s, admin = suite.ready_s, suite.admin()
+        async with newcomer(suite) as ada:
+            action = await ada.request_action("COMPLETE_LEVEL")
+            await asyncio.sleep(action.min_duration_ms / 1000)
+            award = await ada.complete(action, completion_time_ms=action.min_duration_ms)
+    assert not (tmp_path / "data" / "processes.json").exists()
+
+    with started(tmp_path, root=copy) as suite:
+        print(f"\nready after {first_s:.1f} s, the second time after {suite.ready_s:.1f} s")
+        assert suite.ready_s <= SECOND_START_S
+        assert suite.admin() == admin
+        async with Client(suite.url, headers=address()) as again:
+            await again.login(ada.username, PASSWORD)
+            assert again.user_id == ada.user_id
+            assert await again.receipt(award.action_id) == award
+            place = await again.place()
+            assert (place["score"], place["rank"]) == (award.new_score, award.rank)
+
+
+def expect_described(suite: Suite, root: Path) -> None:
+    """The record names what runs, and all of ours runs from that source."""
+    record = suite.processes()
+    assert record.keys() == {"url", "postgres", "redis", *UNITS}
+    assert record["url"] == suite.url
+    for unit in UNITS:
+        assert record[unit].keys() == {"pid", "port", "ops_port"}
+        assert Path(psutil.Process(record[unit]["pid"]).cwd()) == root
+        assert probe.status(f"http://127.0.0.1:{record[unit]['ops_port']}/readyz") == 200
+    for server in ("postgres", "redis"):
+        assert record[server].keys() == {"pid", "url"}
+        assert psutil.Process(record[server]["pid"]).is_running()
