@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager
 
 import pytest
 from redis.asyncio import Redis
@@ -14,7 +14,6 @@ from chassis.testing import Certificates, eventually
 from gateway.limits import ACTIONS, REQUESTS, SCORES, Check, Limiter, Policy, RateLimited
 from gateway.tests.edge import PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import ADA, AT, BOB, Fakes
-from local import servers
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
 
@@ -326,11 +325,10 @@ async def test_what_the_stream_did_not_bring_is_caught_up(
 
 
 async def test_there_is_no_window_without_a_limit_while_redis_is_away(
-    fakes: Fakes, certificates: Certificates, tmp_path: Path
+    fakes: Fakes, certificates: Certificates, own_redis: Callable[[], AbstractContextManager[str]]
 ) -> None:
     with contextlib.ExitStack() as stack:
-        own = servers.redis(tmp_path / "redis", port=None, password=None, durable=False)
-        url = stack.enter_context(own).url
+        url = stack.enter_context(own_redis())
         async with edge_of(edge_settings(fakes, certificates, url), fakes) as edge:
             before = [(await redeem(edge, 0, BOB)).status for _ in range(11)]
             stack.close()

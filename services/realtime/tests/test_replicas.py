@@ -1,13 +1,12 @@
 """Several replicas, their ends, and losses of Redis."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
-from pathlib import Path
 
 from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.redis import open_redis
-from local import servers
 from services.realtime.channels import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.realtime.tests.gateway import BOARD
@@ -149,17 +148,9 @@ async def test_while_redis_is_away_boards_are_shown_and_afterwards_move_again(
     new_replica: NewReplica,
     attach: Attach,
     scores: FakeScores,
-    tmp_path: Path,
-    unused_tcp_port: int,
+    own_redis: Callable[[], AbstractContextManager[str]],
 ) -> None:
-    folder = tmp_path / "own"
-    folder.mkdir()
-
-    def server() -> AbstractContextManager[servers.Redis]:
-        return servers.redis(folder, port=unused_tcp_port, password=None, durable=False)
-
-    with server() as running:
-        url = running.url
+    with own_redis() as url:
         replica = await new_replica(url)
         gateway = await attach(replica, BOARD)
         await gateway.begun()
@@ -169,7 +160,7 @@ async def test_while_redis_is_away_boards_are_shown_and_afterwards_move_again(
     await late.until(late.states)
     assert late.position()[0] == before
 
-    with server():
+    with own_redis():
         await gateway.moved_on(before)
         async with open_redis(url) as client:
             scores.use(client)
