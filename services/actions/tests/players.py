@@ -33,8 +33,6 @@ def key(number: int, fill: bytes) -> str:
     return f"{number}:{base64.urlsafe_b64encode(fill * 32).decode()}"
 
 
-UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway", "stranger")
-
 SEALING = Keyring(f"{key(1, b'a')},{key(2, b'b')}")
 SIGNING = Keyring(f"{key(1, b'c')},{key(2, b'd')}")
 
@@ -200,18 +198,6 @@ class Actions:
         new = pb.ActionType(action_type=name, **(wanted | fields))
         reply: pb.ActionType = await self.gateway.CreateType(new)
         return reply
-
-
-@asynccontextmanager
-async def caller_of(
-    actions: Actions, certificates: Certificates, unit: str
-) -> AsyncIterator[ActionsStub]:
-    """The service as `unit` sees it."""
-    channel = client.open_channel(
-        f"127.0.0.1:{actions.port}", unit="actions", identity=certificates.identity(unit)
-    )
-    async with channel:
-        yield ActionsStub(channel)
 
 
 @asynccontextmanager
