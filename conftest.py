@@ -6,9 +6,10 @@ role must be allowed to create databases and roles, the latter's data is thrown 
 
 import os
 import secrets
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
     async with open_redis(redis_url) as client:
         await client.flushall()
         yield client
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Callable[[], AbstractContextManager[str]]:
+    """`with own_redis() as url`: a Redis of this test alone, each time at the same address."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    password = secrets.token_hex(8)
+
+    @contextmanager
+    def run() -> Iterator[str]:
+        with servers.redis(tmp_path, port=port, password=password, durable=False) as server:
+            yield server.url
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """All storage of fraud in Postgres: verdicts, sanctions and their outbox, incidents, events."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,6 +65,7 @@ class FraudStore:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._settling = asyncio.Lock()
 
     async def ping(self) -> None:
         """Raises unless the database answers."""
@@ -80,7 +82,13 @@ class FraudStore:
         A subject that has a verdict keeps it. Verdict, sanction, case and outbox are one
         transaction.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
+        # One at a time, since the database would let only one go on while the others
+        # kept their connections from everybody else.
+        async with (
+            self._settling,
+            self._pool.acquire() as connection,
+            connection.transaction(),
+        ):
             docket = await _open(connection, charges)
             answers = []
             for charge in charges:

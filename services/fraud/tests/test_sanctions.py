@@ -1,11 +1,9 @@
 """How others learn of sanctions: SanctionsSince, the stream, and SetBan at auth."""
 
 import asyncio
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -17,7 +15,6 @@ from chassis import clock
 from chassis.errors import Unavailable
 from chassis.ids import uuid7
 from chassis.testing import Certificates, eventually, served
-from local import servers
 from protos import auth_pb2, auth_pb2_grpc
 from protos.arrows import callers
 from protos.auth_pb2_grpc import AuthStub
@@ -69,17 +66,21 @@ async def test_a_sanction_is_published_directly_after_its_commit(
 
 
 async def test_a_sanction_is_published_when_redis_comes_back(
-    pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str, tmp_path: Path
+    pool: asyncpg.Pool,
+    redis: Redis,
+    certificates: Certificates,
+    user: str,
+    own_redis: Callable[[], AbstractContextManager[str]],
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    away = Redis(port=port, password="test", retry=Retry(NoBackoff(), retries=0))
+    with own_redis() as url:
+        pass  # Its address is known now; nobody listens there.
+    away = Redis.from_url(url, retry=Retry(NoBackoff(), retries=0))
     relay = _stream(pool, away)
     async with away, _running(relay):
         async with open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:
             verdict = await fraud.burst(user)
         await eventually(partial(_tried, pool, user))
-        with servers.redis(tmp_path, port=port, password="test", durable=False):
+        with own_redis():
             (published,) = await eventually(partial(_published, away, user))
     assert published == verdict.sanction
 
