@@ -32,7 +32,11 @@ class Round:
 
     def cost_us(self, servers: Sequence[str] = SERVERS) -> float:
         """The servers' CPU for one award."""
-        return sum(self.cpu_s[name] for name in servers) / max(1, self.measured.awards) * 1e6
+        return self._each_us(sum(self.cpu_s[name] for name in servers))
+
+    def driver_us(self) -> float:
+        """The driver's CPU for one award."""
+        return self._each_us(self.measured.cpu_s)
 
     def summary(self) -> str:
         """One line to follow the measurement by."""
@@ -45,6 +49,9 @@ class Round:
             f"in cores: the other suite {self.idle_cores:.2f}, all else {self.foreign_cores:.2f}",
         )
         return ", ".join(parts)
+
+    def _each_us(self, cpu_s: float) -> float:
+        return cpu_s / max(1, self.measured.awards) * 1e6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +143,7 @@ class Report:
             "CPU for one award, µs",
             *map(cost, SERVERS),
             self._row("  all servers", Round.cost_us),
-            self._row("  driver, apart", lambda r: r.measured.cpu_s / r.measured.awards * 1e6),
+            self._row("  driver, apart", Round.driver_us),
             "items in a batch, mean",
             *map(mean_items, batchers),
         ]
