@@ -86,7 +86,7 @@ with telemetry.span("inner", headers):
 async def test_a_trace_goes_on_where_the_headers_are_taken() -> None:
     collector = _Collector()
     server = grpc.aio.server()
-    stubs.add_TraceServiceServicer_to_server(collector, server)
+    stubs.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
