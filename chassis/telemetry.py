@@ -34,7 +34,6 @@ def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
     """Sets up logs, and traces if there is an endpoint, once per process."""
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
