@@ -76,6 +76,18 @@ async def test_code_that_is_ahead_of_its_schema_says_so(
             await expect_schema(pool, schema="thing", folder=tmp_path)
 
 
+async def test_a_transaction_that_its_caller_left_open_is_ended_with_the_use(
+    new_database: NewDatabase,
+) -> None:
+    async with open_pool(await new_database(), size_max=1) as pool:
+        async with pool.acquire() as connection:
+            await connection.execute("BEGIN")
+            await connection.execute("CREATE TABLE half_done ()")
+
+        assert await pool.fetchval("SELECT to_regclass('half_done')") is None
+        assert await pool.fetchval("SELECT pg_current_xact_id_if_assigned()") is None
+
+
 async def test_a_schemas_name_is_an_identifier_or_nothing(
     new_database: NewDatabase, tmp_path: Path
 ) -> None:
