@@ -53,7 +53,7 @@ async def open_pool(
             max_size=size_max,
             command_timeout=command_timeout_s,
             timeout=5,
-            reset=_end_transaction,
+            reset=_as_it_is,
         )
     )
     try:
@@ -132,13 +132,11 @@ def _in(schema: str, statement: str) -> str:
     return re.sub(r"\$(?!\d)", schema, statement)
 
 
-async def _end_transaction(connection: asyncpg.Connection) -> None:
-    """Instead of asyncpg's reset, which is one more round trip for every use.
+async def _as_it_is(connection: asyncpg.Connection) -> None:
+    """Instead of asyncpg's reset of a session, which is one more round trip for every use.
 
-    Only what a cancelled caller left open has to be ended.
+    A transaction that a cancelled caller left open is ended by asyncpg all the same.
     """
-    if connection.is_in_transaction():
-        await connection.reset()
 
 
 async def _when_there(connect: Callable[[], Awaitable[T]]) -> T:
