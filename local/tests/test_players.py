@@ -32,6 +32,7 @@ class Api:
     slept: list[float] = field(default_factory=list)
     asked: list[tuple[str, float, dict[str, Any]]] = field(default_factory=list)
     refusals: list[tuple[int, dict[str, Any]] | None] = field(default_factory=list)  # None: none
+    enough_entered: int | None = None  # the play ends once so many have come in
     entering: int = 0
     entering_max: int = 0
 
@@ -51,6 +52,8 @@ class Api:
             self.entering_max = max(self.entering_max, self.entering)
             await asyncio.sleep(0.01)
             self.entering -= 1
+            if len(self.times(path)) == self.enough_entered:
+                self.until = self.now
         if self.refusals and (refusal := self.refusals.pop(0)):
             status, problem = refusal
             return web.json_response(
@@ -167,7 +170,8 @@ async def test_players_play_as_long_as_they_claim_and_prove_it_in_three_ways(sta
 
 
 async def test_one_player_at_a_time_logs_in(stage: Stage) -> None:
-    await stage.play(until_s=600, players=6)
+    stage.api.enough_entered = 6
+    await stage.play(until_s=float("inf"), players=6)
 
     assert stage.api.paths().count("/auth/register") == 6
     assert stage.api.entering_max == 1
