@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.ids import uuid7
+from chassis.process import background
 from chassis.redis import open_redis
 from chassis.testing import eventually
 from protos.events_pb2 import ScoreEvent, ScoreEvents
@@ -103,17 +104,13 @@ async def test_only_the_replica_that_read_from_the_present_position_moves_it(
 async def test_a_stream_that_is_not_there_yet_is_waited_for(
     follower: Follower, pool: asyncpg.Pool, redis: Redis, user: str
 ) -> None:
-    running = asyncio.create_task(follower.run())
-    try:
+    async with background(follower.run()):
         await follower_waits(redis)
         await _append(redis, _award(user, 1))
         await eventually(partial(_copied, pool, user))
         await redis.delete(STREAM)
         await _append(redis, _award(user, 2))
         await eventually(partial(_both, pool, user))
-    finally:
-        running.cancel()
-        await asyncio.wait([running])
 
 
 async def test_an_entry_nobody_can_read_is_passed_over(

@@ -13,6 +13,7 @@ from redis.backoff import NoBackoff
 from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
+from chassis.process import background
 from chassis.testing import Certificates, eventually
 from protos.fraud_pb2 import JudgeItem, JudgeRequest, Sanction, Verdict
 from services.fraud import rules
@@ -311,14 +312,13 @@ async def test_an_action_allowed_before_the_ban_says_so_beside_the_ban(
 async def test_a_ban_by_one_replica_binds_the_other(
     fraud: Fraud, user: str, pool: asyncpg.Pool, redis: Redis, certificates: Certificates
 ) -> None:
-    async with open_fraud(pool, redis, certificates) as other:
-        following = asyncio.create_task(other.sanctions.follow())
-        try:
-            await _ban(fraud, user)
-            await eventually(partial(_known, other, user), timeout_s=1)
-            (banned,) = await other.judge(attempt(user))
-        finally:
-            following.cancel()
+    async with (
+        open_fraud(pool, redis, certificates) as other,
+        background(other.sanctions.follow()),
+    ):
+        await _ban(fraud, user)
+        await eventually(partial(_known, other, user), timeout_s=1)
+        (banned,) = await other.judge(attempt(user))
     assert banned.decision == Verdict.BAN
 
 

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from chassis import clock
 from chassis.errors import Unavailable
 from chassis.ids import uuid7
+from chassis.process import background
 from chassis.testing import Certificates, eventually, served
 from protos import auth_pb2, auth_pb2_grpc
 from protos.arrows import callers
@@ -229,12 +230,8 @@ def _stream(pool: asyncpg.Pool, redis: Redis, *, pause_s: float = 0.1) -> Relay:
 
 @asynccontextmanager
 async def _running(relay: Relay) -> AsyncIterator[Relay]:
-    task = asyncio.create_task(relay.run())
-    try:
+    async with background(relay.run()):
         yield relay
-    finally:
-        task.cancel()
-        await asyncio.wait([task])
 
 
 async def _published(redis: Redis, user: str) -> list[Sanction]:
