@@ -16,10 +16,14 @@ import pytest
 import structlog
 from redis.asyncio import Redis
 
+from chassis.process import allow_open_files
 from chassis.redis import open_redis
 from chassis.testing import Certificates
 from local import certificates as development
 from local import databases, servers
+
+# Tests hold both ends of many connections at once, as the processes' own start allows for.
+allow_open_files()
 
 # What the code under test logs is shown for failed tests, from warnings up.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))

@@ -1,6 +1,7 @@
 """A process of the suite from its first line to its exit."""
 
 import asyncio
+import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -13,6 +14,8 @@ from chassis.settings import ProcessSettings, SettingsError, load
 from chassis.telemetry import log
 
 S = TypeVar("S", bound=ProcessSettings)
+
+OPEN_FILES = 65_536
 
 
 def run(unit: str, settings_class: type[S], main: Callable[[S], Awaitable[None]]) -> None:
@@ -27,8 +30,19 @@ def run(unit: str, settings_class: type[S], main: Callable[[S], Awaitable[None]]
         sys.exit(2)
     telemetry.configure(unit, level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
     clock.set_offset(settings.clock_offset_s)
+    allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_awaited(main(settings)))
+
+
+def allow_open_files() -> None:
+    """Lets this process have as many open files, and so sockets, as it is allowed to ask for.
+
+    The usual soft limit of 1,024 is for programs that use `select`; we are none.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def repeat(work: Callable[[], Awaitable[object]], *, pause_s: float) -> None:

@@ -1,10 +1,24 @@
 """A process's background work: there as long as its context, and never silently gone."""
 
 import asyncio
+import subprocess
+import sys
 
 import pytest
 
 from chassis.process import background, repeat
+
+
+def test_a_process_asks_for_all_the_open_files_it_may_have() -> None:
+    code = (
+        "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (64, 4096));"
+        "from chassis.process import allow_open_files; allow_open_files();"
+        "print(r.getrlimit(r.RLIMIT_NOFILE))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=60
+    )
+    assert answer.stdout == "(4096, 4096)\n"
 
 
 async def test_background_work_ends_with_its_context_even_if_it_loses_a_cancellation() -> None:
