@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -193,6 +194,39 @@ async def test_a_method_called_once_is_never_asked_again(
         with pytest.raises(Unavailable):
             await say(channel, b"away")
     assert echo.calls == 1
+
+
+async def test_calls_go_round_the_replicas_and_on_when_one_is_gone(
+    certificates: Certificates,
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
+    echoes = [Echo(), Echo()]
+    async with AsyncExitStack() as stack:
+        replicas = [
+            await stack.enter_async_context(
+                server.running(echo.register, settings=settings, callers=WHO, checks={})
+            )
+            for echo in echoes
+        ]
+        addresses = ",".join(f"127.0.0.1:{replica.port}" for replica in replicas)
+        channel = await stack.enter_async_context(
+            client.open_channel(
+                f"ipv4:{addresses}", unit="auth", identity=certificates.identity("gateway")
+            )
+        )
+
+        async def both() -> bool:
+            await say(channel, b"x")
+            return all(echo.calls for echo in echoes)
+
+        await eventually(both)
+        before = [echo.calls for echo in echoes]
+        for _ in range(10):
+            await say(channel, b"x")
+        assert [echo.calls - was for echo, was in zip(echoes, before, strict=True)] == [5, 5]
+
+        await replicas[0].grpc.stop(0)
+        assert [await say(channel, b"x") for _ in range(10)] == [b"x"] * 10
 
 
 async def test_a_peer_that_is_not_there_is_unavailable(certificates: Certificates) -> None:

@@ -126,7 +126,8 @@ class Stream:
         if not due:
             return []
         batch = _batch(delivery.sanction for delivery in due)
-        oldest = f"{clock.now_ms() - STREAM_KEPT_MS}-0"
+        # The stream's ids follow Redis' clock, which ours may be ahead of.
+        oldest = f"{clock.now_ms() - clock.offset_ms() - STREAM_KEPT_MS}-0"
         await self._redis.xadd(STREAM, {"batch": batch}, minid=oldest, approximate=True)
         log.info("sanctions_published", versions=[d.sanction.version for d in due])
         return [delivery.sanction.version for delivery in due]
