@@ -59,15 +59,20 @@ async def repeat(work: Callable[[], Awaitable[object]], *, pause_s: float) -> No
 async def background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """Runs works that never end for as long as the context.
 
-    What one of them cannot cope with ends the context, so that the process ends loudly and
-    is started again, instead of living on without it.
+    What one of them cannot cope with ends the context with an ExceptionGroup, so that the
+    process ends loudly and is started again, instead of living on without it.
     """
+    failure: Exception | None = None
     async with asyncio.TaskGroup() as group:
         tasks = {group.create_task(work) for work in works}
         try:
             yield
+        except Exception as error:
+            failure = error  # the context's own, which the group would wrap
         finally:
             await _end(tasks)
+    if failure is not None:
+        raise failure
 
 
 async def _end(tasks: set[asyncio.Task[None]]) -> None:

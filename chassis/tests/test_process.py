@@ -46,6 +46,12 @@ async def test_background_work_that_fails_ends_its_context() -> None:
             await asyncio.sleep(60)
 
 
+async def test_a_failure_within_the_context_leaves_it_as_it_is() -> None:
+    with pytest.raises(ValueError, match="mine"):
+        async with background(asyncio.sleep(60)):
+            raise ValueError("mine")
+
+
 async def test_repeated_work_goes_on_after_it_failed() -> None:
     calls = 0
     enough = asyncio.Event()
