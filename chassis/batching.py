@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextvars import Context
 from copy import copy
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chassis import telemetry
 from chassis.errors import Failed, Internal, Timeout, Unavailable
@@ -73,11 +73,11 @@ class Batcher(Generic[Item, Result]):
             # In a context of its own: flights go on after the request that began them, whose
             # deadline and trace are not those of what they carry next.
             self._flights = loop.create_task(self._fly(), context=Context())
+        timer = loop.call_at(waiting.deadline, _expire, waiting.future)
         try:
-            async with asyncio.timeout_at(waiting.deadline):
-                return await waiting.future
-        except TimeoutError:
-            raise Timeout from None
+            return await waiting.future
+        finally:
+            timer.cancel()
 
     async def drain(self) -> None:
         """Returns when nothing waits and nothing flies."""
@@ -119,3 +119,8 @@ class Batcher(Generic[Item, Result]):
                 waiting.future.set_exception(result)
             else:
                 waiting.future.set_result(result)
+
+
+def _expire(future: asyncio.Future[Any]) -> None:
+    if not future.done():
+        future.set_exception(Timeout())
