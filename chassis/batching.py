@@ -8,21 +8,33 @@ better than several (fewer, larger batches for the same work).
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Sized
 from contextvars import Context
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from chassis import telemetry
-from chassis.errors import Failed, Internal, Timeout, Unavailable
+from chassis.errors import Failed, Internal, Invalid, Timeout, Unavailable
+
+BATCH_MAX = 256  # items in one call; beyond it only the wait grows
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
+class BatchTooLarge(Invalid):
+    """A call holds more items than a batch may."""
+
+
 class QueueFull(Unavailable):
     """Too much is waiting already; try again shortly."""
+
+
+def bounded(items: Sized, *, most: int = BATCH_MAX) -> None:
+    """Raises BatchTooLarge for more than `most` items: every batched call's first check."""
+    if len(items) > most:
+        raise BatchTooLarge
 
 
 @dataclass(slots=True)
@@ -45,7 +57,7 @@ class Batcher(Generic[Item, Result]):
         self,
         send: Callable[[list[Item], float], Awaitable[Sequence[Result | Failed]]],
         *,
-        batch_max: int = 256,
+        batch_max: int = BATCH_MAX,
         queue_max: int = 4096,
         name: str = "",
     ) -> None:

@@ -3,10 +3,6 @@
 from chassis.errors import Conflict, Forbidden, Invalid, Missing, TooMany, Unprocessable
 
 
-class BatchTooLarge(Invalid):
-    """A call takes at most 256 items."""
-
-
 class TokenInvalid(Invalid):
     """This is not an action token of ours."""
 

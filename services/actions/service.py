@@ -1,24 +1,22 @@
 """The calls of Actions: check, act, answer."""
 
 import re
-from collections.abc import Sized
 from typing import Any
 
 from chassis import clock, errors
+from chassis.batching import bounded
 from chassis.errors import Failed, Invalid
 from chassis.telemetry import log
 from protos import actions_pb2 as pb
 from protos import actions_pb2_grpc
 from services.actions.attempts import COMPLETED_TTL_S, Attempt, Attempts
 from services.actions.catalogue import ActionType, Catalogue
-from services.actions.failures import ActionNotFound, ActionTypeExists, BatchTooLarge
+from services.actions.failures import ActionNotFound, ActionTypeExists
 from services.actions.incidents import Relay
 from services.actions.issuing import Issued, Issuer, Settlements, Wanted
 from services.actions.proofs import Claims, Proof
 from services.actions.store import ActionsStore
 from services.actions.tokens import Sealer, encode
-
-BATCH_MAX = 256
 
 
 class ActionsService(actions_pb2_grpc.ActionsServicer):
@@ -68,7 +66,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         return _type_proto(new)
 
     async def Issue(self, request: pb.IssueRequest, context: Any) -> pb.IssueReply:
-        _bounded(request.items)
+        bounded(request.items)
         if not all(_UUID.fullmatch(item.user_id) for item in request.items):
             raise Invalid("A user id must be a lower-case UUID.")
         wanted = [Wanted(item.user_id, item.action_type) for item in request.items]
@@ -76,7 +74,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         return pb.IssueReply(results=map(_issue_result, results))
 
     async def Complete(self, request: pb.CompleteRequest, context: Any) -> pb.CompleteReply:
-        _bounded(request.items)
+        bounded(request.items)
         attempts = await self._attempts.complete(
             [(_completion(item), _known(item.claims.action_id)) for item in request.items],
             now_ms=clock.now_ms(),
@@ -84,7 +82,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         return pb.CompleteReply(results=map(_complete_result, attempts))
 
     async def Verify(self, request: pb.VerifyRequest, context: Any) -> pb.VerifyReply:
-        _bounded(request.items)
+        bounded(request.items)
         now_ms = clock.now_ms()
         attempts = await self._attempts.verify(
             [(_redemption(item), item.action_token) for item in request.items], now_ms=now_ms
@@ -92,7 +90,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         return pb.VerifyReply(results=[_verify_result(attempt, now_ms) for attempt in attempts])
 
     async def Settle(self, request: pb.SettleRequest, context: Any) -> pb.SettleReply:
-        _bounded(request.settlements)
+        bounded(request.settlements)
         states: dict[str, str] = {}
         for settlement in request.settlements:
             if settlement.awarded:
@@ -119,11 +117,6 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-def _bounded(items: Sized) -> None:
-    if len(items) > BATCH_MAX:
-        raise BatchTooLarge
 
 
 def _known(action_id: str) -> str:

@@ -1,13 +1,14 @@
 """The calls of Fraud: check, act, answer."""
 
 import re
-from collections.abc import Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 from prometheus_client import Counter
 
 from chassis import clock
+from chassis.batching import bounded
 from chassis.errors import Invalid
 from chassis.postgres import AWAY, DbUnavailable
 from chassis.telemetry import log
@@ -20,7 +21,6 @@ from services.fraud.sentences import ALLOWED, Charge, Docket, Kind, Record, Sanc
 from services.fraud.store import FraudStore, Incident
 from services.fraud.windows import Attempt, Counted, Windows
 
-BATCH_MAX = 256
 GRAVE = frozenset({"time", "amount", "foreign"})  # rules whose incidents open cases
 OUT_OF_BOUNDS = "SUSPICIOUS_ACTIVITY"  # how actions refuses times that cannot be
 
@@ -28,10 +28,6 @@ _verdicts = Counter("fraud_verdicts_total", "Attempts judged", ["decision"])
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _THREE_UUIDS = re.compile(f"{_UUID} {_UUID} {_UUID}")
 _RULE = re.compile(r"[a-z_]{1,32}")
-
-
-class BatchTooLarge(Invalid):
-    """More than 256 items came in one call."""
 
 
 class IdInvalid(Invalid):
@@ -57,7 +53,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
 
     async def Judge(self, request: pb.JudgeRequest, context: Any) -> pb.JudgeReply:
         items = request.items
-        _check_size(items)
+        bounded(items)
         attempts = [_attempt(item) for item in items]
         counted = await self._windows.count(attempts)
         verdicts: list[pb.Verdict] = [_ALLOWED] * len(attempts)
@@ -77,7 +73,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         return pb.JudgeReply(verdicts=verdicts)
 
     async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportReply:
-        _check_size(request.incidents)
+        bounded(request.incidents)
         incidents = [_incident(item) for item in request.incidents if _readable(item)]
         try:
             cases = await self._store.report(incidents, grave=GRAVE)
@@ -152,11 +148,6 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         sanction = self._sanctions.of(charge.user_id)
         banned = sanction is not None and sanction.kind is Kind.BANNED
         return banned and charge.accepted and not charge.fixed
-
-
-def _check_size(items: Sized) -> None:
-    if len(items) > BATCH_MAX:
-        raise BatchTooLarge
 
 
 def _attempt(item: pb.JudgeItem) -> Attempt:

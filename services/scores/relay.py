@@ -2,9 +2,10 @@
 
 from prometheus_client import Counter, Gauge
 
+from chassis.batching import BATCH_MAX
 from services.scores.awards import UNRANKED, Awards
 from services.scores.boards import Ranks
-from services.scores.store import ITEMS_MAX, Receipt, Row, ScoreStore
+from services.scores.store import Receipt, Row, ScoreStore
 
 relayed = Counter("scoreboard_awards_relayed_total", "Awards told again by the relay")
 outbox_age = Gauge("scoreboard_outbox_age_seconds", "Age of the oldest award in the outbox")
@@ -38,7 +39,7 @@ class Relay:
                 await self._store.acknowledge(told, receipts, settled=True)
             elif told:
                 return
-            if len(outstanding) < ITEMS_MAX:
+            if len(outstanding) < BATCH_MAX:
                 return
 
     async def _pass(self, rows: list[Row]) -> None:

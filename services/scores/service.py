@@ -5,22 +5,18 @@ from typing import Any
 import grpc
 
 from chassis import clock
-from chassis.errors import Failed, Invalid, Missing, Unavailable, to_proto
+from chassis.batching import bounded
+from chassis.errors import Failed, Missing, Unavailable, to_proto
 from chassis.redis import AWAY
 from protos import scores_pb2, scores_pb2_grpc
 from services.scores.awards import Awards
 from services.scores.boards import BOARDS, Board, Boards, Entry, Place, Top
-from services.scores.store import ITEMS_MAX
 
 TOP_MAX = 100
 RADIUS_MAX = 50
 RANKS_MAX = 200
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-
-class TooManyItems(Invalid):
-    """A batch holds too many items."""
 
 
 class BoardNotFound(Missing):
@@ -45,8 +41,7 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
     async def Award(
         self, request: scores_pb2.AwardRequest, context: Context
     ) -> scores_pb2.AwardReply:
-        if len(request.items) > ITEMS_MAX:
-            raise TooManyItems
+        bounded(request.items)
         answers = await self._awards.award(request.items)
         return scores_pb2.AwardReply(
             results=[
@@ -68,8 +63,7 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
         return scores_pb2.BoardsReply(boards=[_board(board) for board in BOARDS.values()])
 
     async def Top(self, request: scores_pb2.TopRequest, context: Context) -> scores_pb2.TopReply:
-        if len(request.items) > ITEMS_MAX:
-            raise TooManyItems
+        bounded(request.items)
         found = [BOARDS.get(item.board) for item in request.items]
         asked = [
             (board, max(1, min(item.limit, TOP_MAX)))
@@ -92,8 +86,7 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
     async def Around(
         self, request: scores_pb2.AroundRequest, context: Context
     ) -> scores_pb2.AroundReply:
-        if len(request.items) > ITEMS_MAX:
-            raise TooManyItems
+        bounded(request.items)
         found = [BOARDS.get(item.board) for item in request.items]
         asked = [
             (board, item.user_id, max(0, min(item.radius, RADIUS_MAX)))
@@ -118,8 +111,7 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
     async def Ranks(
         self, request: scores_pb2.RanksRequest, context: Context
     ) -> scores_pb2.RanksReply:
-        if len(request.user_ids) > RANKS_MAX:
-            raise TooManyItems
+        bounded(request.user_ids, most=RANKS_MAX)
         board = BOARDS.get(request.board)
         if board is None:
             raise BoardNotFound

@@ -7,8 +7,8 @@ from typing import Any
 import asyncpg
 
 from chassis import clock
+from chassis.batching import BATCH_MAX
 
-ITEMS_MAX = 256
 ATTEMPTS_MAX = 3
 MONTHS_AHEAD = 3
 
@@ -203,7 +203,7 @@ class ScoreStore:
         )
 
     async def outstanding(
-        self, *, after_s: float, limit: int = ITEMS_MAX
+        self, *, after_s: float, limit: int = BATCH_MAX
     ) -> list[tuple[Row, bool]]:
         """The oldest awards of the outbox, older than `after_s`: (row, whether it is told)."""
         records = await self._pool.fetch(

@@ -10,12 +10,13 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis.batching import BATCH_MAX
 from chassis.keyring import Keyring
 from chassis.settings import SettingsError
 from protos import actions_pb2 as pb
 from services.actions.catalogue import Catalogue
 from services.actions.incidents import Relay
-from services.actions.service import BATCH_MAX, ActionsService
+from services.actions.service import ActionsService
 from services.actions.settings import Settings
 from services.actions.store import ActionsStore
 from services.actions.tests.players import SEALING, SIGNING, RecordingFraud, key, new_user

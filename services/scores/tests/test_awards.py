@@ -341,7 +341,7 @@ async def test_the_same_ids_of_two_players_at_once_never_deadlock(scores: Scores
 
 
 async def test_more_items_than_a_batch_holds_are_refused(scores: Scores) -> None:
-    with pytest.raises(Failed, match="TOO_MANY_ITEMS"):
+    with pytest.raises(Failed, match="BATCH_TOO_LARGE"):
         await scores.award(*(item(ADA) for _ in range(257)))
 
 

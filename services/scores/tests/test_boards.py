@@ -127,6 +127,21 @@ async def test_a_limit_is_kept_within_bounds_and_the_version_rises(scores: Score
     assert before.entries[0].reached_at_ms > 0
 
 
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("Top", scores_pb2.TopRequest(items=[scores_pb2.TopItem()] * 257)),
+        ("Around", scores_pb2.AroundRequest(items=[scores_pb2.AroundItem()] * 257)),
+        ("Ranks", scores_pb2.RanksRequest(board="all_time", user_ids=["x"] * 201)),
+    ],
+)
+async def test_more_than_a_read_may_ask_for_is_refused(
+    scores: Scores, method: str, request_: object
+) -> None:
+    with pytest.raises(Failed, match="BATCH_TOO_LARGE"):
+        await getattr(scores.stub, method)(request_)
+
+
 async def test_boards_tell_their_rules(scores: Scores) -> None:
     boards = (await scores.stub.Boards(scores_pb2.BoardsRequest())).boards
 
