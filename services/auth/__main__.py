@@ -28,9 +28,10 @@ async def main(settings: Settings) -> None:
         open_redis(settings.redis_url) as redis,
     ):
         await expect_schema(pool, schema="auth", folder=MIGRATIONS)
+        store = AuthStore(pool)
         with open_passwords(Bcrypt(settings.bcrypt_cost), settings.pepper) as passwords:
             service = AuthService(
-                AuthStore(pool),
+                store,
                 SessionCache(redis),
                 passwords=passwords,
                 access_tokens=AccessTokens(
@@ -44,7 +45,7 @@ async def main(settings: Settings) -> None:
                 partial(add_AuthServicer_to_server, service),
                 settings=settings,
                 callers=callers("auth"),
-                checks={"postgres": lambda: pool.fetchval("SELECT 1"), "redis": redis.ping},
+                checks={"postgres": store.ping, "redis": redis.ping},
             )
 
 

@@ -72,6 +72,11 @@ class AuthStore:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
+    async def ping(self) -> None:
+        """Returns when Postgres answers."""
+        async with self._connection() as connection:
+            await connection.fetchval("SELECT 1")
+
     async def add_user(
         self, username: str, *, email: str, password: StoredPassword, roles: tuple[str, ...]
     ) -> Account:

@@ -50,7 +50,7 @@ async def main(settings: Settings) -> None:
                 partial(add_ScoresServicer_to_server, ScoresService(awards, boards)),
                 settings=settings,
                 callers=callers("scores"),
-                checks={"postgres": lambda: pool.execute("SELECT 1"), "redis": redis.ping},
+                checks={"postgres": store.ping, "redis": redis.ping},
             )
         await awards.drain()
 

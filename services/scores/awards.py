@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 
 from redis.exceptions import RedisError
 
-from chassis import postgres, redis
 from chassis.errors import Failed, Internal, from_proto
+from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
 from protos import actions_pb2, fraud_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
@@ -190,9 +190,9 @@ class Awards:
             return
         try:
             results = await self._store.award([_claim(a) for a in attempts])
-        except postgres.AWAY as error:
-            log.error("ledger_away", error=repr(error), awards=len(attempts))
-            raise postgres.DbUnavailable from None
+        except DbUnavailable as error:
+            log.error("ledger_away", error=repr(error.__cause__), awards=len(attempts))
+            raise
         fresh: list[tuple[Attempt, Row]] = []
         repeated: list[tuple[Attempt, Row]] = []
         for attempt, row in zip(attempts, results, strict=True):
@@ -211,7 +211,8 @@ class Awards:
         try:
             ranks = await self._boards.apply(rows)
             told = True
-        except redis.AWAY as error:
+        except (RedisError, OSError) as error:
+            # The awards are written: whatever ails the boards, they are answered.
             log.warning("boards_away", error=repr(error))
             ranks, told = [UNRANKED] * len(rows), False
         receipts = []
@@ -236,7 +237,7 @@ class Awards:
             if newer:
                 await self._store.rename([(u, n, v) for u, (n, v) in newer.items()])
             await self._boards.name(names)
-        except (*redis.AWAY, *postgres.AWAY) as error:
+        except (RedisError, OSError, DbUnavailable) as error:
             log.warning("names_not_kept", error=repr(error))
         return [
             (a, replace(row, username=names.get(row.user_id, row.username))) for a, row in fresh
@@ -256,7 +257,7 @@ class Awards:
             settled = await self.settle([row.action_id for row in rows], awarded=True)
             if told:
                 await self._store.acknowledge(rows, receipts, settled=settled)
-        except (RedisError, OSError, *postgres.AWAY) as error:
+        except (RedisError, OSError, DbUnavailable) as error:
             log.warning("acknowledgement_left_to_relay", error=repr(error), awards=len(rows))
 
     async def _repeat(self, attempts: Sequence[Attempt], rows: Sequence[Row]) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 
 from chassis import clock
 from chassis.batching import BATCH_MAX
+from chassis.postgres import AWAY, DbUnavailable
 
 ATTEMPTS_MAX = 3
 MONTHS_AHEAD = 3
@@ -68,10 +69,14 @@ class ScoreRange(Exception):
 
 
 class ScoreStore:
-    """The `scores` schema. Methods raise asyncpg's errors when Postgres is away."""
+    """The `scores` schema. Every method raises DbUnavailable when Postgres is away."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+
+    async def ping(self) -> None:
+        """Returns when Postgres answers."""
+        await self._fetch("SELECT 1")
 
     async def award(self, claims: Sequence[Claim]) -> list[Row | ScoreRange]:
         """Writes at most 256 awards in one transaction, each action once; in their order.
@@ -100,7 +105,7 @@ class ScoreStore:
         return await self._write(claims)
 
     async def _write(self, claims: Sequence[Claim]) -> list[Row]:
-        records = await self._pool.fetch(
+        records = await self._fetch(
             """
             SELECT a.ord, a.outcome, a.user_id, a.action_type, a.points, a.old_score, a.new_score,
                    a.version, a.seq, a.at_ms, a.attempt_id, a.key_hash, a.body_hash, a.day_total,
@@ -122,7 +127,7 @@ class ScoreStore:
         ]
 
     async def _add_players(self, claims: Sequence[Claim]) -> None:
-        await self._pool.execute(
+        await self._fetch(
             "SELECT scores.add_players($1, $2, $3)",
             [c.user_id for c in claims],
             [c.username for c in claims],
@@ -131,7 +136,7 @@ class ScoreStore:
 
     async def rename(self, names: Sequence[tuple[str, str, int]]) -> None:
         """Keeps the newer of the known and the given (user id, name, name version)."""
-        await self._pool.execute(
+        await self._fetch(
             """
             UPDATE scores.players p SET username = n.name, name_version = n.version
             FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS n(id, name, version)
@@ -142,14 +147,14 @@ class ScoreStore:
 
     async def names(self, users: Sequence[str]) -> dict[str, str]:
         """The names of `users`, by id; those who never were awarded are left out."""
-        records = await self._pool.fetch(
+        records = await self._fetch(
             "SELECT p.user_id, p.username FROM scores.players p WHERE p.user_id = ANY ($1)", users
         )
         return {str(record["user_id"]): record["username"] for record in records}
 
     async def rows(self, action_ids: Sequence[str]) -> dict[str, Row]:
         """The ledger rows of those actions, by id; without running totals."""
-        records = await self._pool.fetch(
+        records = await self._fetch(
             """
             SELECT l.action_id, 'seen' AS outcome, l.user_id, l.action_type, l.points, l.old_score,
                    l.new_score, l.version, l.seq,
@@ -170,7 +175,7 @@ class ScoreStore:
 
     async def receipts(self, action_ids: Sequence[str]) -> dict[str, Receipt]:
         """The receipts of those actions, by id."""
-        records = await self._pool.fetch(
+        records = await self._fetch(
             """
             SELECT r.action_id, r.rank, r.old_rank, r.warnings, r.held
             FROM scores.receipts r WHERE r.action_id = ANY ($1)
@@ -191,7 +196,7 @@ class ScoreStore:
 
         While their settlement is outstanding (not `settled`) the rows stay there, marked.
         """
-        await self._pool.execute(
+        await self._fetch(
             "SELECT scores.acknowledge($1, $2, $3, $4, $5, $6, $7)",
             [row.seq for row in rows],
             [row.action_id for row in rows],
@@ -206,7 +211,7 @@ class ScoreStore:
         self, *, after_s: float, limit: int = BATCH_MAX
     ) -> list[tuple[Row, bool]]:
         """The oldest awards of the outbox, older than `after_s`: (row, whether it is told)."""
-        records = await self._pool.fetch(
+        records = await self._fetch(
             """
             SELECT o.action_id, 'inserted' AS outcome, o.user_id, o.action_type, o.points,
                    o.old_score, o.new_score, o.version, o.seq,
@@ -225,18 +230,24 @@ class ScoreStore:
 
     async def outbox_age_s(self) -> float:
         """The age of the oldest award in the outbox; 0 for none."""
-        age: float = await self._pool.fetchval(
+        (row,) = await self._fetch(
             """
-            SELECT coalesce(extract(epoch FROM clock_timestamp() + $1 - min(o.at)), 0)::float8
+            SELECT coalesce(extract(epoch FROM clock_timestamp() + $1 - min(o.at)), 0) AS age
             FROM scores.outbox o
             """,
             clock.offset(),
         )
-        return age
+        return float(row["age"])
 
     async def make_partitions(self) -> None:
         """Makes the ledger's partitions for the months ahead."""
-        await self._pool.execute("SELECT scores.make_partitions($1, $2)", clock.now(), MONTHS_AHEAD)
+        await self._fetch("SELECT scores.make_partitions($1, $2)", clock.now(), MONTHS_AHEAD)
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        try:
+            return await self._pool.fetch(sql, *arguments)
+        except AWAY as error:
+            raise DbUnavailable from error
 
 
 # Two players' rows under one action id, or a deadlock: the whole batch again, which then

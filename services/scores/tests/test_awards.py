@@ -207,6 +207,34 @@ async def test_the_award_goes_on_without_fraud(scores: Scores) -> None:
     assert (await scores.award(item(ADA)))[0].new_score == 50
 
 
+async def test_while_postgres_is_away_every_call_that_needs_it_says_so(scores: Scores) -> None:
+    scores.pool.terminate()
+
+    for call in (
+        scores.award(item(ADA)),
+        scores.award(item(ADA, refusal="TOKEN_EXPIRED")),
+        scores.stub.Receipt(scores_pb2.ReceiptRequest(user_id=ADA, action_id=uuid7())),
+    ):
+        with pytest.raises(Failed, match="DB_UNAVAILABLE"):
+            await call
+
+
+async def test_an_award_that_is_written_is_answered_whatever_ails_redis(scores: Scores) -> None:
+    """A Redis that is full is not away, but takes nothing."""
+    await scores.redis.config_set("maxmemory", "1")
+    try:
+        answer = (await scores.award(item(ADA)))[0]
+        await scores.awards.drain()
+    finally:
+        await scores.redis.config_set("maxmemory", "0")
+    assert (answer.new_score, list(answer.warnings)) == (50, ["RANK_UNAVAILABLE"])
+
+    await scores.relay.work(1)
+
+    assert [e.score for e in (await _top(scores)).entries] == [50]
+    assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+
+
 async def test_a_receipt_is_the_award_as_it_was_answered_and_its_owners_only(
     scores: Scores,
 ) -> None:
