@@ -9,7 +9,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ActionType(_message.Message):
-    __slots__ = ("action_type", "title", "points", "min_duration_ms", "max_duration_ms", "token_ttl_s", "daily_cap", "max_open", "authoritative")
+    __slots__ = ("action_type", "title", "points", "min_duration_ms", "max_duration_ms", "token_ttl_s", "daily_cap", "max_open", "authoritative", "formula", "points_min", "points_max")
     ACTION_TYPE_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
@@ -19,6 +19,9 @@ class ActionType(_message.Message):
     DAILY_CAP_FIELD_NUMBER: _ClassVar[int]
     MAX_OPEN_FIELD_NUMBER: _ClassVar[int]
     AUTHORITATIVE_FIELD_NUMBER: _ClassVar[int]
+    FORMULA_FIELD_NUMBER: _ClassVar[int]
+    POINTS_MIN_FIELD_NUMBER: _ClassVar[int]
+    POINTS_MAX_FIELD_NUMBER: _ClassVar[int]
     action_type: str
     title: str
     points: int
@@ -28,7 +31,18 @@ class ActionType(_message.Message):
     daily_cap: int
     max_open: int
     authoritative: bool
-    def __init__(self, action_type: _Optional[str] = ..., title: _Optional[str] = ..., points: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ..., token_ttl_s: _Optional[int] = ..., daily_cap: _Optional[int] = ..., max_open: _Optional[int] = ..., authoritative: _Optional[bool] = ...) -> None: ...
+    formula: str
+    points_min: int
+    points_max: int
+    def __init__(self, action_type: _Optional[str] = ..., title: _Optional[str] = ..., points: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ..., token_ttl_s: _Optional[int] = ..., daily_cap: _Optional[int] = ..., max_open: _Optional[int] = ..., authoritative: _Optional[bool] = ..., formula: _Optional[str] = ..., points_min: _Optional[int] = ..., points_max: _Optional[int] = ...) -> None: ...
+
+class UpdateTypeRequest(_message.Message):
+    __slots__ = ("type", "fields")
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    type: ActionType
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, type: _Optional[_Union[ActionType, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CatalogueRequest(_message.Message):
     __slots__ = ()
@@ -190,17 +204,35 @@ class Sealed(_message.Message):
     phase: Sealed.Phase
     def __init__(self, action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_type: _Optional[str] = ..., score_increment: _Optional[int] = ..., nonce: _Optional[bytes] = ..., issued_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., phase: _Optional[_Union[Sealed.Phase, str]] = ...) -> None: ...
 
+class Grant(_message.Message):
+    __slots__ = ("client_id", "action_types", "action_id", "user_id", "action_type", "score_increment")
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_TYPES_FIELD_NUMBER: _ClassVar[int]
+    ACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_INCREMENT_FIELD_NUMBER: _ClassVar[int]
+    client_id: str
+    action_types: _containers.RepeatedScalarFieldContainer[str]
+    action_id: str
+    user_id: str
+    action_type: str
+    score_increment: int
+    def __init__(self, client_id: _Optional[str] = ..., action_types: _Optional[_Iterable[str]] = ..., action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_type: _Optional[str] = ..., score_increment: _Optional[int] = ...) -> None: ...
+
 class VerifyItem(_message.Message):
-    __slots__ = ("attempt_id", "user_id", "action_token", "claims")
+    __slots__ = ("attempt_id", "user_id", "action_token", "claims", "grant")
     ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     attempt_id: str
     user_id: str
     action_token: str
     claims: Claims
-    def __init__(self, attempt_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_token: _Optional[str] = ..., claims: _Optional[_Union[Claims, _Mapping]] = ...) -> None: ...
+    grant: Grant
+    def __init__(self, attempt_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_token: _Optional[str] = ..., claims: _Optional[_Union[Claims, _Mapping]] = ..., grant: _Optional[_Union[Grant, _Mapping]] = ...) -> None: ...
 
 class VerifyRequest(_message.Message):
     __slots__ = ("items",)
@@ -209,7 +241,7 @@ class VerifyRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[VerifyItem, _Mapping]]] = ...) -> None: ...
 
 class VerifyResult(_message.Message):
-    __slots__ = ("sealed", "failure", "closes", "elapsed_ms", "claimed_ms", "min_duration_ms", "max_duration_ms")
+    __slots__ = ("sealed", "failure", "closes", "elapsed_ms", "claimed_ms", "min_duration_ms", "max_duration_ms", "points")
     SEALED_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     CLOSES_FIELD_NUMBER: _ClassVar[int]
@@ -217,6 +249,7 @@ class VerifyResult(_message.Message):
     CLAIMED_MS_FIELD_NUMBER: _ClassVar[int]
     MIN_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
     sealed: Sealed
     failure: _failure_pb2.Failure
     closes: bool
@@ -224,7 +257,8 @@ class VerifyResult(_message.Message):
     claimed_ms: int
     min_duration_ms: int
     max_duration_ms: int
-    def __init__(self, sealed: _Optional[_Union[Sealed, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., closes: _Optional[bool] = ..., elapsed_ms: _Optional[int] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ...) -> None: ...
+    points: int
+    def __init__(self, sealed: _Optional[_Union[Sealed, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., closes: _Optional[bool] = ..., elapsed_ms: _Optional[int] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ..., points: _Optional[int] = ...) -> None: ...
 
 class VerifyReply(_message.Message):
     __slots__ = ("results",)

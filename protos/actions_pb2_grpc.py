@@ -44,6 +44,11 @@ class ActionsStub:
                 request_serializer=protos_dot_actions__pb2.ActionType.SerializeToString,
                 response_deserializer=protos_dot_actions__pb2.ActionType.FromString,
                 _registered_method=True)
+        self.UpdateType = channel.unary_unary(
+                '/scoreboard.Actions/UpdateType',
+                request_serializer=protos_dot_actions__pb2.UpdateTypeRequest.SerializeToString,
+                response_deserializer=protos_dot_actions__pb2.ActionType.FromString,
+                _registered_method=True)
         self.Issue = channel.unary_unary(
                 '/scoreboard.Actions/Issue',
                 request_serializer=protos_dot_actions__pb2.IssueRequest.SerializeToString,
@@ -81,6 +86,12 @@ class ActionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CreateType(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateType(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,6 +142,11 @@ def add_ActionsServicer_to_server(servicer, server):
             'CreateType': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateType,
                     request_deserializer=protos_dot_actions__pb2.ActionType.FromString,
+                    response_serializer=protos_dot_actions__pb2.ActionType.SerializeToString,
+            ),
+            'UpdateType': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateType,
+                    request_deserializer=protos_dot_actions__pb2.UpdateTypeRequest.FromString,
                     response_serializer=protos_dot_actions__pb2.ActionType.SerializeToString,
             ),
             'Issue': grpc.unary_unary_rpc_method_handler(
@@ -212,6 +228,33 @@ class Actions:
             target,
             '/scoreboard.Actions/CreateType',
             protos_dot_actions__pb2.ActionType.SerializeToString,
+            protos_dot_actions__pb2.ActionType.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UpdateType(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Actions/UpdateType',
+            protos_dot_actions__pb2.UpdateTypeRequest.SerializeToString,
             protos_dot_actions__pb2.ActionType.FromString,
             options,
             channel_credentials,

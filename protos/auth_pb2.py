@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/auth.proto\x12\nscoreboard\"-\n\x06\x43lient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\"h\n\x0fRegisterRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\"\n\x06\x63lient\x18\x04 \x01(\x0b\x32\x12.scoreboard.Client\"V\n\x0cLoginRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\"\n\x06\x63lient\x18\x03 \x01(\x0b\x32\x12.scoreboard.Client\"K\n\x0eRefreshRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\x12\"\n\x06\x63lient\x18\x02 \x01(\x0b\x32\x12.scoreboard.Client\"o\n\x07Session\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x03 \x01(\t\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x14\n\x0c\x65xpires_in_s\x18\x05 \x01(\x05\"\r\n\x0bKeysRequest\"\x19\n\tKeysReply\x12\x0c\n\x04jwks\x18\x01 \x01(\x0c\"c\n\rSetBanRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x61nned\x18\x02 \x01(\x08\x12\x10\n\x08until_ms\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\r\n\x0bSetBanReply2\xae\x02\n\x04\x41uth\x12<\n\x08Register\x12\x1b.scoreboard.RegisterRequest\x1a\x13.scoreboard.Session\x12\x36\n\x05Login\x12\x18.scoreboard.LoginRequest\x1a\x13.scoreboard.Session\x12:\n\x07Refresh\x12\x1a.scoreboard.RefreshRequest\x1a\x13.scoreboard.Session\x12\x36\n\x04Keys\x12\x17.scoreboard.KeysRequest\x1a\x15.scoreboard.KeysReply\x12<\n\x06SetBan\x12\x19.scoreboard.SetBanRequest\x1a\x17.scoreboard.SetBanReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x11protos/auth.proto\x12\nscoreboard\"-\n\x06\x43lient\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x12\n\nuser_agent\x18\x02 \x01(\t\"h\n\x0fRegisterRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\r\n\x05\x65mail\x18\x03 \x01(\t\x12\"\n\x06\x63lient\x18\x04 \x01(\x0b\x32\x12.scoreboard.Client\"V\n\x0cLoginRequest\x12\x10\n\x08username\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\x12\"\n\x06\x63lient\x18\x03 \x01(\x0b\x32\x12.scoreboard.Client\"K\n\x0eRefreshRequest\x12\x15\n\rrefresh_token\x18\x01 \x01(\t\x12\"\n\x06\x63lient\x18\x02 \x01(\x0b\x32\x12.scoreboard.Client\"o\n\x07Session\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x03 \x01(\t\x12\x15\n\rrefresh_token\x18\x04 \x01(\t\x12\x14\n\x0c\x65xpires_in_s\x18\x05 \x01(\x05\"\r\n\x0bKeysRequest\"\x19\n\tKeysReply\x12\x0c\n\x04jwks\x18\x01 \x01(\x0c\"q\n\x12\x43lientTokenRequest\x12\x11\n\tclient_id\x18\x01 \x01(\t\x12\x15\n\rclient_secret\x18\x02 \x01(\t\x12\r\n\x05scope\x18\x03 \x01(\t\x12\"\n\x06\x63lient\x18\x04 \x01(\x0b\x32\x12.scoreboard.Client\"M\n\x10\x43lientTokenReply\x12\x14\n\x0c\x61\x63\x63\x65ss_token\x18\x01 \x01(\t\x12\x14\n\x0c\x65xpires_in_s\x18\x02 \x01(\x05\x12\r\n\x05scope\x18\x03 \x01(\t\" \n\x0cNamesRequest\x12\x10\n\x08user_ids\x18\x01 \x03(\t\"B\n\x07\x41\x63\x63ount\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08username\x18\x02 \x01(\t\x12\x14\n\x0cname_version\x18\x03 \x01(\x03\"3\n\nNamesReply\x12%\n\x08\x61\x63\x63ounts\x18\x01 \x03(\x0b\x32\x13.scoreboard.Account\"c\n\rSetBanRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x61nned\x18\x02 \x01(\x08\x12\x10\n\x08until_ms\x18\x03 \x01(\x03\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\x0e\n\x06reason\x18\x05 \x01(\t\"\r\n\x0bSetBanReply2\xb6\x03\n\x04\x41uth\x12<\n\x08Register\x12\x1b.scoreboard.RegisterRequest\x1a\x13.scoreboard.Session\x12\x36\n\x05Login\x12\x18.scoreboard.LoginRequest\x1a\x13.scoreboard.Session\x12:\n\x07Refresh\x12\x1a.scoreboard.RefreshRequest\x1a\x13.scoreboard.Session\x12\x36\n\x04Keys\x12\x17.scoreboard.KeysRequest\x1a\x15.scoreboard.KeysReply\x12K\n\x0b\x43lientToken\x12\x1e.scoreboard.ClientTokenRequest\x1a\x1c.scoreboard.ClientTokenReply\x12\x39\n\x05Names\x12\x18.scoreboard.NamesRequest\x1a\x16.scoreboard.NamesReply\x12<\n\x06SetBan\x12\x19.scoreboard.SetBanRequest\x1a\x17.scoreboard.SetBanReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,10 +45,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_KEYSREQUEST']._serialized_end=477
   _globals['_KEYSREPLY']._serialized_start=479
   _globals['_KEYSREPLY']._serialized_end=504
-  _globals['_SETBANREQUEST']._serialized_start=506
-  _globals['_SETBANREQUEST']._serialized_end=605
-  _globals['_SETBANREPLY']._serialized_start=607
-  _globals['_SETBANREPLY']._serialized_end=620
-  _globals['_AUTH']._serialized_start=623
-  _globals['_AUTH']._serialized_end=925
+  _globals['_CLIENTTOKENREQUEST']._serialized_start=506
+  _globals['_CLIENTTOKENREQUEST']._serialized_end=619
+  _globals['_CLIENTTOKENREPLY']._serialized_start=621
+  _globals['_CLIENTTOKENREPLY']._serialized_end=698
+  _globals['_NAMESREQUEST']._serialized_start=700
+  _globals['_NAMESREQUEST']._serialized_end=732
+  _globals['_ACCOUNT']._serialized_start=734
+  _globals['_ACCOUNT']._serialized_end=800
+  _globals['_NAMESREPLY']._serialized_start=802
+  _globals['_NAMESREPLY']._serialized_end=853
+  _globals['_SETBANREQUEST']._serialized_start=855
+  _globals['_SETBANREQUEST']._serialized_end=954
+  _globals['_SETBANREPLY']._serialized_start=956
+  _globals['_SETBANREPLY']._serialized_end=969
+  _globals['_AUTH']._serialized_start=972
+  _globals['_AUTH']._serialized_end=1410
 # @@protoc_insertion_point(module_scope)

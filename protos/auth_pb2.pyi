@@ -1,6 +1,7 @@
+from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from collections.abc import Mapping as _Mapping
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
@@ -66,6 +67,50 @@ class KeysReply(_message.Message):
     JWKS_FIELD_NUMBER: _ClassVar[int]
     jwks: bytes
     def __init__(self, jwks: _Optional[bytes] = ...) -> None: ...
+
+class ClientTokenRequest(_message.Message):
+    __slots__ = ("client_id", "client_secret", "scope", "client")
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_SECRET_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_FIELD_NUMBER: _ClassVar[int]
+    client_id: str
+    client_secret: str
+    scope: str
+    client: Client
+    def __init__(self, client_id: _Optional[str] = ..., client_secret: _Optional[str] = ..., scope: _Optional[str] = ..., client: _Optional[_Union[Client, _Mapping]] = ...) -> None: ...
+
+class ClientTokenReply(_message.Message):
+    __slots__ = ("access_token", "expires_in_s", "scope")
+    ACCESS_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_IN_S_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    access_token: str
+    expires_in_s: int
+    scope: str
+    def __init__(self, access_token: _Optional[str] = ..., expires_in_s: _Optional[int] = ..., scope: _Optional[str] = ...) -> None: ...
+
+class NamesRequest(_message.Message):
+    __slots__ = ("user_ids",)
+    USER_IDS_FIELD_NUMBER: _ClassVar[int]
+    user_ids: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, user_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Account(_message.Message):
+    __slots__ = ("user_id", "username", "name_version")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    USERNAME_FIELD_NUMBER: _ClassVar[int]
+    NAME_VERSION_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    username: str
+    name_version: int
+    def __init__(self, user_id: _Optional[str] = ..., username: _Optional[str] = ..., name_version: _Optional[int] = ...) -> None: ...
+
+class NamesReply(_message.Message):
+    __slots__ = ("accounts",)
+    ACCOUNTS_FIELD_NUMBER: _ClassVar[int]
+    accounts: _containers.RepeatedCompositeFieldContainer[Account]
+    def __init__(self, accounts: _Optional[_Iterable[_Union[Account, _Mapping]]] = ...) -> None: ...
 
 class SetBanRequest(_message.Message):
     __slots__ = ("user_id", "banned", "until_ms", "version", "reason")

@@ -54,6 +54,16 @@ class AuthStub:
                 request_serializer=protos_dot_auth__pb2.KeysRequest.SerializeToString,
                 response_deserializer=protos_dot_auth__pb2.KeysReply.FromString,
                 _registered_method=True)
+        self.ClientToken = channel.unary_unary(
+                '/scoreboard.Auth/ClientToken',
+                request_serializer=protos_dot_auth__pb2.ClientTokenRequest.SerializeToString,
+                response_deserializer=protos_dot_auth__pb2.ClientTokenReply.FromString,
+                _registered_method=True)
+        self.Names = channel.unary_unary(
+                '/scoreboard.Auth/Names',
+                request_serializer=protos_dot_auth__pb2.NamesRequest.SerializeToString,
+                response_deserializer=protos_dot_auth__pb2.NamesReply.FromString,
+                _registered_method=True)
         self.SetBan = channel.unary_unary(
                 '/scoreboard.Auth/SetBan',
                 request_serializer=protos_dot_auth__pb2.SetBanRequest.SerializeToString,
@@ -90,6 +100,20 @@ class AuthServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ClientToken(self, request, context):
+        """OAuth 2 client credentials (RFC 6749, 4.4): an access token for a game server.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Names(self, request, context):
+        """The names of accounts; unknown ids are left out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetBan(self, request, context):
         """A sanction's effect on the account; older versions than the known one are ignored.
         """
@@ -119,6 +143,16 @@ def add_AuthServicer_to_server(servicer, server):
                     servicer.Keys,
                     request_deserializer=protos_dot_auth__pb2.KeysRequest.FromString,
                     response_serializer=protos_dot_auth__pb2.KeysReply.SerializeToString,
+            ),
+            'ClientToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.ClientToken,
+                    request_deserializer=protos_dot_auth__pb2.ClientTokenRequest.FromString,
+                    response_serializer=protos_dot_auth__pb2.ClientTokenReply.SerializeToString,
+            ),
+            'Names': grpc.unary_unary_rpc_method_handler(
+                    servicer.Names,
+                    request_deserializer=protos_dot_auth__pb2.NamesRequest.FromString,
+                    response_serializer=protos_dot_auth__pb2.NamesReply.SerializeToString,
             ),
             'SetBan': grpc.unary_unary_rpc_method_handler(
                     servicer.SetBan,
@@ -234,6 +268,60 @@ class Auth:
             '/scoreboard.Auth/Keys',
             protos_dot_auth__pb2.KeysRequest.SerializeToString,
             protos_dot_auth__pb2.KeysReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ClientToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Auth/ClientToken',
+            protos_dot_auth__pb2.ClientTokenRequest.SerializeToString,
+            protos_dot_auth__pb2.ClientTokenReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Names(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Auth/Names',
+            protos_dot_auth__pb2.NamesRequest.SerializeToString,
+            protos_dot_auth__pb2.NamesReply.FromString,
             options,
             channel_credentials,
             insecure,

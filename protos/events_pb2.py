@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from protos import fraud_pb2 as protos_dot_fraud__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/events.proto\x12\nscoreboard\x1a\x12protos/fraud.proto\"5\n\x0bScoreEvents\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.scoreboard.ScoreEvent\"\xd7\x02\n\nScoreEvent\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.scoreboard.ScoreEvent.Kind\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x10\n\x08username\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x03\x12\x13\n\x0b\x61\x63tion_type\x18\x07 \x01(\t\x12\x0e\n\x06points\x18\x08 \x01(\x03\x12\x11\n\told_score\x18\t \x01(\x03\x12\x11\n\tnew_score\x18\n \x01(\x03\x12\x15\n\x08old_rank\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04rank\x18\x0c \x01(\x03H\x01\x88\x01\x01\x12\r\n\x05\x61t_ms\x18\r \x01(\x03\x12\x0e\n\x06hidden\x18\x0e \x01(\x08\x12\x0e\n\x06\x62oards\x18\x0f \x03(\t\"\x11\n\x04Kind\x12\t\n\x05\x41WARD\x10\x00\x42\x0b\n\t_old_rankB\x07\n\x05_rank\"9\n\x0eSanctionEvents\x12\'\n\tsanctions\x18\x01 \x03(\x0b\x32\x14.scoreboard.Sanctionb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x13protos/events.proto\x12\nscoreboard\x1a\x12protos/fraud.proto\"5\n\x0bScoreEvents\x12&\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x16.scoreboard.ScoreEvent\"\xc8\x03\n\nScoreEvent\x12)\n\x04kind\x18\x01 \x01(\x0e\x32\x1b.scoreboard.ScoreEvent.Kind\x12\x10\n\x08\x65vent_id\x18\x02 \x01(\t\x12\x0b\n\x03seq\x18\x03 \x01(\x03\x12\x0f\n\x07user_id\x18\x04 \x01(\t\x12\x10\n\x08username\x18\x05 \x01(\t\x12\x0f\n\x07version\x18\x06 \x01(\x03\x12\x13\n\x0b\x61\x63tion_type\x18\x07 \x01(\t\x12\x0e\n\x06points\x18\x08 \x01(\x03\x12\x11\n\told_score\x18\t \x01(\x03\x12\x11\n\tnew_score\x18\n \x01(\x03\x12\x15\n\x08old_rank\x18\x0b \x01(\x03H\x00\x88\x01\x01\x12\x11\n\x04rank\x18\x0c \x01(\x03H\x01\x88\x01\x01\x12\r\n\x05\x61t_ms\x18\r \x01(\x03\x12\x0e\n\x06hidden\x18\x0e \x01(\x08\x12\x0e\n\x06\x62oards\x18\x0f \x03(\t\x12\x11\n\torigin_id\x18\x10 \x01(\t\x12\x0e\n\x06period\x18\x11 \x01(\t\"_\n\x04Kind\x12\t\n\x05\x41WARD\x10\x00\x12\x08\n\x04VOID\x10\x01\x12\x0b\n\x07RESTORE\x10\x02\x12\n\n\x06HIDDEN\x10\x03\x12\t\n\x05SHOWN\x10\x04\x12\x0b\n\x07RENAMED\x10\x05\x12\x11\n\rPERIOD_CLOSED\x10\x06\x42\x0b\n\t_old_rankB\x07\n\x05_rank\"9\n\x0eSanctionEvents\x12\'\n\tsanctions\x18\x01 \x03(\x0b\x32\x14.scoreboard.Sanctionb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCOREEVENTS']._serialized_start=55
   _globals['_SCOREEVENTS']._serialized_end=108
   _globals['_SCOREEVENT']._serialized_start=111
-  _globals['_SCOREEVENT']._serialized_end=454
-  _globals['_SCOREEVENT_KIND']._serialized_start=415
-  _globals['_SCOREEVENT_KIND']._serialized_end=432
-  _globals['_SANCTIONEVENTS']._serialized_start=456
-  _globals['_SANCTIONEVENTS']._serialized_end=513
+  _globals['_SCOREEVENT']._serialized_end=567
+  _globals['_SCOREEVENT_KIND']._serialized_start=450
+  _globals['_SCOREEVENT_KIND']._serialized_end=545
+  _globals['_SANCTIONEVENTS']._serialized_start=569
+  _globals['_SANCTIONEVENTS']._serialized_end=626
 # @@protoc_insertion_point(module_scope)

@@ -15,11 +15,23 @@ class ScoreEvents(_message.Message):
     def __init__(self, events: _Optional[_Iterable[_Union[ScoreEvent, _Mapping]]] = ...) -> None: ...
 
 class ScoreEvent(_message.Message):
-    __slots__ = ("kind", "event_id", "seq", "user_id", "username", "version", "action_type", "points", "old_score", "new_score", "old_rank", "rank", "at_ms", "hidden", "boards")
+    __slots__ = ("kind", "event_id", "seq", "user_id", "username", "version", "action_type", "points", "old_score", "new_score", "old_rank", "rank", "at_ms", "hidden", "boards", "origin_id", "period")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         AWARD: _ClassVar[ScoreEvent.Kind]
+        VOID: _ClassVar[ScoreEvent.Kind]
+        RESTORE: _ClassVar[ScoreEvent.Kind]
+        HIDDEN: _ClassVar[ScoreEvent.Kind]
+        SHOWN: _ClassVar[ScoreEvent.Kind]
+        RENAMED: _ClassVar[ScoreEvent.Kind]
+        PERIOD_CLOSED: _ClassVar[ScoreEvent.Kind]
     AWARD: ScoreEvent.Kind
+    VOID: ScoreEvent.Kind
+    RESTORE: ScoreEvent.Kind
+    HIDDEN: ScoreEvent.Kind
+    SHOWN: ScoreEvent.Kind
+    RENAMED: ScoreEvent.Kind
+    PERIOD_CLOSED: ScoreEvent.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
@@ -35,6 +47,8 @@ class ScoreEvent(_message.Message):
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
     BOARDS_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_ID_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
     kind: ScoreEvent.Kind
     event_id: str
     seq: int
@@ -50,7 +64,9 @@ class ScoreEvent(_message.Message):
     at_ms: int
     hidden: bool
     boards: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, kind: _Optional[_Union[ScoreEvent.Kind, str]] = ..., event_id: _Optional[str] = ..., seq: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., version: _Optional[int] = ..., action_type: _Optional[str] = ..., points: _Optional[int] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., old_rank: _Optional[int] = ..., rank: _Optional[int] = ..., at_ms: _Optional[int] = ..., hidden: _Optional[bool] = ..., boards: _Optional[_Iterable[str]] = ...) -> None: ...
+    origin_id: str
+    period: str
+    def __init__(self, kind: _Optional[_Union[ScoreEvent.Kind, str]] = ..., event_id: _Optional[str] = ..., seq: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., version: _Optional[int] = ..., action_type: _Optional[str] = ..., points: _Optional[int] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., old_rank: _Optional[int] = ..., rank: _Optional[int] = ..., at_ms: _Optional[int] = ..., hidden: _Optional[bool] = ..., boards: _Optional[_Iterable[str]] = ..., origin_id: _Optional[str] = ..., period: _Optional[str] = ...) -> None: ...
 
 class SanctionEvents(_message.Message):
     __slots__ = ("sanctions",)

@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JudgeItem(_message.Message):
-    __slots__ = ("attempt_id", "action_id", "user_id", "action_type", "points", "accepted", "refusal", "elapsed_ms", "claimed_ms", "min_duration_ms", "max_duration_ms")
+    __slots__ = ("attempt_id", "action_id", "user_id", "action_type", "points", "accepted", "refusal", "elapsed_ms", "claimed_ms", "min_duration_ms", "max_duration_ms", "granted")
     ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -20,6 +20,7 @@ class JudgeItem(_message.Message):
     CLAIMED_MS_FIELD_NUMBER: _ClassVar[int]
     MIN_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    GRANTED_FIELD_NUMBER: _ClassVar[int]
     attempt_id: str
     action_id: str
     user_id: str
@@ -31,7 +32,8 @@ class JudgeItem(_message.Message):
     claimed_ms: int
     min_duration_ms: int
     max_duration_ms: int
-    def __init__(self, attempt_id: _Optional[str] = ..., action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_type: _Optional[str] = ..., points: _Optional[int] = ..., accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., elapsed_ms: _Optional[int] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ...) -> None: ...
+    granted: bool
+    def __init__(self, attempt_id: _Optional[str] = ..., action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_type: _Optional[str] = ..., points: _Optional[int] = ..., accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., elapsed_ms: _Optional[int] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ..., granted: _Optional[bool] = ...) -> None: ...
 
 class JudgeRequest(_message.Message):
     __slots__ = ("items",)

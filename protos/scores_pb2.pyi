@@ -1,6 +1,7 @@
 from protos import actions_pb2 as _actions_pb2
 from protos import failure_pb2 as _failure_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -9,7 +10,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AwardItem(_message.Message):
-    __slots__ = ("attempt_id", "user_id", "username", "name_version", "action_token", "claims", "key_hash", "body_hash")
+    __slots__ = ("attempt_id", "user_id", "username", "name_version", "action_token", "claims", "key_hash", "body_hash", "grant")
     ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     USERNAME_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +19,7 @@ class AwardItem(_message.Message):
     CLAIMS_FIELD_NUMBER: _ClassVar[int]
     KEY_HASH_FIELD_NUMBER: _ClassVar[int]
     BODY_HASH_FIELD_NUMBER: _ClassVar[int]
+    GRANT_FIELD_NUMBER: _ClassVar[int]
     attempt_id: str
     user_id: str
     username: str
@@ -26,7 +28,8 @@ class AwardItem(_message.Message):
     claims: _actions_pb2.Claims
     key_hash: bytes
     body_hash: bytes
-    def __init__(self, attempt_id: _Optional[str] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., name_version: _Optional[int] = ..., action_token: _Optional[str] = ..., claims: _Optional[_Union[_actions_pb2.Claims, _Mapping]] = ..., key_hash: _Optional[bytes] = ..., body_hash: _Optional[bytes] = ...) -> None: ...
+    grant: _actions_pb2.Grant
+    def __init__(self, attempt_id: _Optional[str] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., name_version: _Optional[int] = ..., action_token: _Optional[str] = ..., claims: _Optional[_Union[_actions_pb2.Claims, _Mapping]] = ..., key_hash: _Optional[bytes] = ..., body_hash: _Optional[bytes] = ..., grant: _Optional[_Union[_actions_pb2.Grant, _Mapping]] = ...) -> None: ...
 
 class AwardRequest(_message.Message):
     __slots__ = ("items",)
@@ -82,8 +85,88 @@ class ReceiptRequest(_message.Message):
     action_id: str
     def __init__(self, user_id: _Optional[str] = ..., action_id: _Optional[str] = ...) -> None: ...
 
+class HistoryRequest(_message.Message):
+    __slots__ = ("user_id", "cursor", "limit")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    cursor: str
+    limit: int
+    def __init__(self, user_id: _Optional[str] = ..., cursor: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class LedgerRow(_message.Message):
+    __slots__ = ("action_id", "kind", "origin_id", "action_type", "points", "old_score", "new_score", "version", "at_ms")
+    ACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_TYPE_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    OLD_SCORE_FIELD_NUMBER: _ClassVar[int]
+    NEW_SCORE_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    AT_MS_FIELD_NUMBER: _ClassVar[int]
+    action_id: str
+    kind: str
+    origin_id: str
+    action_type: str
+    points: int
+    old_score: int
+    new_score: int
+    version: int
+    at_ms: int
+    def __init__(self, action_id: _Optional[str] = ..., kind: _Optional[str] = ..., origin_id: _Optional[str] = ..., action_type: _Optional[str] = ..., points: _Optional[int] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., version: _Optional[int] = ..., at_ms: _Optional[int] = ...) -> None: ...
+
+class HistoryReply(_message.Message):
+    __slots__ = ("rows", "next_cursor")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[LedgerRow]
+    next_cursor: str
+    def __init__(self, rows: _Optional[_Iterable[_Union[LedgerRow, _Mapping]]] = ..., next_cursor: _Optional[str] = ...) -> None: ...
+
+class ReverseRequest(_message.Message):
+    __slots__ = ("kind", "user_id", "from_ms", "to_ms", "action_ids", "reason", "actor", "dry_run")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        VOID: _ClassVar[ReverseRequest.Kind]
+        RESTORE: _ClassVar[ReverseRequest.Kind]
+    VOID: ReverseRequest.Kind
+    RESTORE: ReverseRequest.Kind
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    TO_MS_FIELD_NUMBER: _ClassVar[int]
+    ACTION_IDS_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ACTOR_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    kind: ReverseRequest.Kind
+    user_id: str
+    from_ms: int
+    to_ms: int
+    action_ids: _containers.RepeatedScalarFieldContainer[str]
+    reason: str
+    actor: str
+    dry_run: bool
+    def __init__(self, kind: _Optional[_Union[ReverseRequest.Kind, str]] = ..., user_id: _Optional[str] = ..., from_ms: _Optional[int] = ..., to_ms: _Optional[int] = ..., action_ids: _Optional[_Iterable[str]] = ..., reason: _Optional[str] = ..., actor: _Optional[str] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+
+class ReverseReply(_message.Message):
+    __slots__ = ("rows", "more", "old_score", "new_score", "dry_run")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    OLD_SCORE_FIELD_NUMBER: _ClassVar[int]
+    NEW_SCORE_FIELD_NUMBER: _ClassVar[int]
+    DRY_RUN_FIELD_NUMBER: _ClassVar[int]
+    rows: _containers.RepeatedCompositeFieldContainer[LedgerRow]
+    more: bool
+    old_score: int
+    new_score: int
+    dry_run: bool
+    def __init__(self, rows: _Optional[_Iterable[_Union[LedgerRow, _Mapping]]] = ..., more: _Optional[bool] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+
 class Board(_message.Message):
-    __slots__ = ("board", "title", "operator", "order", "ties", "reset", "window", "public", "resets_at_ms")
+    __slots__ = ("board", "title", "operator", "order", "ties", "reset", "window", "public", "resets_at_ms", "reset_at", "zone", "action_types")
     BOARD_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     OPERATOR_FIELD_NUMBER: _ClassVar[int]
@@ -93,6 +176,9 @@ class Board(_message.Message):
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     PUBLIC_FIELD_NUMBER: _ClassVar[int]
     RESETS_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    RESET_AT_FIELD_NUMBER: _ClassVar[int]
+    ZONE_FIELD_NUMBER: _ClassVar[int]
+    ACTION_TYPES_FIELD_NUMBER: _ClassVar[int]
     board: str
     title: str
     operator: str
@@ -102,7 +188,10 @@ class Board(_message.Message):
     window: int
     public: bool
     resets_at_ms: int
-    def __init__(self, board: _Optional[str] = ..., title: _Optional[str] = ..., operator: _Optional[str] = ..., order: _Optional[str] = ..., ties: _Optional[str] = ..., reset: _Optional[str] = ..., window: _Optional[int] = ..., public: _Optional[bool] = ..., resets_at_ms: _Optional[int] = ...) -> None: ...
+    reset_at: str
+    zone: str
+    action_types: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, board: _Optional[str] = ..., title: _Optional[str] = ..., operator: _Optional[str] = ..., order: _Optional[str] = ..., ties: _Optional[str] = ..., reset: _Optional[str] = ..., window: _Optional[int] = ..., public: _Optional[bool] = ..., resets_at_ms: _Optional[int] = ..., reset_at: _Optional[str] = ..., zone: _Optional[str] = ..., action_types: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class BoardsRequest(_message.Message):
     __slots__ = ()
@@ -115,26 +204,50 @@ class BoardsReply(_message.Message):
     def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("rank", "user_id", "username", "score", "reached_at_ms")
+    __slots__ = ("rank", "user_id", "username", "score", "reached_at_ms", "removed")
     RANK_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     USERNAME_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     REACHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    REMOVED_FIELD_NUMBER: _ClassVar[int]
     rank: int
     user_id: str
     username: str
     score: int
     reached_at_ms: int
-    def __init__(self, rank: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., score: _Optional[int] = ..., reached_at_ms: _Optional[int] = ...) -> None: ...
+    removed: bool
+    def __init__(self, rank: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., score: _Optional[int] = ..., reached_at_ms: _Optional[int] = ..., removed: _Optional[bool] = ...) -> None: ...
 
 class TopItem(_message.Message):
-    __slots__ = ("board", "limit")
+    __slots__ = ("board", "limit", "period", "cursor", "version_min", "fresh", "anonymous")
     BOARD_FIELD_NUMBER: _ClassVar[int]
     LIMIT_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    VERSION_MIN_FIELD_NUMBER: _ClassVar[int]
+    FRESH_FIELD_NUMBER: _ClassVar[int]
+    ANONYMOUS_FIELD_NUMBER: _ClassVar[int]
     board: str
     limit: int
-    def __init__(self, board: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+    period: str
+    cursor: str
+    version_min: int
+    fresh: bool
+    anonymous: bool
+    def __init__(self, board: _Optional[str] = ..., limit: _Optional[int] = ..., period: _Optional[str] = ..., cursor: _Optional[str] = ..., version_min: _Optional[int] = ..., fresh: _Optional[bool] = ..., anonymous: _Optional[bool] = ...) -> None: ...
+
+class Seal(_message.Message):
+    __slots__ = ("closed_at_ms", "hash", "signature", "key_id")
+    CLOSED_AT_MS_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    KEY_ID_FIELD_NUMBER: _ClassVar[int]
+    closed_at_ms: int
+    hash: bytes
+    signature: bytes
+    key_id: int
+    def __init__(self, closed_at_ms: _Optional[int] = ..., hash: _Optional[bytes] = ..., signature: _Optional[bytes] = ..., key_id: _Optional[int] = ...) -> None: ...
 
 class TopRequest(_message.Message):
     __slots__ = ("items",)
@@ -143,7 +256,7 @@ class TopRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[TopItem, _Mapping]]] = ...) -> None: ...
 
 class Top(_message.Message):
-    __slots__ = ("board", "period", "entries", "total", "updated_at_ms", "degraded", "resets_at_ms", "version")
+    __slots__ = ("board", "period", "entries", "total", "updated_at_ms", "degraded", "resets_at_ms", "version", "next_cursor", "seal")
     BOARD_FIELD_NUMBER: _ClassVar[int]
     PERIOD_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +265,8 @@ class Top(_message.Message):
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     RESETS_AT_MS_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    SEAL_FIELD_NUMBER: _ClassVar[int]
     board: str
     period: str
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
@@ -160,7 +275,9 @@ class Top(_message.Message):
     degraded: bool
     resets_at_ms: int
     version: int
-    def __init__(self, board: _Optional[str] = ..., period: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., total: _Optional[int] = ..., updated_at_ms: _Optional[int] = ..., degraded: _Optional[bool] = ..., resets_at_ms: _Optional[int] = ..., version: _Optional[int] = ...) -> None: ...
+    next_cursor: str
+    seal: Seal
+    def __init__(self, board: _Optional[str] = ..., period: _Optional[str] = ..., entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., total: _Optional[int] = ..., updated_at_ms: _Optional[int] = ..., degraded: _Optional[bool] = ..., resets_at_ms: _Optional[int] = ..., version: _Optional[int] = ..., next_cursor: _Optional[str] = ..., seal: _Optional[_Union[Seal, _Mapping]] = ...) -> None: ...
 
 class TopResult(_message.Message):
     __slots__ = ("top", "failure")
@@ -177,14 +294,18 @@ class TopReply(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[TopResult, _Mapping]]] = ...) -> None: ...
 
 class AroundItem(_message.Message):
-    __slots__ = ("board", "user_id", "radius")
+    __slots__ = ("board", "user_id", "radius", "period", "anonymous")
     BOARD_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     RADIUS_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    ANONYMOUS_FIELD_NUMBER: _ClassVar[int]
     board: str
     user_id: str
     radius: int
-    def __init__(self, board: _Optional[str] = ..., user_id: _Optional[str] = ..., radius: _Optional[int] = ...) -> None: ...
+    period: str
+    anonymous: bool
+    def __init__(self, board: _Optional[str] = ..., user_id: _Optional[str] = ..., radius: _Optional[int] = ..., period: _Optional[str] = ..., anonymous: _Optional[bool] = ...) -> None: ...
 
 class AroundRequest(_message.Message):
     __slots__ = ("items",)
@@ -193,7 +314,7 @@ class AroundRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[AroundItem, _Mapping]]] = ...) -> None: ...
 
 class Place(_message.Message):
-    __slots__ = ("board", "period", "user_id", "rank", "score", "total", "behind", "points_to_next", "neighbours", "degraded", "version")
+    __slots__ = ("board", "period", "user_id", "rank", "score", "total", "behind", "points_to_next", "neighbours", "degraded", "version", "board_version")
     BOARD_FIELD_NUMBER: _ClassVar[int]
     PERIOD_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +326,7 @@ class Place(_message.Message):
     NEIGHBOURS_FIELD_NUMBER: _ClassVar[int]
     DEGRADED_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
+    BOARD_VERSION_FIELD_NUMBER: _ClassVar[int]
     board: str
     period: str
     user_id: str
@@ -216,7 +338,8 @@ class Place(_message.Message):
     neighbours: _containers.RepeatedCompositeFieldContainer[Entry]
     degraded: bool
     version: int
-    def __init__(self, board: _Optional[str] = ..., period: _Optional[str] = ..., user_id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[int] = ..., total: _Optional[int] = ..., behind: _Optional[int] = ..., points_to_next: _Optional[int] = ..., neighbours: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., degraded: _Optional[bool] = ..., version: _Optional[int] = ...) -> None: ...
+    board_version: int
+    def __init__(self, board: _Optional[str] = ..., period: _Optional[str] = ..., user_id: _Optional[str] = ..., rank: _Optional[int] = ..., score: _Optional[int] = ..., total: _Optional[int] = ..., behind: _Optional[int] = ..., points_to_next: _Optional[int] = ..., neighbours: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., degraded: _Optional[bool] = ..., version: _Optional[int] = ..., board_version: _Optional[int] = ...) -> None: ...
 
 class AroundResult(_message.Message):
     __slots__ = ("place", "failure")
@@ -233,15 +356,51 @@ class AroundReply(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[AroundResult, _Mapping]]] = ...) -> None: ...
 
 class RanksRequest(_message.Message):
-    __slots__ = ("board", "user_ids")
+    __slots__ = ("board", "user_ids", "period", "anonymous")
     BOARD_FIELD_NUMBER: _ClassVar[int]
     USER_IDS_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    ANONYMOUS_FIELD_NUMBER: _ClassVar[int]
     board: str
     user_ids: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, board: _Optional[str] = ..., user_ids: _Optional[_Iterable[str]] = ...) -> None: ...
+    period: str
+    anonymous: bool
+    def __init__(self, board: _Optional[str] = ..., user_ids: _Optional[_Iterable[str]] = ..., period: _Optional[str] = ..., anonymous: _Optional[bool] = ...) -> None: ...
 
 class RanksReply(_message.Message):
-    __slots__ = ("entries",)
+    __slots__ = ("entries", "degraded", "period", "board_version")
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    BOARD_VERSION_FIELD_NUMBER: _ClassVar[int]
     entries: _containers.RepeatedCompositeFieldContainer[Entry]
-    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ...) -> None: ...
+    degraded: bool
+    period: str
+    board_version: int
+    def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., degraded: _Optional[bool] = ..., period: _Optional[str] = ..., board_version: _Optional[int] = ...) -> None: ...
+
+class WouldBeRequest(_message.Message):
+    __slots__ = ("board", "score", "period", "anonymous")
+    BOARD_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    ANONYMOUS_FIELD_NUMBER: _ClassVar[int]
+    board: str
+    score: int
+    period: str
+    anonymous: bool
+    def __init__(self, board: _Optional[str] = ..., score: _Optional[int] = ..., period: _Optional[str] = ..., anonymous: _Optional[bool] = ...) -> None: ...
+
+class WouldBeReply(_message.Message):
+    __slots__ = ("rank", "total", "degraded", "period", "board_version")
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    DEGRADED_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_FIELD_NUMBER: _ClassVar[int]
+    BOARD_VERSION_FIELD_NUMBER: _ClassVar[int]
+    rank: int
+    total: int
+    degraded: bool
+    period: str
+    board_version: int
+    def __init__(self, rank: _Optional[int] = ..., total: _Optional[int] = ..., degraded: _Optional[bool] = ..., period: _Optional[str] = ..., board_version: _Optional[int] = ...) -> None: ...

@@ -44,10 +44,25 @@ class ScoresStub:
                 request_serializer=protos_dot_scores__pb2.ReceiptRequest.SerializeToString,
                 response_deserializer=protos_dot_scores__pb2.Award.FromString,
                 _registered_method=True)
+        self.History = channel.unary_unary(
+                '/scoreboard.Scores/History',
+                request_serializer=protos_dot_scores__pb2.HistoryRequest.SerializeToString,
+                response_deserializer=protos_dot_scores__pb2.HistoryReply.FromString,
+                _registered_method=True)
+        self.Reverse = channel.unary_unary(
+                '/scoreboard.Scores/Reverse',
+                request_serializer=protos_dot_scores__pb2.ReverseRequest.SerializeToString,
+                response_deserializer=protos_dot_scores__pb2.ReverseReply.FromString,
+                _registered_method=True)
         self.Boards = channel.unary_unary(
                 '/scoreboard.Scores/Boards',
                 request_serializer=protos_dot_scores__pb2.BoardsRequest.SerializeToString,
                 response_deserializer=protos_dot_scores__pb2.BoardsReply.FromString,
+                _registered_method=True)
+        self.CreateBoard = channel.unary_unary(
+                '/scoreboard.Scores/CreateBoard',
+                request_serializer=protos_dot_scores__pb2.Board.SerializeToString,
+                response_deserializer=protos_dot_scores__pb2.Board.FromString,
                 _registered_method=True)
         self.Top = channel.unary_unary(
                 '/scoreboard.Scores/Top',
@@ -63,6 +78,11 @@ class ScoresStub:
                 '/scoreboard.Scores/Ranks',
                 request_serializer=protos_dot_scores__pb2.RanksRequest.SerializeToString,
                 response_deserializer=protos_dot_scores__pb2.RanksReply.FromString,
+                _registered_method=True)
+        self.WouldBe = channel.unary_unary(
+                '/scoreboard.Scores/WouldBe',
+                request_serializer=protos_dot_scores__pb2.WouldBeRequest.SerializeToString,
+                response_deserializer=protos_dot_scores__pb2.WouldBeReply.FromString,
                 _registered_method=True)
 
 
@@ -82,7 +102,27 @@ class ScoresServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def History(self, request, context):
+        """A player's ledger, newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Reverse(self, request, context):
+        """Voids awards, or restores voided ones, by compensating ledger rows.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Boards(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreateBoard(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,6 +146,12 @@ class ScoresServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WouldBe(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ScoresServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -119,10 +165,25 @@ def add_ScoresServicer_to_server(servicer, server):
                     request_deserializer=protos_dot_scores__pb2.ReceiptRequest.FromString,
                     response_serializer=protos_dot_scores__pb2.Award.SerializeToString,
             ),
+            'History': grpc.unary_unary_rpc_method_handler(
+                    servicer.History,
+                    request_deserializer=protos_dot_scores__pb2.HistoryRequest.FromString,
+                    response_serializer=protos_dot_scores__pb2.HistoryReply.SerializeToString,
+            ),
+            'Reverse': grpc.unary_unary_rpc_method_handler(
+                    servicer.Reverse,
+                    request_deserializer=protos_dot_scores__pb2.ReverseRequest.FromString,
+                    response_serializer=protos_dot_scores__pb2.ReverseReply.SerializeToString,
+            ),
             'Boards': grpc.unary_unary_rpc_method_handler(
                     servicer.Boards,
                     request_deserializer=protos_dot_scores__pb2.BoardsRequest.FromString,
                     response_serializer=protos_dot_scores__pb2.BoardsReply.SerializeToString,
+            ),
+            'CreateBoard': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateBoard,
+                    request_deserializer=protos_dot_scores__pb2.Board.FromString,
+                    response_serializer=protos_dot_scores__pb2.Board.SerializeToString,
             ),
             'Top': grpc.unary_unary_rpc_method_handler(
                     servicer.Top,
@@ -138,6 +199,11 @@ def add_ScoresServicer_to_server(servicer, server):
                     servicer.Ranks,
                     request_deserializer=protos_dot_scores__pb2.RanksRequest.FromString,
                     response_serializer=protos_dot_scores__pb2.RanksReply.SerializeToString,
+            ),
+            'WouldBe': grpc.unary_unary_rpc_method_handler(
+                    servicer.WouldBe,
+                    request_deserializer=protos_dot_scores__pb2.WouldBeRequest.FromString,
+                    response_serializer=protos_dot_scores__pb2.WouldBeReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -205,6 +271,60 @@ class Scores:
             _registered_method=True)
 
     @staticmethod
+    def History(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Scores/History',
+            protos_dot_scores__pb2.HistoryRequest.SerializeToString,
+            protos_dot_scores__pb2.HistoryReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Reverse(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Scores/Reverse',
+            protos_dot_scores__pb2.ReverseRequest.SerializeToString,
+            protos_dot_scores__pb2.ReverseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def Boards(request,
             target,
             options=(),
@@ -221,6 +341,33 @@ class Scores:
             '/scoreboard.Scores/Boards',
             protos_dot_scores__pb2.BoardsRequest.SerializeToString,
             protos_dot_scores__pb2.BoardsReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateBoard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Scores/CreateBoard',
+            protos_dot_scores__pb2.Board.SerializeToString,
+            protos_dot_scores__pb2.Board.FromString,
             options,
             channel_credentials,
             insecure,
@@ -302,6 +449,33 @@ class Scores:
             '/scoreboard.Scores/Ranks',
             protos_dot_scores__pb2.RanksRequest.SerializeToString,
             protos_dot_scores__pb2.RanksReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WouldBe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Scores/WouldBe',
+            protos_dot_scores__pb2.WouldBeRequest.SerializeToString,
+            protos_dot_scores__pb2.WouldBeReply.FromString,
             options,
             channel_credentials,
             insecure,
