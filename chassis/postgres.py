@@ -6,9 +6,10 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
 from chassis.errors import Unavailable
 from chassis.telemetry import log
@@ -65,6 +66,33 @@ async def open_pool(
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+
+
+class Database:
+    """A pool whose users hear that the server is away by one failure, DbUnavailable."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+
+    async def ping(self) -> None:
+        """Returns when Postgres answers."""
+        await self.fetch("SELECT 1")
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        """All rows of one statement."""
+        try:
+            return await self._pool.fetch(sql, *arguments)
+        except AWAY as error:
+            raise DbUnavailable from error
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[PoolConnectionProxy]:
+        """A transaction of several statements: committed with the context, unless it raises."""
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                yield connection
+        except AWAY as error:
+            raise DbUnavailable from error
 
 
 async def migrate(url: str, *, schema: str, folder: Path) -> int:

@@ -127,6 +127,11 @@ def foreign_sql(root: Path) -> list[str]:
     return offences
 
 
+def _there(file: Path) -> bool:
+    """The module is there, as a file or, where it outgrew one, as a package of that name."""
+    return file.is_file() or (file.with_suffix("") / "__init__.py").is_file()
+
+
 def missing_files(root: Path) -> list[str]:
     """Files that every service has and one lacks; and services nobody has heard of."""
     offences = []
@@ -135,7 +140,7 @@ def missing_files(root: Path) -> list[str]:
         if folder.name not in SERVICES:
             offences.append(f"{name}: not a unit of the architecture")
         offences += [
-            f"{name}: has no {file}" for file in REQUIRED_FILES if not (folder / file).is_file()
+            f"{name}: has no {file}" for file in REQUIRED_FILES if not _there(folder / file)
         ]
         if not list((folder / "tests").glob("test_*.py")):
             offences.append(f"{name}: has no tests/test_*.py")

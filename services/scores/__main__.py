@@ -5,7 +5,7 @@ from pathlib import Path
 
 from chassis.client import open_channel
 from chassis.lease import Lease
-from chassis.postgres import expect_schema, open_pool
+from chassis.postgres import Database, expect_schema, open_pool
 from chassis.process import background, repeat, run
 from chassis.redis import open_redis
 from chassis.server import serve
@@ -17,10 +17,12 @@ from protos.scores_pb2_grpc import add_ScoresServicer_to_server
 from services.scores.awards import Awards
 from services.scores.boards import Boards
 from services.scores.events import Events
+from services.scores.registry import Registry
 from services.scores.relay import Relay
 from services.scores.service import ScoresService
 from services.scores.settings import Settings
-from services.scores.store import ScoreStore
+from services.scores.store.ledger import Ledger
+from services.scores.store.standings import Standings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 PARTITIONS_PAUSE_S = 3600
@@ -36,21 +38,26 @@ async def main(settings: Settings) -> None:
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
         await expect_schema(pool, schema="scores", folder=MIGRATIONS)
-        store = ScoreStore(pool)
-        boards = Boards(redis, store.names)
+        database = Database(pool)
+        standings = Standings(database)
+        registry = Registry(standings)
+        await registry.refresh()
+        ledger = Ledger(database, registry.refresh)
+        boards, events = Boards(redis, ledger.names), Events(redis)
         awards = Awards(
-            store, boards, Events(redis), actions=ActionsStub(actions), fraud=FraudStub(fraud)
+            ledger, boards, events, actions=ActionsStub(actions), fraud=FraudStub(fraud)
         )
-        relay = Relay(store, awards, after_s=settings.relay_after_s)
+        relay = Relay(ledger, standings, boards, events, awards, after_s=settings.relay_after_s)
         async with background(
             Lease(redis, "lease:scores:relay").run(relay.work, pause_s=0.5),
-            repeat(store.make_partitions, pause_s=PARTITIONS_PAUSE_S),
+            repeat(ledger.make_partitions, pause_s=PARTITIONS_PAUSE_S),
+            registry.follow(),
         ):
             await serve(
                 partial(add_ScoresServicer_to_server, ScoresService(awards, boards)),
                 settings=settings,
                 callers=callers("scores"),
-                checks={"postgres": store.ping, "redis": redis.ping},
+                checks={"postgres": database.ping, "redis": redis.ping},
             )
         await awards.drain()
 

@@ -2,7 +2,7 @@
 
 from chassis.errors import Failed, Forbidden, Invalid, Missing, Unprocessable
 from protos import scores_pb2
-from services.scores.store import Receipt, Row
+from services.scores.store.ledger import Receipt, Row
 
 
 class TokenAlreadyUsed(Invalid):

@@ -29,8 +29,8 @@ from services.scores.answers import (
     render,
 )
 from services.scores.boards import Boards, Ranks
-from services.scores.events import Events
-from services.scores.store import Claim, Receipt, Row, ScoreRange, ScoreStore
+from services.scores.events import Events, award_change
+from services.scores.store.ledger import Claim, Ledger, Receipt, Row, ScoreRange
 
 JUDGE_S = 0.5
 SETTLE_S = 0.2  # how long a refusal waits for its action to be closed
@@ -67,14 +67,14 @@ class Awards:
 
     def __init__(
         self,
-        store: ScoreStore,
+        ledger: Ledger,
         boards: Boards,
         events: Events,
         *,
         actions: ActionsStub,
         fraud: FraudStub,
     ) -> None:
-        self._store = store
+        self._ledger = ledger
         self._boards = boards
         self._events = events
         self._actions = actions
@@ -92,16 +92,10 @@ class Awards:
 
     async def receipt(self, user_id: str, action_id: str) -> scores_pb2.Award:
         """The award as it was answered. Raises AwardNotFound, also for another player's."""
-        row = (await self._store.rows([action_id])).get(action_id)
+        row = (await self._ledger.rows([action_id])).get(action_id)
         if row is None or row.user_id != user_id:
             raise AwardNotFound
         return render(row, (await self._receipts([action_id])).get(action_id))
-
-    async def tell(self, rows: Sequence[Row]) -> list[Ranks]:
-        """Moves the boards and publishes the events of `rows`; for the relay."""
-        ranks = await self._boards.apply(rows)
-        await self._events.publish(rows, ranks)
-        return ranks
 
     async def settle(self, action_ids: Sequence[str], *, awarded: bool) -> bool:
         """Tells actions what became of them; whether it has heard."""
@@ -145,7 +139,7 @@ class Awards:
         """A row that is there outranks every other reason to refuse."""
         if not attempts:
             return
-        rows = await self._store.rows([a.action_id for a in attempts])
+        rows = await self._ledger.rows([a.action_id for a in attempts])
         used = [a for a in attempts if a.action_id in rows]
         await self._repeat(used, [rows[a.action_id] for a in used])
 
@@ -189,7 +183,7 @@ class Awards:
         if not attempts:
             return
         try:
-            results = await self._store.award([_claim(a) for a in attempts])
+            results = await self._ledger.award([_claim(a) for a in attempts])
         except DbUnavailable as error:
             log.error("ledger_away", error=repr(error.__cause__), awards=len(attempts))
             raise
@@ -235,7 +229,7 @@ class Awards:
         names |= {user: name for user, (name, _) in newer.items()}
         try:
             if newer:
-                await self._store.rename([(u, n, v) for u, (n, v) in newer.items()])
+                await self._ledger.rename([(u, n, v) for u, (n, v) in newer.items()])
             await self._boards.name(names)
         except (RedisError, OSError, DbUnavailable) as error:
             log.warning("names_not_kept", error=repr(error))
@@ -252,11 +246,12 @@ class Awards:
         told: bool,
     ) -> None:
         try:
+            changes = [award_change(row) for row in rows]
             if told:
-                await self._events.publish(rows, ranks)
+                await self._events.publish(changes, ranks)
             settled = await self.settle([row.action_id for row in rows], awarded=True)
             if told:
-                await self._store.acknowledge(rows, receipts, settled=settled)
+                await self._ledger.acknowledge(changes, receipts, settled=settled)
         except (RedisError, OSError, DbUnavailable) as error:
             log.warning("acknowledgement_left_to_relay", error=repr(error), awards=len(rows))
 
@@ -272,11 +267,11 @@ class Awards:
 
     async def _receipts(self, action_ids: Sequence[str]) -> dict[str, Receipt]:
         """The receipts, given a moment to be written."""
-        receipts = await self._store.receipts(action_ids)
+        receipts = await self._ledger.receipts(action_ids)
         until = asyncio.get_running_loop().time() + RECEIPT_S
         while len(receipts) < len(set(action_ids)) and asyncio.get_running_loop().time() < until:
             await asyncio.sleep(0.02)
-            receipts = await self._store.receipts(action_ids)
+            receipts = await self._ledger.receipts(action_ids)
         return receipts
 
 
@@ -328,6 +323,7 @@ def _claim(attempt: Attempt) -> Claim:
         action_type=sealed.action_type,
         points=sealed.score_increment,
         attempt_id=item.attempt_id,
+        client_id=item.grant.client_id or None,
         key_hash=item.key_hash or None,
         body_hash=item.body_hash or None,
     )

@@ -15,7 +15,8 @@ from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.redis import Argument, Script
-from services.scores.store import Row
+from services.scores.store.ledger import Row
+from services.scores.store.standings import Standing
 
 WINDOW = 10  # entries that a live channel shows, unless a board says otherwise
 KEPT = timedelta(days=8)  # how long a period stays in Redis after its end
@@ -169,6 +170,26 @@ class Boards:
             Ranks(_rank(old), _rank(new)) for old, new in zip(flat[::2], flat[1::2], strict=True)
         ]
 
+    async def place(self, standings: Sequence[Standing]) -> dict[str, Ranks]:
+        """Puts players where they stand, on every board, if what is known there is older.
+
+        Answers the ranks on all_time before and after, by user id.
+        """
+        groups: dict[tuple[str, int], list[Standing]] = {}
+        for standing in standings:
+            if standing.board in BOARDS:
+                groups.setdefault((standing.board, standing.period), []).append(standing)
+        calls = []
+        for (name, period_ms), group in groups.items():
+            board, at = BOARDS[name], datetime.fromtimestamp(period_ms / 1000, UTC)
+            calls.append(_placing(board, board.period(at), group, ranked=board is ALL_TIME))
+        answers = await self._apply.many(calls)
+        ranks: dict[str, Ranks] = {}
+        for group, flat in zip(groups.values(), answers, strict=True):
+            for standing, old, new in zip(group, flat[::2], flat[1::2], strict=False):
+                ranks[standing.user_id] = Ranks(_rank(old), _rank(new))
+        return ranks
+
     async def name(self, names: dict[str, str]) -> None:
         """Keeps the players' names, by id."""
         if names:
@@ -268,6 +289,22 @@ def _application(
             board.total(row),
         )
     return _keys(board, period), arguments
+
+
+def _placing(
+    board: Board, period: Period, standings: Iterable[Standing], *, ranked: bool
+) -> tuple[list[str], list[Argument]]:
+    keys, arguments = _application(board, period, (), ranked=ranked)
+    for standing in standings:
+        away = standing.hidden or standing.seq is None
+        arguments += (
+            _packed(standing.user_id),
+            standing.version.to_bytes(8),
+            b"" if away else (SEQ_MAX - (standing.seq or 0)).to_bytes(8),
+            standing.at_ms.to_bytes(8),
+            standing.score,
+        )
+    return keys, arguments
 
 
 def _by_period(board: Board, rows: Iterable[Row]) -> list[tuple[Period, list[Row]]]:

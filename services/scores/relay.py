@@ -1,11 +1,13 @@
-"""The relay: does again what followed an award and was not acknowledged."""
+"""The relay: does again what followed a change of the ledger and was not acknowledged."""
 
 from prometheus_client import Counter, Gauge
 
 from chassis.batching import BATCH_MAX
 from services.scores.awards import UNRANKED, Awards
-from services.scores.boards import Ranks
-from services.scores.store import Receipt, Row, ScoreStore
+from services.scores.boards import Boards, Ranks
+from services.scores.events import Events
+from services.scores.store.ledger import Change, Ledger, Receipt
+from services.scores.store.standings import Standings
 
 relayed = Counter("scoreboard_awards_relayed_total", "Awards told again by the relay")
 outbox_age = Gauge("scoreboard_outbox_age_seconds", "Age of the oldest award in the outbox")
@@ -18,8 +20,20 @@ class Relay:
     events expect repeats.
     """
 
-    def __init__(self, store: ScoreStore, awards: Awards, *, after_s: float) -> None:
-        self._store = store
+    def __init__(
+        self,
+        ledger: Ledger,
+        standings: Standings,
+        boards: Boards,
+        events: Events,
+        awards: Awards,
+        *,
+        after_s: float,
+    ) -> None:
+        self._ledger = ledger
+        self._standings = standings
+        self._boards = boards
+        self._events = events
         self._awards = awards
         self._after_s = after_s
 
@@ -28,30 +42,44 @@ class Relay:
 
         Raises what the stores raise: the next pass goes on.
         """
-        outbox_age.set(await self._store.outbox_age_s())
+        outbox_age.set(await self._ledger.outbox_age_s())
         while True:
-            outstanding = await self._store.outstanding(after_s=self._after_s)
-            await self._pass([row for row, published in outstanding if not published])
-            told = [row for row, published in outstanding if published]
-            if told and await self._awards.settle([r.action_id for r in told], awarded=True):
+            outstanding = await self._ledger.outstanding(after_s=self._after_s)
+            untold = [o.change for o in outstanding if not o.published]
+            await self._tell([c for c in untold if c.kind == "award"])
+            await self._tell_others([c for c in untold if c.kind != "award"])
+            told = [o.change for o in outstanding if o.published]
+            if told:
                 # Their receipts are written; only the outbox has to hear of the settlement.
-                receipts = [_receipt(row, UNRANKED) for row in told]
-                await self._store.acknowledge(told, receipts, settled=True)
-            elif told:
-                return
+                if not await self._awards.settle([c.event_id for c in told], awarded=True):
+                    return
+                await self._ledger.clear([c.seq for c in told])
             if len(outstanding) < BATCH_MAX:
                 return
 
-    async def _pass(self, rows: list[Row]) -> None:
-        if not rows:
+    async def _tell(self, awards: list[Change]) -> None:
+        if not awards:
             return
-        ranks = await self._awards.tell(rows)
-        settled = await self._awards.settle([row.action_id for row in rows], awarded=True)
-        receipts = [_receipt(row, rank) for row, rank in zip(rows, ranks, strict=True)]
-        await self._store.acknowledge(rows, receipts, settled=settled)
-        relayed.inc(len(rows))
+        ranks = await self._place(awards)
+        settled = await self._awards.settle([c.event_id for c in awards], awarded=True)
+        # The receipts of awards whose own were lost: with the ranks the relay saw.
+        receipts = [
+            Receipt(rank.new, rank.old, (), change.hidden)
+            for change, rank in zip(awards, ranks, strict=True)
+        ]
+        await self._ledger.acknowledge(awards, receipts, settled=settled)
+        relayed.inc(len(awards))
 
+    async def _tell_others(self, changes: list[Change]) -> None:
+        if changes:
+            await self._place(changes)
+            await self._ledger.clear([c.seq for c in changes])
 
-def _receipt(row: Row, ranks: Ranks) -> Receipt:
-    """The receipt of an award whose own was lost: with the ranks the relay saw."""
-    return Receipt(ranks.new, ranks.old, (), row.hidden)
+    async def _place(self, changes: list[Change]) -> list[Ranks]:
+        """Puts the players where they stand by now, and publishes the changes."""
+        placed = await self._boards.place(
+            await self._standings.of(list({c.user_id for c in changes}))
+        )
+        ranks = [placed.get(c.user_id, UNRANKED) for c in changes]
+        await self._events.publish(changes, ranks)
+        return ranks

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from chassis.ids import uuid7
-from chassis.postgres import open_pool
+from chassis.postgres import Database, open_pool
 from chassis.testing import Certificates, served
 from protos import actions_pb2, actions_pb2_grpc, failure_pb2, fraud_pb2, fraud_pb2_grpc, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
@@ -21,9 +21,11 @@ from protos.scores_pb2_grpc import ScoresStub, add_ScoresServicer_to_server
 from services.scores.awards import Awards
 from services.scores.boards import Boards
 from services.scores.events import Events
+from services.scores.registry import Registry
 from services.scores.relay import Relay
 from services.scores.service import ScoresService
-from services.scores.store import ScoreStore
+from services.scores.store.ledger import Ledger
+from services.scores.store.standings import Standings
 
 
 class FakeActions(actions_pb2_grpc.ActionsServicer):
@@ -98,7 +100,9 @@ class Scores:
     pool: asyncpg.Pool
     admin: asyncpg.Pool
     redis: Redis
-    store: ScoreStore
+    ledger: Ledger
+    standings: Standings
+    registry: Registry
     boards: Boards
     awards: Awards
     relay: Relay
@@ -152,7 +156,7 @@ async def scores(
         admin = await enter(open_pool(scores_database["admin"], size_max=2))
         await admin.execute(
             "TRUNCATE scores.players, scores.ledger, scores.outbox, scores.receipts,"
-            " scores.period_totals"
+            " scores.reversals, scores.standings, scores.finals"
         )
         pool = await enter(open_pool(scores_database["scores"]))
         actions, fraud = FakeActions(), FakeFraud()
@@ -174,12 +178,16 @@ async def scores(
                 caller="scores",
             )
         )
-        store = ScoreStore(pool)
-        boards = Boards(redis, store.names)
+        database = Database(pool)
+        standings = Standings(database)
+        registry = Registry(standings)
+        await registry.refresh()
+        ledger = Ledger(database, registry.refresh)
+        boards, events = Boards(redis, ledger.names), Events(redis)
         awards = Awards(
-            store,
+            ledger,
             boards,
-            Events(redis),
+            events,
             actions=ActionsStub(actions_channel),
             fraud=FraudStub(fraud_channel),
         )
@@ -196,10 +204,12 @@ async def scores(
             pool=pool,
             admin=admin,
             redis=redis,
-            store=store,
+            ledger=ledger,
+            standings=standings,
+            registry=registry,
             boards=boards,
             awards=awards,
-            relay=Relay(store, awards, after_s=0),
+            relay=Relay(ledger, standings, boards, events, awards, after_s=0),
             stub=ScoresStub(channel),
             actions=actions,
             fraud=fraud,

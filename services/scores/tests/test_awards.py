@@ -13,6 +13,7 @@ from chassis.errors import Failed
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import events_pb2, fraud_pb2, scores_pb2
+from services.scores.rules import moment
 from services.scores.tests.conftest import Scores, item
 
 ADA, BOB = uuid7(), uuid7()
@@ -290,11 +291,10 @@ async def test_the_relay_brings_a_board_up_to_the_ledger(scores: Scores) -> None
     await scores.awards.drain()
     await scores.admin.execute(
         """
-        INSERT INTO scores.outbox (seq, action_id, user_id, username, version, action_type, points,
-                                   old_score, new_score, day_total, week_total, month_total,
-                                   hidden, at)
-        SELECT seq, action_id, user_id, 'ada', version, action_type, points, old_score, new_score,
-               new_score, new_score, new_score, false, at
+        INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type,
+                                   points, old_score, new_score, hidden, at)
+        SELECT seq, 'award', action_id, user_id, 'ada', version, action_type, points, old_score,
+               new_score, false, at
         FROM scores.ledger
         """
     )
@@ -348,12 +348,13 @@ async def test_the_same_ids_of_two_players_at_once_never_deadlock(scores: Scores
         n = len(actions)
         try:
             await scores.pool.fetch(
-                "SELECT ord FROM scores.award($1, $2, $3, $4, $5, $6, $7, interval '0')",
+                "SELECT ord FROM scores.award($1, $2, $3, $4, $5, $6, $7, $8, interval '0')",
                 actions,
                 [user] * n,
                 ["WIN_GAME"] * n,
                 [1] * n,
                 actions,
+                [None] * n,
                 [None] * n,
                 [None] * n,
             )
@@ -385,7 +386,7 @@ async def test_the_ledger_refuses_updates_and_deletions(scores: Scores) -> None:
 async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> None:
     monday = _until("2031-06-02T12:00:00+00:00")  # a Monday; the next day is in the same week
     with clock.ahead(monday):
-        await scores.store.make_partitions()
+        await scores.ledger.make_partitions()
         await scores.award(item(ADA, 50))
         with clock.ahead(24 * 3600):
             await scores.award(item(ADA, 7))
@@ -407,13 +408,13 @@ async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> Non
     ]
     assert [[e.score for e in top.entries] for top in later] == [[1], [1], [1], [58]]
     kept = await scores.pool.fetch(
-        "SELECT board, period::text, total FROM scores.period_totals ORDER BY 1, 2"
+        "SELECT s.board, s.period, s.score FROM scores.standings s ORDER BY 1, 2"
     )
-    assert [tuple(row) for row in kept] == [
-        ("daily", "2031-06-02", 50),
-        ("daily", "2031-06-03", 7),
-        ("monthly", "2031-06-01", 57),
-        ("weekly", "2031-06-02", 57),
+    assert [(row["board"], moment(row["period"]).day, row["score"]) for row in kept] == [
+        ("daily", 2, 50),
+        ("daily", 3, 7),
+        ("monthly", 1, 57),
+        ("weekly", 2, 57),
     ]
 
 

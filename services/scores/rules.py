@@ -1,0 +1,193 @@
+"""What a board is: which awards count on it, how they add up, who is ahead, when it begins anew."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from chassis.errors import FieldError, Unprocessable
+
+TITLE_CHARACTERS_MAX = 80
+ACTION_TYPES_MAX = 64
+WINDOW_MIN, WINDOW_MAX = 10, 100
+ALL_TIME = "all_time"
+
+
+class ValidationFailed(Unprocessable):
+    """Some fields do not fit."""
+
+
+class Operator(StrEnum):
+    """How the awards of a player make a score: their sum, the best of them, the latest."""
+
+    SUM = "sum"
+    BEST = "best"
+    LATEST = "latest"
+
+
+class Order(StrEnum):
+    """Which scores are ahead: the high ones (descending) or the low ones."""
+
+    DESCENDING = "descending"
+    ASCENDING = "ascending"
+
+
+class Ties(StrEnum):
+    """Ranks of equal scores: who reached it first is ahead (1 2 3 4), they share the place and
+    leave the next ones out (1 2 2 4), or leave none out (1 2 2 3).
+
+    In the list itself the first to reach a score stands first, whatever the ranks say.
+    """
+
+    FIRST_TO_REACH = "first_to_reach"
+    SHARED = "shared"
+    DENSE = "dense"
+
+
+class Reset(StrEnum):
+    """How often a board begins anew; weeks on Monday."""
+
+    NONE = "none"
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """One run of a board, from `start_ms` until before `end_ms` (Unix ms; None: for ever)."""
+
+    start_ms: int
+    end_ms: int | None
+    closed: bool = False  # its final table is frozen
+
+    @property
+    def id(self) -> str:
+        """`all`, or its start in UTC, as `20261102T000000Z`."""
+        if self.end_ms is None:
+            return "all"
+        return moment(self.start_ms).strftime("%Y%m%dT%H%M%SZ")
+
+    def holds(self, at_ms: int) -> bool:
+        """Whether the moment belongs to it."""
+        return self.end_ms is None or self.start_ms <= at_ms < self.end_ms
+
+
+FOR_EVER = Period(0, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Board:
+    """A ranking rule over the ledger."""
+
+    name: str
+    title: str
+    operator: Operator = Operator.SUM
+    order: Order = Order.DESCENDING
+    ties: Ties = Ties.FIRST_TO_REACH
+    action_types: tuple[str, ...] = ()  # that count; none: all
+    every: Reset = Reset.NONE
+    reset_at: str = "00:00"  # in the zone
+    zone: str = "UTC"
+    window: int = WINDOW_MIN  # entries its live channel shows
+    public: bool = True  # readable without an access token
+    built_in: bool = False
+
+    @property
+    def descending(self) -> bool:
+        """High scores are ahead."""
+        return self.order is Order.DESCENDING
+
+    def counts(self, action_type: str) -> bool:
+        """Whether awards of this type count here."""
+        return not self.action_types or action_type in self.action_types
+
+    def period(self, at: datetime) -> Period:
+        """The period that `at` (UTC) belongs to, as the zone's clock has it.
+
+        For making the rows of `scores.periods`, which alone say what a moment belongs to. A time
+        of day that a change of the clock leaves out or repeats is read as `datetime` reads it with
+        fold 0 (PEP 495), so that every period ends where the next begins.
+        """
+        if self.every is Reset.NONE:
+            return FOR_EVER
+        hour, minute = map(int, self.reset_at.split(":"))
+        zone = ZoneInfo(self.zone)
+        local = at.astimezone(zone).replace(tzinfo=None) - timedelta(hours=hour, minutes=minute)
+        first = _first_day(local, self.every)
+        # An hour that the clock repeats can leave `at` outside what its wall time names.
+        for shift in (0, -1, 1):
+            day = _shifted(first, self.every, shift)
+            start, end = (
+                _instant_ms(d + timedelta(hours=hour, minutes=minute), zone)
+                for d in (day, _shifted(day, self.every, 1))
+            )
+            if start <= at.timestamp() * 1000 < end:
+                break
+        return Period(start, end)
+
+    def validate(self) -> None:
+        """Raises ValidationFailed with every field that does not fit."""
+        checks = (
+            (
+                bool(_NAME.fullmatch(self.name)),
+                FieldError("board", "PATTERN", "must match [a-z][a-z0-9_-]{0,31}"),
+            ),
+            (
+                1 <= len(self.title) <= TITLE_CHARACTERS_MAX and self.title.isprintable(),
+                FieldError("title", "LENGTH", "must be 1 to 80 printable characters"),
+            ),
+            (
+                len(self.action_types) <= ACTION_TYPES_MAX
+                and all(_ACTION_TYPE.fullmatch(name) for name in self.action_types),
+                FieldError("actionTypes", "PATTERN", "must be at most 64 names of action types"),
+            ),
+            (
+                bool(_TIME.fullmatch(self.reset_at)),
+                FieldError("reset.at", "PATTERN", "must be a time of day as HH:MM"),
+            ),
+            (_known(self.zone), FieldError("zone", "UNKNOWN", "must be an IANA time zone")),
+            (
+                WINDOW_MIN <= self.window <= WINDOW_MAX,
+                FieldError("window", "RANGE", f"must be between {WINDOW_MIN} and {WINDOW_MAX}"),
+            ),
+        )
+        if problems := [problem for fits, problem in checks if not fits]:
+            raise ValidationFailed(errors=problems)
+
+
+def moment(at_ms: int) -> datetime:
+    """That moment (Unix ms), in UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC)
+
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_ACTION_TYPE = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
+_TIME = re.compile(r"([01]\d|2[0-3]):[0-5]\d")
+
+
+def _first_day(local: datetime, every: Reset) -> datetime:
+    day = local.replace(hour=0, minute=0, second=0, microsecond=0)
+    if every is Reset.WEEK:
+        return day - timedelta(days=day.weekday())
+    return day.replace(day=1) if every is Reset.MONTH else day
+
+
+def _shifted(day: datetime, every: Reset, times: int) -> datetime:
+    if every is Reset.MONTH:
+        months = day.year * 12 + day.month - 1 + times
+        return day.replace(year=months // 12, month=months % 12 + 1)
+    return day + times * timedelta(days=7 if every is Reset.WEEK else 1)
+
+
+def _instant_ms(wall: datetime, zone: ZoneInfo) -> int:
+    return int(wall.replace(tzinfo=zone).timestamp() * 1000)
+
+
+def _known(zone: str) -> bool:
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True

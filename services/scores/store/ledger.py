@@ -1,0 +1,460 @@
+"""The ledger in Postgres: awards, their reversals, receipts, and the outbox."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from chassis import clock
+from chassis.batching import BATCH_MAX
+from chassis.ids import uuid7
+from chassis.postgres import Database
+
+ATTEMPTS_MAX = 3
+MONTHS_AHEAD = 3
+SEQ_MAX = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A verified award that asks to be written."""
+
+    action_id: str
+    user_id: str
+    username: str
+    name_version: int
+    action_type: str
+    points: int
+    attempt_id: str
+    client_id: str | None  # the game server that grants it
+    key_hash: bytes | None
+    body_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """An award's ledger row, and the running totals right after it."""
+
+    outcome: str  # inserted; seen: it was there before; copy: of an earlier item of the batch
+    action_id: str
+    user_id: str
+    action_type: str
+    points: int
+    old_score: int
+    new_score: int
+    version: int
+    seq: int
+    at_ms: int
+    attempt_id: str
+    client_id: str | None
+    key_hash: bytes | None
+    body_hash: bytes | None
+    day_total: int
+    week_total: int
+    month_total: int
+    hidden: bool
+    username: str
+    name_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A ledger row as its player sees it: an award, or a reversal of one."""
+
+    action_id: str
+    kind: str  # award, void, restore
+    origin_id: str | None  # of a reversal: the award
+    action_type: str
+    points: int
+    old_score: int
+    new_score: int
+    version: int
+    seq: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What others are told of: an award, its reversal, or a player hidden or shown."""
+
+    kind: str  # award, void, restore, hidden, shown
+    event_id: str
+    origin_id: str | None
+    user_id: str
+    username: str
+    version: int
+    seq: int
+    action_type: str
+    points: int
+    old_score: int
+    new_score: int
+    at_ms: int
+    hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """A change in the outbox; `published`: only its settlement is outstanding."""
+
+    change: Change
+    published: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sanction:
+    """Whether a player is hidden, by the sanction of that version."""
+
+    user_id: str
+    hidden: bool
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What was answered beside the ledger row."""
+
+    rank: int | None
+    old_rank: int | None
+    warnings: tuple[str, ...]
+    held: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """To void or restore awards of a player: those made in [start, end), those named, or all."""
+
+    kind: str  # void, restore
+    user_id: str
+    start: datetime | None = None
+    end: datetime | None = None
+    action_ids: Sequence[str] | None = None
+    reason: str
+    actor: str
+    dry_run: bool = False
+
+
+class ScoreRange(Exception):
+    """An award would take a total beyond what a score can be."""
+
+
+class Ledger:
+    """Every method raises DbUnavailable when Postgres is away.
+
+    `make_periods` is called when an award finds a board without its present period.
+    """
+
+    def __init__(self, database: Database, make_periods: Callable[[], Awaitable[None]]) -> None:
+        self._database = database
+        self._fetch = database.fetch
+        self._make_periods = make_periods
+
+    async def award(self, claims: Sequence[Claim]) -> list[Row | ScoreRange]:
+        """Writes at most 256 awards in one transaction, each action once; in their order.
+
+        One claim that cannot be written never fails its neighbours.
+        """
+        try:
+            return list(await self._award(claims))
+        except (asyncpg.CheckViolationError, asyncpg.NumericValueOutOfRangeError):
+            # One of them fails the statement for all, so each is tried alone.
+            if len(claims) == 1:
+                return [ScoreRange()]
+            return [row for claim in claims for row in await self.award([claim])]
+
+    async def _award(self, claims: Sequence[Claim]) -> list[Row]:
+        for attempt in range(ATTEMPTS_MAX):
+            try:
+                return await self._write(claims)
+            except asyncpg.PostgresError as error:
+                if error.sqlstate == "SC404":
+                    # In a transaction of its own: made under the batch's locks, players
+                    # could deadlock.
+                    await self._add_players(
+                        [(c.user_id, c.username, c.name_version) for c in claims]
+                    )
+                elif error.sqlstate == "SC405":
+                    await self._make_periods()
+                elif not isinstance(error, _AGAIN) or attempt == ATTEMPTS_MAX - 1:
+                    raise
+        return await self._write(claims)
+
+    async def _write(self, claims: Sequence[Claim]) -> list[Row]:
+        records = await self._fetch(
+            """
+            SELECT a.ord, a.outcome, a.user_id, a.action_type, a.points, a.old_score, a.new_score,
+                   a.version, a.seq, a.at_ms, a.attempt_id, a.client_id, a.key_hash, a.body_hash,
+                   a.day_total, a.week_total, a.month_total, a.hidden, a.username, a.name_version
+            FROM scores.award($1, $2, $3, $4, $5, $6, $7, $8, $9) AS a
+            ORDER BY a.ord
+            """,
+            [c.action_id for c in claims],
+            [c.user_id for c in claims],
+            [c.action_type for c in claims],
+            [c.points for c in claims],
+            [c.attempt_id for c in claims],
+            [c.client_id for c in claims],
+            [c.key_hash for c in claims],
+            [c.body_hash for c in claims],
+            clock.offset(),
+        )
+        return [
+            _row(record, claim.action_id) for record, claim in zip(records, claims, strict=True)
+        ]
+
+    async def _add_players(self, players: Sequence[tuple[str, str, int]]) -> None:
+        await self._fetch(
+            "SELECT scores.add_players($1, $2, $3)",
+            *(list(column) for column in zip(*players, strict=True)),
+        )
+
+    async def rename(self, names: Sequence[tuple[str, str, int]]) -> None:
+        """Keeps the newer of the known and the given (user id, name, name version)."""
+        await self._fetch(
+            """
+            UPDATE scores.players p SET username = n.name, name_version = n.version
+            FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS n(id, name, version)
+            WHERE p.user_id = n.id AND p.name_version < n.version
+            """,
+            *(list(column) for column in zip(*names, strict=True)),
+        )
+
+    async def names(self, users: Sequence[str]) -> dict[str, str]:
+        """The names of `users`, by id; those who never were awarded are left out."""
+        records = await self._fetch(
+            "SELECT p.user_id, p.username FROM scores.players p WHERE p.user_id = ANY ($1)", users
+        )
+        return {str(record["user_id"]): record["username"] for record in records}
+
+    async def rows(self, action_ids: Sequence[str]) -> dict[str, Row]:
+        """The ledger rows of those actions, by id; without running totals."""
+        records = await self._fetch(
+            """
+            SELECT l.action_id, 'seen' AS outcome, l.user_id, l.action_type, l.points, l.old_score,
+                   l.new_score, l.version, l.seq,
+                   (extract(epoch FROM l.at) * 1000)::bigint AS at_ms, l.attempt_id, l.client_id,
+                   l.key_hash, l.body_hash, NULL AS day_total, NULL AS week_total,
+                   NULL AS month_total, NULL AS hidden, NULL AS username, NULL AS name_version
+            FROM scores.ledger l
+            WHERE l.action_id = ANY ($1::uuid[]) AND l.action_id >= $2 AND l.action_id <= $3
+              AND l.kind = 'award'
+            """,
+            action_ids,
+            # Scalar bounds let Postgres skip the other months' partitions.
+            min(action_ids),
+            max(action_ids),
+        )
+        return {
+            (row := _row(record, str(record["action_id"]))).action_id: row for record in records
+        }
+
+    async def receipts(self, action_ids: Sequence[str]) -> dict[str, Receipt]:
+        """The receipts of those actions, by id."""
+        records = await self._fetch(
+            """
+            SELECT r.action_id, r.rank, r.old_rank, r.warnings, r.held
+            FROM scores.receipts r WHERE r.action_id = ANY ($1)
+            """,
+            action_ids,
+        )
+        return {
+            str(r["action_id"]): Receipt(
+                r["rank"], r["old_rank"], tuple(filter(None, r["warnings"].split(","))), r["held"]
+            )
+            for r in records
+        }
+
+    async def acknowledge(
+        self, awards: Sequence[Change], receipts: Sequence[Receipt], *, settled: bool
+    ) -> None:
+        """Boards and events of the awards are acknowledged: writes receipts, clears the outbox.
+
+        While their settlement is outstanding (not `settled`) they stay there, marked.
+        """
+        await self._fetch(
+            "SELECT scores.acknowledge($1, $2, $3, $4, $5, $6, $7)",
+            [award.seq for award in awards],
+            [award.event_id for award in awards],
+            [receipt.rank for receipt in receipts],
+            [receipt.old_rank for receipt in receipts],
+            [",".join(receipt.warnings) for receipt in receipts],
+            [receipt.held for receipt in receipts],
+            settled,
+        )
+
+    async def clear(self, seqs: Sequence[int]) -> None:
+        """Takes changes that need no receipt, or have one, out of the outbox."""
+        await self._fetch("DELETE FROM scores.outbox o WHERE o.seq = ANY ($1)", seqs)
+
+    async def outstanding(self, *, after_s: float, limit: int = BATCH_MAX) -> list[Outstanding]:
+        """The oldest changes in the outbox, older than `after_s`."""
+        records = await self._fetch(
+            """
+            SELECT o.kind, o.event_id, o.origin_id, o.user_id, o.username, o.version, o.seq,
+                   o.action_type, o.points, o.old_score, o.new_score,
+                   (extract(epoch FROM o.at) * 1000)::bigint AS at_ms, o.hidden, o.published
+            FROM scores.outbox o
+            WHERE o.at < clock_timestamp() + $1 - make_interval(secs => $2)
+            ORDER BY o.seq LIMIT $3
+            """,
+            clock.offset(),
+            after_s,
+            limit,
+        )
+        return [Outstanding(_change(record), record["published"]) for record in records]
+
+    async def history(self, user_id: str, *, before_seq: int | None, limit: int) -> list[Entry]:
+        """A player's rows, newest first, from below `before_seq` on (None: from the newest)."""
+        records = await self._fetch(
+            """
+            SELECT l.action_id, l.kind, l.origin_id, l.action_type, l.points, l.old_score,
+                   l.new_score, l.version, l.seq, (extract(epoch FROM l.at) * 1000)::bigint AS at_ms
+            FROM scores.ledger l
+            WHERE l.user_id = $1 AND l.seq < $2
+            ORDER BY l.seq DESC LIMIT $3
+            """,
+            user_id,
+            SEQ_MAX if before_seq is None else before_seq,
+            limit,
+        )
+        return [
+            Entry(
+                action_id=str(r["action_id"]),
+                kind=r["kind"],
+                origin_id=_text(r["origin_id"]),
+                action_type=r["action_type"],
+                points=r["points"],
+                old_score=r["old_score"],
+                new_score=r["new_score"],
+                version=r["version"],
+                seq=r["seq"],
+                at_ms=r["at_ms"],
+            )
+            for r in records
+        ]
+
+    async def reverse(self, order: Order, *, limit: int) -> list[Change]:
+        """Voids or restores, in one transaction, at most `limit` awards, oldest first.
+
+        Answers the changes, those that a dry run would have made as well.
+        """
+        async with self._database.transaction() as connection:
+            records = await connection.fetch(
+                """
+                SELECT $1 AS kind, r.action_id AS event_id, r.origin_id, $2::uuid AS user_id,
+                       r.username, r.version, r.seq, r.action_type, r.points, r.old_score,
+                       r.new_score, r.at_ms, r.hidden
+                FROM scores.reverse($1, $2, $3, $4, $5, $6, $7, $8, $9) AS r
+                """,
+                order.kind,
+                order.user_id,
+                order.start,
+                order.end,
+                order.action_ids,
+                [uuid7() for _ in range(limit)],
+                order.reason,
+                order.actor,
+                clock.offset(),
+            )
+            if order.dry_run:
+                # The same statement, undone: what would happen is what happened.
+                await connection.execute("ROLLBACK AND CHAIN")
+        return [_change(record) for record in records]
+
+    async def hide(self, sanctions: Sequence[Sanction]) -> list[Change]:
+        """Hides or shows players by sanctions (at most 256) newer than the known ones.
+
+        Answers the changes; none for who is hidden or shown already.
+        """
+        users = [s.user_id for s in sanctions]
+        for _ in range(2):
+            try:
+                records = await self._fetch(
+                    """
+                    SELECT CASE WHEN h.hidden THEN 'hidden' ELSE 'shown' END AS kind, h.event_id,
+                           NULL AS origin_id, h.user_id, h.username, h.version, h.seq,
+                           '' AS action_type, 0 AS points, h.total AS old_score,
+                           h.total AS new_score, h.at_ms, h.hidden
+                    FROM scores.hide($1, $2, $3, $4, $5) AS h
+                    """,
+                    users,
+                    [s.hidden for s in sanctions],
+                    [s.version for s in sanctions],
+                    [uuid7() for _ in sanctions],
+                    clock.offset(),
+                )
+                return [_change(record) for record in records]
+            except asyncpg.PostgresError as error:
+                if error.sqlstate != "SC404":
+                    raise
+                # Sanctioned before the first award: a row without a name, which that award brings.
+                await self._add_players([(user, "", 0) for user in users])
+        return []
+
+    async def outbox_age_s(self) -> float:
+        """The age of the oldest award in the outbox; 0 for none."""
+        (row,) = await self._fetch(
+            """
+            SELECT coalesce(extract(epoch FROM clock_timestamp() + $1 - min(o.at)), 0) AS age
+            FROM scores.outbox o
+            """,
+            clock.offset(),
+        )
+        return float(row["age"])
+
+    async def make_partitions(self) -> None:
+        """Makes the ledger's partitions for the months ahead."""
+        await self._fetch("SELECT scores.make_partitions($1, $2)", clock.now(), MONTHS_AHEAD)
+
+
+# Two players' rows under one action id, or a deadlock: the whole batch again, which then
+# sees the committed row.
+_AGAIN = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
+
+
+def _row(record: Any, action_id: str) -> Row:
+    return Row(
+        outcome=record["outcome"],
+        action_id=action_id,
+        user_id=str(record["user_id"]),
+        action_type=record["action_type"],
+        points=record["points"],
+        old_score=record["old_score"],
+        new_score=record["new_score"],
+        version=record["version"],
+        seq=record["seq"],
+        at_ms=record["at_ms"],
+        attempt_id=str(record["attempt_id"]),
+        client_id=record["client_id"],
+        key_hash=record["key_hash"],
+        body_hash=record["body_hash"],
+        day_total=record["day_total"],
+        week_total=record["week_total"],
+        month_total=record["month_total"],
+        hidden=record["hidden"],
+        username=record["username"],
+        name_version=record["name_version"],
+    )
+
+
+def _change(record: Any) -> Change:
+    return Change(
+        kind=record["kind"],
+        event_id=str(record["event_id"]),
+        origin_id=_text(record["origin_id"]),
+        user_id=str(record["user_id"]),
+        username=record["username"],
+        version=record["version"],
+        seq=record["seq"],
+        action_type=record["action_type"],
+        points=record["points"],
+        old_score=record["old_score"],
+        new_score=record["new_score"],
+        at_ms=record["at_ms"],
+        hidden=record["hidden"],
+    )
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)

@@ -1,0 +1,193 @@
+"""The boards in Postgres: their rules, their periods, and who stands where in open ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from chassis import clock
+from chassis.postgres import Database
+from services.scores.rules import Board, Operator, Order, Period, Reset, Ties
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A player's place in one open period of a board, at the player's `version`.
+
+    `seq` is that of the award in force that reached the score; None: none is, so that the
+    player is not on the board. Nor is one who is `hidden`.
+    """
+
+    board: str
+    period: int
+    user_id: str
+    version: int
+    score: int
+    seq: int | None
+    at_ms: int
+    hidden: bool
+
+
+class Standings:
+    """Every method raises DbUnavailable when Postgres is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._fetch = database.fetch
+
+    async def boards(self) -> list[tuple[Board, bool, list[Period]]]:
+        """Every board, whether it is listed, and its periods that are not closed or ended in the
+        last eight days, oldest first."""
+        records = await self._fetch(
+            """
+            SELECT b.board, b.title, b.operator, b.ordering, b.ties, b.action_types, b.every,
+                   to_char(b.reset_at, 'HH24:MI') AS reset_at, b.zone, b.entries, b.public,
+                   b.built_in, b.listed, p.period,
+                   CASE WHEN p.ends <> 'infinity'
+                        THEN (extract(epoch FROM p.ends) * 1000)::bigint END AS end_ms,
+                   p.closed_at IS NOT NULL AS closed
+            FROM scores.boards b LEFT JOIN scores.periods p ON p.board = b.board
+              AND (p.closed_at IS NULL OR p.ends > clock_timestamp() + $1 - interval '8 days')
+            ORDER BY NOT b.built_in, b.created_at, b.board, p.period
+            """,
+            clock.offset(),
+        )
+        found: dict[str, tuple[Board, bool, list[Period]]] = {}
+        for r in records:
+            if r["board"] not in found:
+                found[r["board"]] = (_board(r), r["listed"], [])
+            if r["period"] is not None:
+                found[r["board"]][2].append(Period(r["period"], r["end_ms"], r["closed"]))
+        return list(found.values())
+
+    async def add_board(self, board: Board) -> bool:
+        """Adds a board, not listed yet; False when there is one of that name."""
+        records = await self._fetch(
+            """
+            INSERT INTO scores.boards (board, title, operator, ordering, ties, action_types, every,
+                                       reset_at, zone, entries, public)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::time, $9, $10, $11)
+            ON CONFLICT (board) DO NOTHING RETURNING board
+            """,
+            board.name,
+            board.title,
+            board.operator,
+            board.order,
+            board.ties,
+            list(board.action_types),
+            board.every,
+            board.reset_at,
+            board.zone,
+            board.window,
+            board.public,
+        )
+        return bool(records)
+
+    async def add_periods(self, board: str, periods: Sequence[Period]) -> None:
+        """Adds those of the board's periods that are not there yet."""
+        await self._fetch(
+            """
+            INSERT INTO scores.periods (board, period, starts, ends)
+            SELECT $1, p.start_ms,
+                   CASE WHEN p.end_ms IS NULL THEN '-infinity'
+                        ELSE to_timestamp(p.start_ms / 1000.0) END,
+                   coalesce(to_timestamp(p.end_ms / 1000.0), 'infinity')
+            FROM unnest($2::bigint[], $3::bigint[]) AS p(start_ms, end_ms)
+            ON CONFLICT (board, period) DO NOTHING
+            """,
+            board,
+            [period.start_ms for period in periods],
+            [period.end_ms for period in periods],
+        )
+
+    async def list_board(self, board: str) -> None:
+        """The board is filled: it may be shown."""
+        await self._fetch("UPDATE scores.boards SET listed = true WHERE board = $1", board)
+
+    async def refill(self, users: Sequence[str]) -> None:
+        """Counts the players' awards anew, on every board."""
+        await self._fetch("SELECT scores.refill($1)", users)
+
+    async def users(self, *, after: str | None, limit: int) -> list[str]:
+        """The ids of the next players behind `after`, in the order of ids."""
+        records = await self._fetch(
+            """
+            SELECT p.user_id FROM scores.players p
+            WHERE p.user_id > coalesce($1, '00000000-0000-0000-0000-000000000000'::uuid)
+            ORDER BY p.user_id LIMIT $2
+            """,
+            after,
+            limit,
+        )
+        return [str(record["user_id"]) for record in records]
+
+    async def awarded_since(self, since_ms: int) -> list[str]:
+        """The players who have ledger rows made at `since_ms` (Unix ms) or later."""
+        records = await self._fetch(
+            "SELECT DISTINCT l.user_id FROM scores.ledger l"
+            " WHERE l.at >= to_timestamp($1::bigint / 1000.0)",
+            since_ms,
+        )
+        return [str(record["user_id"]) for record in records]
+
+    async def of(self, users: Sequence[str]) -> list[Standing]:
+        """Where those players stand in every period that is not closed, in one snapshot."""
+        records = await self._fetch(f"{_STANDINGS} WHERE p.user_id = ANY ($1)", users)
+        return [_standing(record) for record in records]
+
+    async def players(self) -> int:
+        """How many players there are."""
+        records = await self._fetch("SELECT count(*) AS players FROM scores.players")
+        return int(records[0]["players"])
+
+
+# The built-in boards' running periods stand in the player's row. A finished one that stands
+# there still counts as long as it is not closed.
+_STANDINGS = """
+    SELECT s.board, s.period, p.user_id, p.version, s.score, s.seq,
+           (extract(epoch FROM s.at) * 1000)::bigint AS at_ms, p.hidden
+    FROM scores.players p
+    CROSS JOIN LATERAL (
+      SELECT v.board, v.period, v.score, v.seq, v.at
+      FROM (VALUES ('all_time', 0::bigint, p.total, p.reached_seq, p.reached_at),
+                   ('daily', p.day, p.day_total, p.day_seq, p.day_at),
+                   ('weekly', p.week, p.week_total, p.week_seq, p.week_at),
+                   ('monthly', p.month, p.month_total, p.month_seq, p.month_at))
+        AS v(board, period, score, seq, at)
+      JOIN scores.periods o ON o.board = v.board AND o.period = v.period AND o.closed_at IS NULL
+      UNION ALL
+      SELECT k.board, k.period, k.score, k.seq, k.at
+      FROM scores.standings k
+      JOIN scores.periods o ON o.board = k.board AND o.period = k.period AND o.closed_at IS NULL
+      WHERE k.user_id = p.user_id
+    ) s
+"""
+
+
+def _board(record: Any) -> Board:
+    return Board(
+        name=record["board"],
+        title=record["title"],
+        operator=Operator(record["operator"]),
+        order=Order(record["ordering"]),
+        ties=Ties(record["ties"]),
+        action_types=tuple(record["action_types"]),
+        every=Reset(record["every"]),
+        reset_at=record["reset_at"],
+        zone=record["zone"],
+        window=record["entries"],
+        public=record["public"],
+        built_in=record["built_in"],
+    )
+
+
+def _standing(record: Any) -> Standing:
+    return Standing(
+        record["board"],
+        record["period"],
+        str(record["user_id"]),
+        record["version"],
+        record["score"],
+        record["seq"],
+        record["at_ms"] or 0,
+        record["hidden"],
+    )
