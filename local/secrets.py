@@ -8,7 +8,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-KEYRINGS = ("pepper", "refresh_keys", "sealing_keys", "signing_keys")
+KEYRINGS = (
+    "pepper",
+    "refresh_keys",
+    "sealing_keys",
+    "signing_keys",
+    "journal_keys",
+    "cursor_keys",
+    "seal_keys",
+)
 
 
 def make(folder: Path, *, passwords: tuple[str, ...]) -> None:

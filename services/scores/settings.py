@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from chassis.keyring import Keyring
 from chassis.settings import Between, ProcessSettings
 
 
@@ -12,6 +13,12 @@ class Settings(ProcessSettings):
 
     database_url: str
     redis_url: str
+    # A read replica for histories and pages of closed periods; empty: the primary serves them.
+    database_replica_url: str = ""
+    replica_lag_max_s: Annotated[float, Between(0.1, 300)] = 5.0  # beyond it the primary serves
+    journal_keys: Keyring  # authenticate the awards that wait for Postgres
+    cursor_keys: Keyring  # authenticate the cursors of pages
+    seal_keys: Keyring  # sign the final tables of closed periods
     actions_target: str
     fraud_target: str
     database_pool_max: Annotated[int, Between(2, 50)] = 6
