@@ -37,6 +37,7 @@ class Attempt:
     sealed: Sealed | None = None  # of an authentic token, or of the action's row
     key: bytes = b""
     bounds: ActionType | None = None
+    points: int = 0  # that a verified one is worth
     refusal: Refusal | None = None
     closed: bool = False  # the action, by this refusal
     fresh_token: str = ""  # of a completed action
@@ -114,7 +115,7 @@ class Attempts:
             kid=sealed.kid, action_id=sealed.action_id, user_id=sealed.user_id
         )
         attempt.refusal = proofs.mismatch(
-            sealed, attempt.claims, caller=attempt.caller, key=attempt.key
+            sealed, attempt.claims, caller=attempt.caller, bounds=attempt.bounds, key=attempt.key
         )
 
     async def _states(self, own: Sequence[Sealed]) -> dict[str, str]:
@@ -132,10 +133,13 @@ class Attempts:
     ) -> Refusal | None:
         if attempt.bounds is None:
             return Refusal(DbUnavailable())  # a type made since this process last saw Postgres
+        value = proofs.worth(sealed, attempt.claims.proof, attempt.bounds)
+        attempt.points = value if isinstance(value, int) else 0
         return proofs.refusal(
             sealed,
             attempt.claims,
             bounds=attempt.bounds,
+            value=value,
             closed=state == "refused",
             now_ms=now_ms,
             points_max=self._points_max,
@@ -160,6 +164,7 @@ class Attempts:
         )
         self._take(attempt, sealed)
         if attempt.refusal is None and row.state in ("completed", "awarded"):
+            attempt.points = row.points
             attempt.refusal = _again(attempt, sealed, row, now_ms)
         elif attempt.refusal is None:
             attempt.refusal = self._refusal(attempt, sealed, state=row.state, now_ms=now_ms)
@@ -172,11 +177,13 @@ class Attempts:
         for attempt in verified:
             if attempt.sealed:
                 attempt.sealed = attempt.sealed._replace(
-                    expires_at_ms=expires_at_ms, completed=True
+                    points=attempt.points, expires_at_ms=expires_at_ms, completed=True
                 )
                 attempt.fresh_token = self._sealer.seal(attempt.sealed)
                 digest = hashlib.sha256(attempt.fresh_token.encode()).digest()
-                completions.append(Completion(attempt.sealed.action_id, _checksum(attempt), digest))
+                completions.append(
+                    Completion(attempt.sealed.action_id, attempt.points, _checksum(attempt), digest)
+                )
         if not completions:
             return
         done = await self._store.complete(completions, expires_at_ms=expires_at_ms)

@@ -3,14 +3,16 @@
 import asyncio
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Protocol
 
 from chassis.errors import FieldError, Unavailable
 from chassis.telemetry import log
+from services.actions import formulas
 from services.actions.failures import ValidationFailed
 
 DURATION_MS_MAX = 24 * 3600 * 1000
+FOLLOWED_MS = 1000  # by then every replica goes by a change
 TITLE_CHARACTERS_MAX = 80
 
 
@@ -20,20 +22,54 @@ class ActionType:
 
     action_type: str
     title: str
-    points: int
+    points: int  # no part of it where there is a formula
     min_duration_ms: int
     max_duration_ms: int
     token_ttl_s: int
     daily_cap: int | None
     max_open: int | None  # None: shares the common limit of open tokens
     authoritative: bool  # only game servers award it
+    formula: str = ""  # that computes the points; empty: they are fixed
+    points_min: int | None = None  # with a formula: the range of its result
+    points_max: int | None = None
+    times_since_ms: int = 0  # since when every replica holds players to these durations
+
+    @property
+    def worth(self) -> int:
+        """What a play is worth; 0 where its proof will tell."""
+        return 0 if self.formula else self.points
+
+    def computed(self, *, evidence: bytes, completion_ms: int) -> int:
+        """What a play is worth by its proof, which a formula needs.
+
+        Raises ValidationFailed and ScoreOutOfRange.
+        """
+        if not self.formula:
+            return self.points
+        span = formulas.Span(
+            self.points_min or 0, self.points_max or 0, self.min_duration_ms, self.max_duration_ms
+        )
+        return formulas.compute(self.formula, span, evidence=evidence, completion_ms=completion_ms)
+
+    def changed(self, new: "ActionType", names: Sequence[str], *, now_ms: int) -> "ActionType":
+        """This type with the fields `names` of `new`. Raises ValidationFailed for names of
+        none that may change; what comes of it is still to be validated."""
+        if strange := sorted(set(names) - _CHANGING):
+            raise ValidationFailed(
+                errors=[FieldError(name, "UNKNOWN", "cannot be changed") for name in strange]
+            )
+        merged = replace(self, **{name: getattr(new, name) for name in names})
+        durations = (merged.min_duration_ms, merged.max_duration_ms)
+        if durations == (self.min_duration_ms, self.max_duration_ms):
+            return merged
+        return replace(merged, times_since_ms=now_ms + FOLLOWED_MS)
 
     def validate(self, *, points_max: int) -> None:
         """Raises ValidationFailed with every field that does not fit."""
         longest = f"must be between minDurationMs and {DURATION_MS_MAX}"
         checks = (
             (
-                bool(_NAME.fullmatch(self.action_type)),
+                is_name(self.action_type),
                 FieldError("actionType", "PATTERN", "must match [A-Z][A-Z0-9_]{1,39}"),
             ),
             (
@@ -41,9 +77,10 @@ class ActionType:
                 FieldError("title", "LENGTH", "must be 1 to 80 printable characters"),
             ),
             (
-                1 <= self.points <= points_max,
+                (0 if self.formula else 1) <= self.points <= points_max,
                 FieldError("points", "RANGE", f"must be between 1 and {points_max}"),
             ),
+            *self._formula_checks(points_max),
             (
                 self.min_duration_ms >= 0,
                 FieldError("minDurationMs", "RANGE", "must not be negative"),
@@ -67,6 +104,35 @@ class ActionType:
         )
         if problems := [problem for fits, problem in checks if not fits]:
             raise ValidationFailed(errors=problems)
+
+    def _formula_checks(self, points_max: int) -> Sequence[tuple[bool, FieldError]]:
+        least, most = self.points_min, self.points_max
+        if not self.formula:
+            alone = "goes with a formula only"
+            return (
+                (least is None, FieldError("pointsMin", "FORMULA", alone)),
+                (most is None, FieldError("pointsMax", "FORMULA", alone)),
+            )
+        known = ", ".join(formulas.FORMULAS)
+        return (
+            (
+                self.formula in formulas.FORMULAS,
+                FieldError("formula", "UNKNOWN", f"must be one of {known}"),
+            ),
+            (
+                least is not None and 1 <= least <= points_max,
+                FieldError("pointsMin", "RANGE", f"must be between 1 and {points_max}"),
+            ),
+            (
+                most is not None and (least or 1) <= most <= points_max,
+                FieldError("pointsMax", "RANGE", f"must be between pointsMin and {points_max}"),
+            ),
+        )
+
+
+def is_name(text: str) -> bool:
+    """Whether a type may be called so."""
+    return bool(_NAME.fullmatch(text))
 
 
 class Types(Protocol):
@@ -99,7 +165,7 @@ class Catalogue:
 
     async def learn(self, names: Iterable[str]) -> None:
         """Looks for those of the names that are not known. Raises Unavailable."""
-        if any(name not in self._types and _NAME.fullmatch(name) for name in names):
+        if any(name not in self._types and is_name(name) for name in names):
             await self.refresh()
 
     async def refresh(self) -> None:
@@ -110,15 +176,19 @@ class Catalogue:
             self._version, types = await self._store.types()
             self._types = {known.action_type: known for known in types}
 
-    async def follow(self, *, pause_s: float = 1.0) -> None:
+    async def follow(self, *, pause_s: float = 0.5) -> None:
         """Refreshes for ever."""
         while True:
             await asyncio.sleep(pause_s)
             try:
-                async with asyncio.timeout(pause_s):
+                async with asyncio.timeout(1.0):
                     await self.refresh()
             except (Unavailable, TimeoutError) as error:
                 log.warning("catalogue_refresh_failed", error=repr(error))
 
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
+_CHANGING = frozenset(field.name for field in fields(ActionType)) - {
+    "action_type",
+    "times_since_ms",
+}

@@ -67,6 +67,10 @@ class ActionTypeAuthoritative(Forbidden):
     """Only game servers award this action type."""
 
 
+class ActionTypeNotFound(Missing):
+    """There is no action type of that name."""
+
+
 class ActionTypeExists(Conflict):
     """There is an action type of that name already."""
 

@@ -154,7 +154,7 @@ class Issuer:
             action_id=uuid7(),
             user_id=user_id,
             action_type=bounds.action_type,
-            points=bounds.points,
+            points=bounds.worth,
             nonce=secrets.token_bytes(NONCE_BYTES),
             issued_at_ms=now_ms,
             expires_at_ms=now_ms + bounds.token_ttl_s * 1000,

@@ -75,12 +75,28 @@ def score_text(sealed: Sealed, score_increment: int, timestamp: str) -> bytes:
     ).encode()
 
 
-def mismatch(sealed: Sealed, claims: Claims, *, caller: str, key: bytes) -> Refusal | None:
+def worth(sealed: Sealed, proof: Proof | None, bounds: ActionType | None) -> int | Failed | None:
+    """What the action is worth: what is sealed, else what its type now makes of the proof;
+    why that cannot be told from this proof; None where there is nothing to tell it from."""
+    if sealed.points:
+        return sealed.points
+    if proof is None or bounds is None:
+        return None
+    try:
+        return bounds.computed(evidence=proof.evidence, completion_ms=proof.completion_time_ms)
+    except Failed as failed:
+        return failed
+
+
+def mismatch(
+    sealed: Sealed, claims: Claims, *, caller: str, bounds: ActionType | None, key: bytes
+) -> Refusal | None:
     """Whether the token is another player's or another action's than is stated."""
     if caller != sealed.user_id:
         # Signed with the action's key it shows two players working together, or one
         # robbed of more than a token. Unsigned, anybody could frame the owner with it.
-        foreign = _signed(sealed, claims, key) is _Signed.RIGHT
+        value = worth(sealed, claims.proof, bounds)
+        foreign = _signed(sealed, claims, key, value) is _Signed.RIGHT
         return Refusal(TokenMismatch(), rule="foreign" if foreign else "")
     stated = (claims.user_id, claims.action_id, claims.action_type)
     owned = (sealed.user_id, sealed.action_id, sealed.action_type)
@@ -94,16 +110,20 @@ def refusal(
     claims: Claims,
     *,
     bounds: ActionType,
+    value: int | Failed | None,
     closed: bool,
     now_ms: int,
     points_max: int,
     key: bytes,
 ) -> Refusal | None:
-    """The first check that the claims on an own action fail; None: they hold."""
-    signed = _signed(sealed, claims, key)
+    """The first check that the claims on an own action fail; None: they hold.
+
+    `value` is what the action is worth, as `worth` tells it.
+    """
+    signed = _signed(sealed, claims, key, value)
     return (
         _standing(sealed, claims, closed=closed, now_ms=now_ms)
-        or _amount(sealed, claims, signed, points_max=points_max)
+        or _amount(claims, value, signed, points_max=points_max)
         or _signature(sealed, claims, signed)
         or _times(bounds, sealed, claims.proof, now_ms=now_ms)
     )
@@ -127,10 +147,11 @@ _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def _signed(sealed: Sealed, claims: Claims, key: bytes) -> _Signed:
+def _signed(sealed: Sealed, claims: Claims, key: bytes, value: int | Failed | None) -> _Signed:
     signed = _Signed.NOT
-    if claims.client_signature is not None:
-        amount = sealed.points if claims.score_increment is None else claims.score_increment
+    amount = value if claims.score_increment is None else claims.score_increment
+    # Over an amount that nothing tells, a client signature is neither right nor wrong.
+    if claims.client_signature is not None and isinstance(amount, int):
         text = score_text(sealed, amount, claims.timestamp)
         if not signature_right(text, claims.client_signature, key):
             return _Signed.WRONG
@@ -161,18 +182,20 @@ def _standing(sealed: Sealed, claims: Claims, *, closed: bool, now_ms: int) -> R
     return None if _in_time(claims.timestamp, now_ms) else Refusal(TimestampOutOfRange())
 
 
-def _amount(sealed: Sealed, claims: Claims, signed: _Signed, *, points_max: int) -> Refusal | None:
+def _amount(
+    claims: Claims, value: int | Failed | None, signed: _Signed, *, points_max: int
+) -> Refusal | None:
     amount = claims.score_increment
-    if amount is None or amount == sealed.points:
-        return None
-    if not 1 <= amount <= points_max:
+    if amount is not None and amount != value and not 1 <= amount <= points_max:
         return Refusal(ScoreOutOfRange())
+    if isinstance(value, Failed):
+        return Refusal(value)
+    if amount is None or value is None or amount == value:
+        return None
     # Only the client signature covers the amount.
     if signed is not _Signed.RIGHT or claims.client_signature is None:
         return Refusal(ScoreMismatch())
-    return Refusal(
-        ScoreMismatch(), rule="amount", observed=amount, threshold=sealed.points, closes=True
-    )
+    return Refusal(ScoreMismatch(), rule="amount", observed=amount, threshold=value, closes=True)
 
 
 def _signature(sealed: Sealed, claims: Claims, signed: _Signed) -> Refusal | None:
@@ -190,16 +213,18 @@ def _times(
     if proof is None:
         return None  # verified when the action was completed
     claimed_ms, elapsed_ms = proof.completion_time_ms, now_ms - sealed.issued_at_ms
-    for observed_ms, threshold_ms, offends in (
-        (claimed_ms, bounds.min_duration_ms, claimed_ms < bounds.min_duration_ms),
-        (elapsed_ms, bounds.min_duration_ms, elapsed_ms < bounds.min_duration_ms),
-        (claimed_ms, bounds.max_duration_ms, claimed_ms > bounds.max_duration_ms),
-        (claimed_ms, elapsed_ms + CLAIM_AHEAD_MS, claimed_ms > elapsed_ms + CLAIM_AHEAD_MS),
+    # Nobody is accused of bounds that came after the play began.
+    rule = "time" if sealed.issued_at_ms >= bounds.times_since_ms else ""
+    for observed_ms, threshold_ms, offends, offence in (
+        (claimed_ms, elapsed_ms + CLAIM_AHEAD_MS, claimed_ms > elapsed_ms + CLAIM_AHEAD_MS, "time"),
+        (claimed_ms, bounds.min_duration_ms, claimed_ms < bounds.min_duration_ms, rule),
+        (elapsed_ms, bounds.min_duration_ms, elapsed_ms < bounds.min_duration_ms, rule),
+        (claimed_ms, bounds.max_duration_ms, claimed_ms > bounds.max_duration_ms, rule),
     ):
         if offends:
             return Refusal(
                 SuspiciousActivity(),
-                rule="time",
+                rule=offence,
                 observed=observed_ms,
                 threshold=threshold_ms,
                 closes=True,

@@ -1,7 +1,7 @@
 """All storage of actions: the catalogue, the actions, the incidents that wait."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -46,6 +46,7 @@ class Completion(NamedTuple):
     """An action whose proof was verified."""
 
     action_id: str
+    points: int
     checksum: bytes
     token_sha256: bytes
 
@@ -76,15 +77,13 @@ class ActionsStore:
         """The catalogue's version and all types of it, in one snapshot."""
         rows = await self._fetch(
             """
-            SELECT c.version, t.action_type, t.title, t.points, t.min_duration_ms,
-                   t.max_duration_ms, t.token_ttl_s, t.daily_cap, t.max_open, t.authoritative
+            SELECT t.action_type, t.title, t.points, t.min_duration_ms, t.max_duration_ms,
+                   t.token_ttl_s, t.daily_cap, t.max_open, t.authoritative, t.formula,
+                   t.points_min, t.points_max, t.times_since_ms, c.version
             FROM actions.action_types t CROSS JOIN actions.catalogue c
             """
         )
-        return rows[0]["version"], [
-            ActionType(**{name: value for name, value in row.items() if name != "version"})
-            for row in rows
-        ]
+        return rows[0]["version"], [ActionType(**_without_version(row)) for row in rows]
 
     async def create_type(self, new: ActionType) -> bool:
         """Adds the type; False when there is one of that name."""
@@ -93,8 +92,9 @@ class ActionsStore:
             """
             WITH made AS (
                 INSERT INTO actions.action_types (action_type, title, points, min_duration_ms,
-                    max_duration_ms, token_ttl_s, daily_cap, max_open, authoritative)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+                    max_duration_ms, token_ttl_s, daily_cap, max_open, authoritative, formula,
+                    points_min, points_max, times_since_ms)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
                 ON CONFLICT (action_type) DO NOTHING
                 RETURNING action_type
             )
@@ -102,17 +102,35 @@ class ActionsStore:
             WHERE EXISTS (SELECT FROM made)
             RETURNING version
             """,
-            new.action_type,
-            new.title,
-            new.points,
-            new.min_duration_ms,
-            new.max_duration_ms,
-            new.token_ttl_s,
-            new.daily_cap,
-            new.max_open,
-            new.authoritative,
+            *astuple(new),
         )
         return bool(rows)
+
+    async def change_type(
+        self, name: str, change: Callable[[ActionType], ActionType]
+    ) -> tuple[ActionType, ActionType] | None:
+        """The type before and after `change`, whose failures change nothing; None for a type
+        that there is not. Changes of one type happen one after the other."""
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                row = await connection.fetchrow(
+                    """
+                    SELECT action_type, title, points, min_duration_ms, max_duration_ms,
+                           token_ttl_s, daily_cap, max_open, authoritative, formula,
+                           points_min, points_max, times_since_ms
+                    FROM actions.action_types WHERE action_type = $1 FOR NO KEY UPDATE
+                    """,
+                    name,
+                )
+                if row is None:
+                    return None
+                before = ActionType(**row)
+                after = change(before)
+                if after != before:
+                    await _write(connection, after)
+                return before, after
+        except AWAY as error:
+            raise DbUnavailable from error
 
     async def issue(self, plays: Sequence[Play], *, kid: int, now_ms: int) -> list[str]:
         """Issues those that fit, in order: `issued`, `pending` or `capped` for each."""
@@ -158,8 +176,9 @@ class ActionsStore:
     ) -> dict[str, bytes]:
         """Completes those still open; the checksum that each now is completed by, by id."""
         rows = await self._fetch(
-            "SELECT action_id, checksum FROM actions.complete($1, $2, $3, $4)",
+            "SELECT action_id, checksum FROM actions.complete($1, $2, $3, $4, $5)",
             [completion.action_id for completion in completions],
+            [completion.points for completion in completions],
             [completion.checksum for completion in completions],
             [completion.token_sha256 for completion in completions],
             expires_at_ms,
@@ -223,3 +242,21 @@ class ActionsStore:
             return await self._pool.fetch(sql, *arguments)
         except AWAY as error:
             raise DbUnavailable from error
+
+
+async def _write(connection: asyncpg.pool.PoolConnectionProxy, changed: ActionType) -> None:
+    await connection.execute(
+        """
+        UPDATE actions.action_types
+           SET title = $2, points = $3, min_duration_ms = $4, max_duration_ms = $5,
+               token_ttl_s = $6, daily_cap = $7, max_open = $8, authoritative = $9,
+               formula = $10, points_min = $11, points_max = $12, times_since_ms = $13
+         WHERE action_type = $1
+        """,
+        *astuple(changed),
+    )
+    await connection.execute("UPDATE actions.catalogue SET version = version + 1")
+
+
+def _without_version(row: asyncpg.Record) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name != "version"}

@@ -5,13 +5,21 @@
 CREATE TABLE actions.action_types (
   action_type     text    PRIMARY KEY CHECK (action_type ~ '^[A-Z][A-Z0-9_]{1,39}$'),
   title           text    NOT NULL,
-  points          bigint  NOT NULL CHECK (points >= 1),
+  points          bigint  NOT NULL CHECK (points >= 0),
   min_duration_ms bigint  NOT NULL CHECK (min_duration_ms >= 0),
   max_duration_ms bigint  NOT NULL CHECK (max_duration_ms >= min_duration_ms),
   token_ttl_s     int     NOT NULL CHECK (token_ttl_s::bigint * 1000 > max_duration_ms),
   daily_cap       int     CHECK (daily_cap >= 1),  -- null: none
   max_open        int     CHECK (max_open >= 1),   -- null: shares the common limit
-  authoritative   boolean NOT NULL
+  authoritative   boolean NOT NULL,
+  formula         text    NOT NULL DEFAULT '',  -- that computes the points; '': they are fixed
+  points_min      bigint,
+  points_max      bigint,
+  times_since_ms  bigint  NOT NULL DEFAULT 0,   -- since when the durations are as they are
+  CHECK (CASE WHEN formula = ''
+              THEN points >= 1 AND points_min IS NULL AND points_max IS NULL
+              ELSE points_min >= 1 AND points_min IS NOT NULL
+                   AND points_max >= points_min AND points_max IS NOT NULL END)
 );
 
 -- One row: the number of changes to the table above, so that a replica sees at a glance
@@ -21,7 +29,8 @@ CREATE TABLE actions.catalogue (
   version  bigint  NOT NULL
 );
 
-INSERT INTO actions.action_types VALUES
+INSERT INTO actions.action_types (action_type, title, points, min_duration_ms, max_duration_ms,
+                                  token_ttl_s, daily_cap, max_open, authoritative) VALUES
   ('WIN_GAME',       'Win a game',       50,  1000, 300000, 330, NULL, NULL, false),
   ('COMPLETE_QUEST', 'Complete a quest', 100, 1000, 300000, 330, NULL, NULL, false),
   ('COMPLETE_LEVEL', 'Complete a level', 10,  1000, 300000, 330, NULL, NULL, false);
@@ -35,7 +44,7 @@ CREATE TABLE actions.actions (
   action_id          uuid     PRIMARY KEY,
   user_id            uuid     NOT NULL,
   action_type        text     NOT NULL,
-  points             bigint   NOT NULL,
+  points             bigint   NOT NULL,  -- 0: its proof will tell
   nonce              bytea    NOT NULL,
   kid                smallint NOT NULL,  -- of the keys that sealed its tokens and signed for it
   token_sha256       bytea    NOT NULL,
@@ -160,7 +169,8 @@ END $$;
 -- Completes actions by their proofs' checksums: a row for each that now is completed by the
 -- answered one. One that was completed by the same checksum before counts as completed now.
 CREATE FUNCTION actions.complete(
-  p_action uuid[], p_checksum bytea[], p_sha256 bytea[], p_expires_at_ms bigint)
+  p_action uuid[], p_points bigint[], p_checksum bytea[], p_sha256 bytea[],
+  p_expires_at_ms bigint)
 RETURNS TABLE (action_id uuid, checksum bytea)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -172,9 +182,10 @@ BEGIN
   ORDER BY a.action_id FOR NO KEY UPDATE;
   RETURN QUERY
   UPDATE actions.actions a
-     SET state = 'completed', completed_checksum = c.checksum, completed_sha256 = c.sha256,
-         expires_at_ms = p_expires_at_ms
-    FROM unnest(p_action, p_checksum, p_sha256) AS c(action_id, checksum, sha256)
+     SET state = 'completed', points = c.points, completed_checksum = c.checksum,
+         completed_sha256 = c.sha256, expires_at_ms = p_expires_at_ms
+    FROM unnest(p_action, p_points, p_checksum, p_sha256)
+      AS c(action_id, points, checksum, sha256)
    WHERE a.action_id = c.action_id
      AND (a.state = 'requested' OR a.state = 'completed' AND a.completed_checksum = c.checksum)
   RETURNING a.action_id, a.completed_checksum;
@@ -238,9 +249,13 @@ END $$;
 GRANT USAGE ON SCHEMA actions TO actions;
 GRANT SELECT ON actions.migrations TO actions;
 GRANT SELECT, INSERT ON actions.action_types TO actions;
+GRANT UPDATE (title, points, min_duration_ms, max_duration_ms, token_ttl_s, daily_cap, max_open,
+              authoritative, formula, points_min, points_max, times_since_ms)
+  ON actions.action_types TO actions;
 GRANT SELECT, UPDATE (version) ON actions.catalogue TO actions;
 GRANT SELECT, INSERT, UPDATE ON actions.players TO actions;
 GRANT SELECT, INSERT ON actions.actions TO actions;
-GRANT UPDATE (state, wrong_signatures, completed_checksum, completed_sha256, expires_at_ms)
+GRANT UPDATE (state, points, wrong_signatures, completed_checksum, completed_sha256,
+              expires_at_ms)
   ON actions.actions TO actions;
 GRANT SELECT, INSERT, DELETE ON actions.incidents TO actions;

@@ -1,10 +1,12 @@
 """Fixtures of actions' tests: a database, and the service on it."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import asyncpg
 import pytest
+import structlog
+from structlog.typing import EventDict
 
 from chassis.postgres import open_pool
 from chassis.testing import Certificates
@@ -34,3 +36,13 @@ async def actions(pool: asyncpg.Pool, certificates: Certificates) -> AsyncIterat
 def type_name() -> str:
     """A name that no type has yet."""
     return f"TEST_{secrets.token_hex(6).upper()}"
+
+
+@pytest.fixture
+def logged() -> Iterator[list[EventDict]]:
+    """The lines that are logged meanwhile, from "info" on."""
+    before = structlog.get_config()["wrapper_class"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("info"))
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+    structlog.configure(wrapper_class=before)

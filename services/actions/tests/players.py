@@ -15,6 +15,7 @@ import asyncpg
 
 from chassis import client, clock, server
 from chassis.errors import Unavailable
+from chassis.ids import uuid7
 from chassis.keyring import Keyring
 from chassis.settings import ProcessSettings
 from chassis.testing import Certificates
@@ -27,6 +28,8 @@ from services.actions.incidents import Relay
 from services.actions.service import ActionsService
 from services.actions.store import ActionsStore
 from services.actions.tokens import Sealer
+
+_TYPE_FIELDS = frozenset(pb.ActionType.DESCRIPTOR.fields_by_name) - {"action_type"}
 
 
 def key(number: int, fill: bytes) -> str:
@@ -105,14 +108,31 @@ class Play:
             proof=self.proof(completion_ms, at),
         )
 
-    def completion(self, *, completion_ms: int = 5000) -> pb.Claims:
+    def prove(
+        self,
+        *,
+        completion_ms: int = 5000,
+        evidence: bytes = b"",
+        stated: int | None = None,
+        signed: int | None = None,
+    ) -> pb.Claims:
+        """The claims of a right proof; an amount where one is stated, or signed."""
+        at = stamp()
+        return pb.Claims(
+            timestamp=at,
+            proof=self.proof(completion_ms, at, evidence),
+            score_increment=stated,
+            client_signature=None if signed is None else self.signature(signed, at),
+        )
+
+    def completion(self, *, completion_ms: int = 5000, evidence: bytes = b"") -> pb.Claims:
         """The claims of a right completion without a token."""
         at = stamp()
         return pb.Claims(
             action_id=self.issued.action_id,
             action_type=self.issued.action_type,
             timestamp=at,
-            proof=self.proof(completion_ms, at),
+            proof=self.proof(completion_ms, at, evidence),
         )
 
 
@@ -198,6 +218,28 @@ class Actions:
         new = pb.ActionType(action_type=name, **(wanted | fields))
         reply: pb.ActionType = await self.gateway.CreateType(new)
         return reply
+
+    async def change_type(self, name: str, **fields: Any) -> pb.ActionType:
+        """Gives the type these values; None removes one."""
+        values = {field: value for field, value in fields.items() if field in _TYPE_FIELDS}
+        request = pb.UpdateTypeRequest(
+            type=pb.ActionType(action_type=name, **values), fields=list(fields)
+        )
+        reply: pb.ActionType = await self.gateway.UpdateType(request)
+        return reply
+
+    async def grant(self, **fields: Any) -> pb.VerifyResult:
+        """A game server's grant of WIN_GAME, but for `fields`; None: not stated."""
+        wanted: dict[str, Any] = {
+            "client_id": "game-server",
+            "action_types": ["WIN_GAME"],
+            "action_id": uuid7(),
+            "user_id": new_user(),
+            "action_type": "WIN_GAME",
+        }
+        item = pb.VerifyItem(attempt_id="attempt", grant=pb.Grant(**(wanted | fields)))
+        reply: pb.VerifyReply = await self.scores.Verify(pb.VerifyRequest(items=[item]))
+        return reply.results[0]
 
 
 @asynccontextmanager

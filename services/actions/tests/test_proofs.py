@@ -113,6 +113,7 @@ def refused(timestamp: str) -> bool:
         content._replace(completed=True),
         claims,
         bounds=BOUNDS,
+        value=amount,
         closed=False,
         now_ms=clock.now_ms(),
         points_max=1000,

@@ -1,0 +1,96 @@
+"""The formulas that action types may compute their points by, from a proof.
+
+    evidence_points   evidence {"points": n}              n
+    ratio             evidence {"part": p, "whole": w}    min + (max - min) · p ÷ w
+    time_bonus        completion time t                   min + (max - min) · (slowest - t)
+                                                              ÷ (slowest - fastest)
+
+min and max are the type's range of points, fastest and slowest its durations. All numbers are
+integers and ÷ rounds down. A formula is pure: the same proof of the same type always gives the
+same points, so that a client can compute, and sign, what it will be awarded. Evidence may hold
+more than a formula reads.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from chassis.errors import FieldError
+from services.actions.failures import ScoreOutOfRange, ValidationFailed
+
+
+class Span(NamedTuple):
+    """The ranges of an action type, ends included."""
+
+    points_min: int
+    points_max: int
+    fastest_ms: int
+    slowest_ms: int
+
+    def scaled(self, part: int, whole: int) -> int:
+        """The points at `part` of `whole`, from points_min at 0 on."""
+        return self.points_min + (self.points_max - self.points_min) * part // whole
+
+
+def compute(name: str, span: Span, *, evidence: bytes, completion_ms: int) -> int:
+    """The points of a proof, within the span.
+
+    `evidence` is canonical JSON, or empty. Raises ValidationFailed naming the field where the
+    evidence lacks what the formula reads, ScoreOutOfRange where the result leaves the span.
+    """
+    return FORMULAS[name](span, evidence, completion_ms)
+
+
+def _evidence_points(span: Span, evidence: bytes, completion_ms: int) -> int:
+    points = _integer(_object(evidence), "points")
+    if not span.points_min <= points <= span.points_max:
+        raise ScoreOutOfRange(f"The points must be {span.points_min} to {span.points_max}.")
+    return points
+
+
+def _ratio(span: Span, evidence: bytes, completion_ms: int) -> int:
+    stated = _object(evidence)
+    part, whole = _integer(stated, "part"), _integer(stated, "whole")
+    if whole < 1:
+        raise _lacking("whole", "must be at least 1")
+    if not 0 <= part <= whole:
+        raise ScoreOutOfRange("The part must be 0 to the whole.")
+    return span.scaled(part, whole)
+
+
+def _time_bonus(span: Span, evidence: bytes, completion_ms: int) -> int:
+    width_ms = span.slowest_ms - span.fastest_ms
+    if not width_ms:
+        return span.points_max
+    # A time outside its bounds is refused as such, by the check that follows.
+    left_ms = min(max(span.slowest_ms - completion_ms, 0), width_ms)
+    return span.scaled(left_ms, width_ms)
+
+
+FORMULAS: Mapping[str, Callable[[Span, bytes, int], int]] = {
+    "evidence_points": _evidence_points,
+    "ratio": _ratio,
+    "time_bonus": _time_bonus,
+}
+
+
+def _object(evidence: bytes) -> dict[str, Any]:
+    try:
+        stated = json.loads(evidence) if evidence else None
+    except (ValueError, RecursionError):
+        stated = None
+    if not isinstance(stated, dict):
+        raise _lacking("", "must be an object")
+    return stated
+
+
+def _integer(stated: dict[str, Any], name: str) -> int:
+    value = stated.get(name)
+    if type(value) is not int:  # a truth value is an integer to Python, and none in JSON
+        raise _lacking(name, "must be an integer")
+    return value
+
+
+def _lacking(name: str, detail: str) -> ValidationFailed:
+    field = f"proof.evidence.{name}" if name else "proof.evidence"
+    return ValidationFailed(errors=[FieldError(field, "REQUIRED", detail)])

@@ -1,0 +1,111 @@
+"""Grants: what a trusted game server says a player has earned, without token or proof.
+
+Everything is checked in memory, so that grants go on while Postgres is away. That one action
+id is awarded once is the ledger's business, as with tokens.
+"""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from chassis.errors import Failed, FieldError, Forbidden, Unavailable
+from chassis.postgres import DbUnavailable
+from services.actions.catalogue import ActionType, Catalogue
+from services.actions.failures import (
+    ActionTypeUnknown,
+    ScoreMismatch,
+    ScoreOutOfRange,
+    ValidationFailed,
+)
+
+OLD_MS_MAX = 24 * 3600 * 1000
+AHEAD_MS_MAX = 5_000
+STORE_WAIT_S = 1.0  # for a type that is not known, and may be new
+
+
+class Grant(NamedTuple):
+    """A game server's word on one play."""
+
+    action_types: Sequence[str]  # that this server may award
+    action_id: str
+    user_id: str
+    action_type: str
+    score_increment: int | None  # None: what the type is worth
+
+
+class Granted(NamedTuple):
+    """What became of a grant."""
+
+    grant: Grant
+    points: int = 0
+    failure: Failed | None = None
+    named: bool = True  # it names an action and a player, so that the ledger can be asked
+
+
+class Grants:
+    """Judges grants. Nothing of an accepted one is kept."""
+
+    def __init__(self, catalogue: Catalogue, *, points_max: int) -> None:
+        self._catalogue = catalogue
+        self._points_max = points_max
+
+    async def verify(self, grants: Sequence[Grant], *, now_ms: int) -> list[Granted]:
+        """What each is worth, or why it is refused. I/O only for types not known."""
+        away: Failed | None = None
+        try:
+            async with asyncio.timeout(STORE_WAIT_S):
+                await self._catalogue.learn({grant.action_type for grant in grants})
+        except (Unavailable, TimeoutError):
+            away = DbUnavailable()
+        return [self._judge(grant, away, now_ms) for grant in grants]
+
+    def _judge(self, grant: Grant, away: Failed | None, now_ms: int) -> Granted:
+        named = bool(_UUID7.fullmatch(grant.action_id) and _UUID.fullmatch(grant.user_id))
+        try:
+            _check_form(grant, now_ms)
+            bounds = self._catalogue.get(grant.action_type)
+            if bounds is None:
+                raise away or ActionTypeUnknown()
+            if grant.action_type not in grant.action_types:
+                raise Forbidden("This client may not award this action type.")
+            return Granted(grant, points=self._points(grant, bounds))
+        except Failed as failed:
+            return Granted(grant, failure=failed, named=named)
+
+    def _points(self, grant: Grant, bounds: ActionType) -> int:
+        points = grant.score_increment
+        if points is None:
+            if bounds.formula:
+                raise ValidationFailed(
+                    errors=[FieldError("scoreIncrement", "REQUIRED", "must be given")]
+                )
+            points = bounds.points
+        least, most = 1, self._points_max
+        if bounds.formula:
+            least, most = bounds.points_min or 1, min(most, bounds.points_max or most)
+        if not least <= points <= most:
+            raise ScoreOutOfRange
+        if not bounds.formula and points != bounds.points:
+            raise ScoreMismatch
+        return points
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+
+
+def _check_form(grant: Grant, now_ms: int) -> None:
+    """Raises ValidationFailed."""
+    problems = []
+    if not _UUID7.fullmatch(grant.action_id):
+        problems.append(FieldError("actionId", "PATTERN", "must be a lower-case UUIDv7"))
+    else:
+        made_ms = int(grant.action_id[:8] + grant.action_id[9:13], 16)
+        if not now_ms - OLD_MS_MAX <= made_ms <= now_ms + AHEAD_MS_MAX:
+            detail = "must be at most 24 h old and 5 s ahead"
+            problems.append(FieldError("actionId", "OUT_OF_RANGE", detail))
+    if not _UUID.fullmatch(grant.user_id):
+        problems.append(FieldError("userId", "PATTERN", "must be a lower-case UUID"))
+    if problems:
+        raise ValidationFailed(errors=problems)
