@@ -10,7 +10,7 @@ from chassis.redis import open_redis
 from chassis.server import serve
 from protos.arrows import callers
 from protos.auth_pb2_grpc import add_AuthServicer_to_server
-from services.auth import accounts
+from services.auth import commands
 from services.auth.cache import SessionCache
 from services.auth.passwords import Bcrypt, open_passwords
 from services.auth.service import AuthService
@@ -40,6 +40,7 @@ async def main(settings: Settings) -> None:
                 refresh_keys=settings.refresh_keys,
                 players=settings.players,
                 staff=settings.staff,
+                access_client_s=settings.access_client_s,
             )
             await serve(
                 partial(add_AuthServicer_to_server, service),
@@ -51,6 +52,6 @@ async def main(settings: Settings) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        sys.stdout.write(accounts.command(sys.argv[1:]) + "\n")
+        sys.stdout.write(commands.run(sys.argv[1:]) + "\n")
     else:
         run("auth", Settings, main)

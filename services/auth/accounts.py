@@ -1,15 +1,10 @@
-"""What an account must be to be made, and the command that makes administrators."""
+"""What an account must be to be made, and the making of administrators."""
 
-import argparse
-import asyncio
 import re
-import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 
-from chassis.errors import Failed, FieldError, Unprocessable
+from chassis.errors import FieldError, Unprocessable
 from chassis.postgres import open_pool
-from chassis.settings import SettingsError, load
 from services.auth import passwords
 from services.auth.passwords import Bcrypt, open_passwords
 from services.auth.settings import AccountSettings
@@ -46,27 +41,6 @@ def _is_email(text: str) -> bool:
     return bool(
         len(text) <= EMAIL_MAX and name and at and host and text.isprintable() and " " not in text
     )
-
-
-def command(arguments: Sequence[str]) -> str:
-    """Runs `admin create`; answers what was done, exits the process where it cannot be."""
-    parser = argparse.ArgumentParser(prog="python -m services.auth")
-    admin = parser.add_subparsers(required=True).add_parser("admin").add_subparsers(required=True)
-    create = admin.add_parser("create", help="make an administrator, or make one of a player")
-    create.add_argument("--username", required=True)
-    create.add_argument("--password-file", required=True, type=Path)
-    given = parser.parse_args(arguments)
-    try:
-        settings = load(AccountSettings)
-        password = given.password_file.read_text().rstrip("\r\n")
-        return asyncio.run(make_admin(settings, username=given.username, password=password))
-    except SettingsError as problems:
-        sys.exit(f"auth: the settings do not fit\n{problems}")
-    except OSError as problem:
-        sys.exit(f"auth: {problem}")
-    except Failed as failed:
-        reasons = [f"{error.field}: {error.detail}" for error in failed.errors]
-        sys.exit("\n".join([f"auth: {failed}", *reasons]))
 
 
 async def make_admin(settings: AccountSettings, *, username: str, password: str) -> str:

@@ -1,20 +1,23 @@
-"""Registers players, logs them in, keeps their sessions alive, and holds bans against them."""
+"""Registers players, logs them in, keeps their sessions alive, holds bans against them; lets
+game servers in."""
 
 import hmac
+import re
 import uuid
 from datetime import timedelta
 from typing import Any
 
+from chassis.batching import bounded
 from chassis.errors import Forbidden, Invalid, Unauthenticated
 from chassis.ids import uuid7
 from chassis.keyring import Keyring
 from chassis.telemetry import log
 from protos import auth_pb2, auth_pb2_grpc
-from services.auth import accounts
+from services.auth import accounts, clients
 from services.auth.cache import SessionCache
 from services.auth.passwords import Passwords
 from services.auth.store import Account, AuthStore, Device, Family
-from services.auth.tokens import STAFF, AccessTokens, Lifetimes, RefreshToken
+from services.auth.tokens import CLIENT_SCOPES, STAFF, AccessTokens, Lifetimes, RefreshToken
 
 TEXT_MAX = 256  # characters kept of what a client says of itself
 
@@ -39,6 +42,18 @@ class RefreshReused(Unauthenticated):
     """An old refresh token was used, so the session was ended; log in again."""
 
 
+class InvalidClient(Unauthenticated):
+    """The client's id or secret is wrong."""
+
+
+class UnauthorizedClient(Invalid):
+    """This client was disabled."""
+
+
+class InvalidScope(Invalid):
+    """This scope is not for a client to have."""
+
+
 class AuthService(auth_pb2_grpc.AuthServicer):
     """The methods of `protos/auth.proto`."""
 
@@ -52,6 +67,7 @@ class AuthService(auth_pb2_grpc.AuthServicer):
         refresh_keys: Keyring,
         players: Lifetimes,
         staff: Lifetimes,
+        access_client_s: int,
     ) -> None:
         self._store = store
         self._cache = cache
@@ -60,6 +76,7 @@ class AuthService(auth_pb2_grpc.AuthServicer):
         self._refresh_keys = refresh_keys
         self._players = players
         self._staff = staff
+        self._access_client_s = access_client_s
 
     async def Register(self, request: auth_pb2.RegisterRequest, context: Any) -> auth_pb2.Session:
         accounts.check(username=request.username, password=request.password, email=request.email)
@@ -106,6 +123,39 @@ class AuthService(auth_pb2_grpc.AuthServicer):
 
     async def Keys(self, request: auth_pb2.KeysRequest, context: Any) -> auth_pb2.KeysReply:
         return auth_pb2.KeysReply(jwks=self._access_tokens.jwks)
+
+    async def ClientToken(
+        self, request: auth_pb2.ClientTokenRequest, context: Any
+    ) -> auth_pb2.ClientTokenReply:
+        client = await self._store.client(clients.looked_up(request.client_id))
+        if not clients.matches(client, request.client_secret) or client is None:
+            log.warning(
+                "client_refused",
+                stream="security",
+                client_id=client.client_id if client else None,
+                address=_device(request.client).address,
+            )
+            raise InvalidClient
+        if client.disabled:
+            raise UnauthorizedClient
+        if not set(request.scope.split()) <= set(CLIENT_SCOPES):
+            raise InvalidScope
+        token = self._access_tokens.sign_client(
+            client.client_id, action_types=client.action_types, life_s=self._access_client_s
+        )
+        return auth_pb2.ClientTokenReply(
+            access_token=token, expires_in_s=self._access_client_s, scope=" ".join(CLIENT_SCOPES)
+        )
+
+    async def Names(self, request: auth_pb2.NamesRequest, context: Any) -> auth_pb2.NamesReply:
+        bounded(request.user_ids)
+        found = await self._store.names([i for i in request.user_ids if _UUID.fullmatch(i)])
+        return auth_pb2.NamesReply(
+            accounts=[
+                auth_pb2.Account(user_id=user_id, username=name, name_version=version)
+                for user_id, name, version in found
+            ]
+        )
 
     async def SetBan(self, request: auth_pb2.SetBanRequest, context: Any) -> auth_pb2.SetBanReply:
         try:
@@ -219,6 +269,9 @@ class AuthService(auth_pb2_grpc.AuthServicer):
             refresh_token=str(token),
             expires_in_s=life_s,
         )
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _device(client: auth_pb2.Client) -> Device:

@@ -15,10 +15,16 @@ Seconds = Annotated[int, Between(1, 400 * DAY_S)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class AccountSettings:
-    """What is needed to make an account: all that the commands are told."""
+class StoreSettings:
+    """What is needed to look after game servers: all that those commands are told."""
 
     database_url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountSettings(StoreSettings):
+    """What is needed to make an account: all that the command is told."""
+
     pepper: Keyring
     bcrypt_cost: Annotated[int, Between(4, 16), Named("SCOREBOARD_BCRYPT_COST")] = 12
 
@@ -34,6 +40,7 @@ class Settings(ProcessSettings, AccountSettings):
     refresh_keys: Keyring
     access_s: Seconds = 10 * MINUTE_S
     access_staff_s: Seconds = 5 * MINUTE_S
+    access_client_s: Seconds = 5 * MINUTE_S
     refresh_idle_s: Seconds = 14 * DAY_S
     refresh_idle_staff_s: Seconds = 30 * MINUTE_S
     refresh_absolute_s: Seconds = 30 * DAY_S

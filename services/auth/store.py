@@ -1,6 +1,6 @@
-"""Users and sessions, as Postgres keeps them."""
+"""Users, sessions and game servers, as Postgres keeps them."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -66,8 +66,19 @@ class Family:
     ended: bool
 
 
+@dataclass(frozen=True, kw_only=True)
+class GameServer:
+    """A client that may award actions of these types by its own word."""
+
+    client_id: str
+    name: str
+    secret_sha256: bytes
+    action_types: tuple[str, ...]
+    disabled: bool
+
+
 class AuthStore:
-    """Users and sessions. Every method raises DbUnavailable while Postgres is away."""
+    """Users, sessions, game servers. Every method raises DbUnavailable while Postgres is away."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -290,6 +301,73 @@ class AuthStore:
                 clock.offset(),
             )
 
+    async def names(self, user_ids: Sequence[str]) -> list[tuple[str, str, int]]:
+        """User id, name and the name's version, of those that are there."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(
+                "SELECT id, username, name_ver FROM auth.users WHERE id = ANY ($1::uuid[])",
+                user_ids,
+            )
+        return [(str(row["id"]), row["username"], row["name_ver"]) for row in rows]
+
+    async def add_client(
+        self, client_id: str, *, name: str, secret_sha256: bytes, action_types: Sequence[str]
+    ) -> None:
+        """A new game server."""
+        async with self._connection() as connection:
+            await connection.execute(
+                """
+                INSERT INTO auth.clients (id, name, secret_sha256, action_types, created_at)
+                VALUES ($1, $2, $3, $4, clock_timestamp() + $5::interval)
+                """,
+                client_id,
+                name,
+                secret_sha256,
+                action_types,
+                clock.offset(),
+            )
+
+    async def client(self, client_id: str) -> GameServer | None:
+        """The game server of that id."""
+        async with self._connection() as connection:
+            row = await connection.fetchrow(
+                """
+                SELECT id, name, secret_sha256, action_types, disabled
+                FROM auth.clients WHERE id = $1
+                """,
+                client_id,
+            )
+        return _game_server(row) if row else None
+
+    async def clients(self) -> list[GameServer]:
+        """All game servers, the oldest first."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(
+                """
+                SELECT id, name, secret_sha256, action_types, disabled
+                FROM auth.clients ORDER BY id
+                """
+            )
+        return [_game_server(row) for row in rows]
+
+    async def change_client(
+        self, client_id: str, *, secret_sha256: bytes | None = None, disabled: bool = False
+    ) -> bool:
+        """Gives the game server a new secret, or disables it; False: there is none."""
+        async with self._connection() as connection:
+            done = await connection.fetchval(
+                """
+                UPDATE auth.clients
+                SET secret_sha256 = coalesce($2, secret_sha256), disabled = disabled OR $3
+                WHERE id = $1
+                RETURNING true
+                """,
+                client_id,
+                secret_sha256,
+                disabled,
+            )
+        return bool(done)
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
         try:
@@ -308,6 +386,16 @@ def _account(row: asyncpg.Record) -> Account:
         name_ver=row["name_ver"],
         password=StoredPassword(row["password_hash"], row["pepper"]),
         banned=row["banned"],
+    )
+
+
+def _game_server(row: asyncpg.Record) -> GameServer:
+    return GameServer(
+        client_id=str(row["id"]),
+        name=row["name"],
+        secret_sha256=row["secret_sha256"],
+        action_types=tuple(row["action_types"]),
+        disabled=row["disabled"],
     )
 
 

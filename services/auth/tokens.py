@@ -5,6 +5,7 @@ import hashlib
 import hmac
 import re
 import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,6 +33,8 @@ SCOPES = {
     "admin": ("catalogue:write", "boards:write", "rules:publish", "audit:read"),
 }
 STAFF = frozenset({"moderator", "admin"})
+# What a game server may do, and nobody else.
+CLIENT_SCOPES = ("scores:award",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,25 +93,46 @@ class AccessTokens:
 
     def sign(self, subject: Subject, *, sid: str, life_s: int) -> str:
         """A token for `subject` in session `sid` that expires in `life_s` seconds."""
+        return self._signed(
+            {
+                "sub": subject.user_id,
+                "client_id": CLIENT_ID,
+                "scope": " ".join(scopes(subject.roles)),
+                "roles": subject.roles,
+                "sid": sid,
+                "ver": subject.ver,
+                "name_ver": subject.name_ver,
+                "preferred_username": subject.username,
+            },
+            life_s,
+        )
+
+    def sign_client(self, client_id: str, *, action_types: Sequence[str], life_s: int) -> str:
+        """A token for a game server, which may award these types, for `life_s` seconds."""
+        return self._signed(
+            {
+                "sub": client_id,
+                "client_id": client_id,
+                "scope": " ".join(CLIENT_SCOPES),
+                "action_types": action_types,
+            },
+            life_s,
+        )
+
+    def _signed(self, claims: Mapping[str, object], life_s: int) -> str:
         now_s = clock.now_ms() // 1000
-        claims = {
+        common = {
             "iss": self._issuer,
-            "sub": subject.user_id,
             "aud": self._audience,
             "exp": now_s + life_s,
             "iat": now_s,
             "nbf": now_s,
             "jti": uuid7(),
-            "client_id": CLIENT_ID,
-            "scope": " ".join(scopes(subject.roles)),
-            "roles": subject.roles,
-            "sid": sid,
-            "ver": subject.ver,
-            "name_ver": subject.name_ver,
-            "preferred_username": subject.username,
         }
         headers = {"typ": "at+jwt", "kid": self._key.kid}
-        return jwt.encode(claims, self._key.private, algorithm="RS256", headers=headers)
+        return jwt.encode(
+            {**common, **claims}, self._key.private, algorithm="RS256", headers=headers
+        )
 
 
 def scopes(roles: tuple[str, ...]) -> list[str]:

@@ -35,7 +35,19 @@ CREATE TABLE auth.sessions (
 
 CREATE INDEX sessions_by_user ON auth.sessions (user_id);
 
+-- Game servers, which award by their own word. A secret stands here as SHA-256 only: it is 32
+-- random bytes, so there is nothing to guess that a slow hash would protect.
+CREATE TABLE auth.clients (
+  id            uuid PRIMARY KEY,
+  name          text NOT NULL CHECK (name <> ''),
+  secret_sha256 bytea NOT NULL CHECK (octet_length(secret_sha256) = 32),
+  action_types  text[] NOT NULL CHECK (cardinality(action_types) BETWEEN 1 AND 32),
+  disabled      boolean NOT NULL DEFAULT false,
+  created_at    timestamptz NOT NULL
+);
+
 GRANT USAGE ON SCHEMA auth TO auth;
 GRANT SELECT ON auth.migrations TO auth;
 GRANT SELECT, INSERT, UPDATE ON auth.users TO auth;
 GRANT SELECT, INSERT, UPDATE, DELETE ON auth.sessions TO auth;
+GRANT SELECT, INSERT, UPDATE ON auth.clients TO auth;

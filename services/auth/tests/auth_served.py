@@ -17,6 +17,8 @@ from chassis.testing import Certificates, served
 from protos.arrows import callers
 from protos.auth_pb2 import (
     Client,
+    ClientTokenReply,
+    ClientTokenRequest,
     KeysRequest,
     LoginRequest,
     RefreshRequest,
@@ -91,13 +93,21 @@ class Auth:
             )
         )
 
-    async def claims(self, session: Session) -> dict[str, object]:
-        """The claims of the session's access token, verified against the published keys."""
+    async def client_token(
+        self, client_id: str, secret: str, *, scope: str = ""
+    ) -> ClientTokenReply:
+        request = ClientTokenRequest(
+            client_id=client_id, client_secret=secret, scope=scope, client=_CLIENT
+        )
+        return await self.gateway.ClientToken(request)  # type: ignore[no-any-return]
+
+    async def claims(self, answer: Session | ClientTokenReply) -> dict[str, object]:
+        """The claims of the answer's access token, verified against the published keys."""
         jwks = msgspec.json.decode((await self.gateway.Keys(KeysRequest())).jwks)
         keys = {key["kid"]: jwt.PyJWK(key) for key in jwks["keys"]}
-        kid = jwt.get_unverified_header(session.access_token)["kid"]
+        kid = jwt.get_unverified_header(answer.access_token)["kid"]
         return jwt.decode(
-            session.access_token,
+            answer.access_token,
             keys[kid],
             algorithms=["RS256"],
             issuer=ISSUER,
@@ -129,6 +139,7 @@ async def open_auth(
             refresh_keys=ring("r"),
             players=PLAYERS,
             staff=STAFF,
+            access_client_s=5 * MINUTE_S,
         )
         opened = partial(
             served,

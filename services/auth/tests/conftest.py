@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from chassis.postgres import open_pool
 from chassis.testing import Certificates
+from services.auth.store import AuthStore
 from services.auth.tests.auth_served import Auth, open_auth
 
 
@@ -38,7 +39,7 @@ async def pool(database: dict[str, str]) -> AsyncIterator[asyncpg.Pool]:
 @pytest.fixture(autouse=True)
 async def _empty(database: dict[str, str]) -> None:
     connection = await asyncpg.connect(database["admin"])
-    await connection.execute("TRUNCATE auth.users CASCADE")
+    await connection.execute("TRUNCATE auth.users, auth.clients CASCADE")
     await connection.close()
 
 
@@ -48,6 +49,11 @@ async def auth(
 ) -> AsyncIterator[Auth]:
     async with open_auth(pool, redis, signing_pem, certificates) as opened:
         yield opened
+
+
+@pytest.fixture
+def store(pool: asyncpg.Pool) -> AuthStore:
+    return AuthStore(pool)
 
 
 @pytest.fixture

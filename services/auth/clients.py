@@ -1,0 +1,93 @@
+"""Game servers: their ids and secrets, and what an operator does about them."""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Sequence
+
+from chassis.errors import FieldError, Missing
+from chassis.ids import uuid7
+from services.auth.accounts import ValidationFailed
+from services.auth.store import AuthStore, GameServer
+
+ACTION_TYPES_MAX = 32  # so that a token stays within what every reader takes
+ACTION_TYPE = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NOBODY = "00000000-0000-0000-0000-000000000000"
+
+
+class ClientNotFound(Missing):
+    """There is no game server of that id."""
+
+
+def looked_up(client_id: str) -> str:
+    """The id to look up for what was shown as one: what can be none takes as long."""
+    return client_id if _ID.fullmatch(client_id) else _NOBODY
+
+
+def matches(client: GameServer | None, secret: str) -> bool:
+    """Whether `secret` is that of `client`; takes as long, and is False, where there is none."""
+    expected = client.secret_sha256 if client else bytes(32)
+    return hmac.compare_digest(_sha256(secret), expected) and client is not None
+
+
+async def create(store: AuthStore, *, name: str, action_types: Sequence[str]) -> str:
+    """Makes a game server; answers its id and secret, to be shown once.
+
+    Raises ValidationFailed.
+    """
+    types = sorted(set(action_types))
+    problems = []
+    if not (1 <= len(name) <= 64 and name.isprintable()):
+        problems.append(FieldError("name", "LENGTH", "Use 1 to 64 printable characters."))
+    if not (1 <= len(types) <= ACTION_TYPES_MAX and all(map(ACTION_TYPE.fullmatch, types))):
+        detail = f"Name 1 to {ACTION_TYPES_MAX} action types, such as WIN_GAME."
+        problems.append(FieldError("action-types", "PATTERN", detail))
+    if problems:
+        raise ValidationFailed(errors=problems)
+    client_id, secret = uuid7(), secrets.token_urlsafe(32)
+    await store.add_client(client_id, name=name, secret_sha256=_sha256(secret), action_types=types)
+    return _shown(client_id, secret)
+
+
+async def rotate(store: AuthStore, client_id: str) -> str:
+    """Gives a game server a new secret in place of the old one; answers both as `create`.
+
+    Raises ClientNotFound.
+    """
+    secret = secrets.token_urlsafe(32)
+    await _change(store, client_id, secret_sha256=_sha256(secret))
+    return _shown(client_id, secret)
+
+
+async def disable(store: AuthStore, client_id: str) -> str:
+    """Gives a game server no more tokens; answers a sentence. Raises ClientNotFound."""
+    await _change(store, client_id, disabled=True)
+    return f"{client_id} gets no more tokens; one it has may be good for some minutes more"
+
+
+async def listed(store: AuthStore) -> str:
+    """All game servers, a line each: id, state, action types, name."""
+    return "\n".join(
+        f"{client.client_id}  {'disabled' if client.disabled else 'active':8}  "
+        f"{','.join(client.action_types)}  {client.name}"
+        for client in await store.clients()
+    )
+
+
+async def _change(
+    store: AuthStore, client_id: str, *, secret_sha256: bytes | None = None, disabled: bool = False
+) -> None:
+    if not await store.change_client(
+        looked_up(client_id), secret_sha256=secret_sha256, disabled=disabled
+    ):
+        raise ClientNotFound
+
+
+def _shown(client_id: str, secret: str) -> str:
+    return f"client_id: {client_id}\nclient_secret: {secret}"
+
+
+def _sha256(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()

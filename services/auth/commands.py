@@ -1,0 +1,82 @@
+"""What an operator does by `python -m services.auth …`: administrators and game servers."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any
+
+from chassis.errors import Failed
+from chassis.postgres import open_pool
+from chassis.settings import SettingsError, load
+from services.auth import accounts, clients
+from services.auth.settings import AccountSettings, StoreSettings
+from services.auth.store import AuthStore
+
+
+def run(arguments: Sequence[str]) -> str:
+    """Runs a command; answers what was done, exits the process where it cannot be."""
+    given = _parser().parse_args(arguments)
+    work: Coroutine[Any, Any, str] = given.work(given)
+    try:
+        return asyncio.run(work)
+    except SettingsError as problems:
+        sys.exit(f"auth: the settings do not fit\n{problems}")
+    except OSError as problem:
+        sys.exit(f"auth: {problem}")
+    except Failed as failed:
+        reasons = [f"{error.field}: {error.detail}" for error in failed.errors]
+        sys.exit("\n".join([f"auth: {failed}", *reasons]))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m services.auth")
+    subjects = parser.add_subparsers(required=True)
+
+    admin = subjects.add_parser("admin", help="administrators").add_subparsers(required=True)
+    create = admin.add_parser("create", help="make an administrator, or make one of a player")
+    create.add_argument("--username", required=True)
+    create.add_argument("--password-file", required=True, type=Path)
+    create.set_defaults(work=_create_admin)
+
+    client = subjects.add_parser("client", help="game servers").add_subparsers(required=True)
+    create = client.add_parser("create", help="make one, and show its secret once")
+    create.add_argument("--name", required=True)
+    create.add_argument("--action-types", required=True, help="separated by commas")
+    create.set_defaults(work=_create_client)
+    rotate = client.add_parser("rotate", help="replace its secret at once, and show the new one")
+    rotate.set_defaults(work=_client(clients.rotate))
+    disable = client.add_parser("disable", help="give it no more tokens")
+    disable.set_defaults(work=_client(clients.disable))
+    for named in (rotate, disable):
+        named.add_argument("client_id")
+    listed = client.add_parser("list", help="show all of them")
+    listed.set_defaults(work=lambda _: _stored(clients.listed))
+    return parser
+
+
+async def _create_admin(given: argparse.Namespace) -> str:
+    settings = load(AccountSettings)
+    password = given.password_file.read_text().rstrip("\r\n")
+    return await accounts.make_admin(settings, username=given.username, password=password)
+
+
+async def _create_client(given: argparse.Namespace) -> str:
+    types = [name.strip() for name in given.action_types.split(",") if name.strip()]
+    return await _stored(lambda store: clients.create(store, name=given.name, action_types=types))
+
+
+def _client(
+    work: Callable[[AuthStore, str], Awaitable[str]],
+) -> Callable[[argparse.Namespace], Awaitable[str]]:
+    async def on_client(given: argparse.Namespace) -> str:
+        return await _stored(lambda store: work(store, given.client_id))
+
+    return on_client
+
+
+async def _stored(work: Callable[[AuthStore], Awaitable[str]]) -> str:
+    settings = load(StoreSettings)
+    async with open_pool(settings.database_url, size_max=1) as pool:
+        return await work(AuthStore(pool))
