@@ -33,6 +33,19 @@ async def actions(pool: asyncpg.Pool, certificates: Certificates) -> AsyncIterat
 
 
 @pytest.fixture
+async def cut_off(database: dict[str, str], certificates: Certificates) -> AsyncIterator[Actions]:
+    """The service on a pool whose server went away after the start."""
+    pool = await asyncpg.create_pool(database["actions"], min_size=1, max_size=2)
+    try:
+        async with open_actions(pool, certificates) as opened:
+            await pool.expire_connections()
+            pool.set_connect_args("postgresql://actions:none@127.0.0.1:1/none")
+            yield opened
+    finally:
+        pool.terminate()
+
+
+@pytest.fixture
 def type_name() -> str:
     """A name that no type has yet."""
     return f"TEST_{secrets.token_hex(6).upper()}"

@@ -1,29 +1,14 @@
 """Tests of what goes on while Postgres is away."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 
 from chassis import clock
 from chassis.errors import Unavailable
-from chassis.testing import Certificates
 from protos import actions_pb2 as pb
-from services.actions.tests.players import Actions, new_user, open_actions
-
-
-@pytest.fixture
-async def cut_off(database: dict[str, str], certificates: Certificates) -> AsyncIterator[Actions]:
-    """The service on a pool whose server went away after the start."""
-    pool = await asyncpg.create_pool(database["actions"], min_size=1, max_size=2)
-    try:
-        async with open_actions(pool, certificates) as opened:
-            await pool.expire_connections()
-            pool.set_connect_args("postgresql://actions:none@127.0.0.1:1/none")
-            yield opened
-    finally:
-        pool.terminate()
+from services.actions.tests.players import Actions, new_user
 
 
 async def test_the_seal_alone_verifies_and_refuses(actions: Actions, cut_off: Actions) -> None:
