@@ -10,7 +10,7 @@ from structlog.typing import EventDict
 
 from chassis.postgres import open_pool
 from chassis.testing import Certificates
-from services.actions.tests.players import Actions, open_actions
+from services.actions.tests.players import Actions, cut_off_from, open_actions
 
 
 @pytest.fixture(scope="session")
@@ -35,14 +35,8 @@ async def actions(pool: asyncpg.Pool, certificates: Certificates) -> AsyncIterat
 @pytest.fixture
 async def cut_off(database: dict[str, str], certificates: Certificates) -> AsyncIterator[Actions]:
     """The service on a pool whose server went away after the start."""
-    pool = await asyncpg.create_pool(database["actions"], min_size=1, max_size=2)
-    try:
-        async with open_actions(pool, certificates) as opened:
-            await pool.expire_connections()
-            pool.set_connect_args("postgresql://actions:none@127.0.0.1:1/none")
-            yield opened
-    finally:
-        pool.terminate()
+    async with cut_off_from(database, certificates) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -279,3 +279,18 @@ async def open_actions(
         async with channels[0], channels[1]:
             stubs = [ActionsStub(channel) for channel in channels]
             yield Actions(stubs[0], stubs[1], relay, fraud, catalogue, running.port)
+
+
+@asynccontextmanager
+async def cut_off_from(
+    database: dict[str, str], certificates: Certificates
+) -> AsyncIterator[Actions]:
+    """The service on a pool whose server went away after the start."""
+    pool = await asyncpg.create_pool(database["actions"], min_size=1, max_size=2)
+    try:
+        async with open_actions(pool, certificates) as opened:
+            await pool.expire_connections()
+            pool.set_connect_args("postgresql://actions:none@127.0.0.1:1/none")
+            yield opened
+    finally:
+        pool.terminate()

@@ -11,7 +11,7 @@ from chassis import clock
 from chassis.errors import Invalid
 from chassis.testing import Certificates, eventually
 from protos import actions_pb2 as pb
-from services.actions.tests.players import Actions, decode, new_user, open_actions
+from services.actions.tests.players import Actions, Play, decode, new_user, open_actions
 
 
 def codes(results: list[pb.IssueResult]) -> list[str]:
@@ -60,12 +60,80 @@ async def test_a_fourth_open_token_is_refused(actions: Actions) -> None:
     assert codes(await actions.results(new_user(), "WIN_GAME")) == ["issued"]
 
 
-async def test_of_parallel_requests_exactly_three_get_a_token(actions: Actions) -> None:
+async def race(
+    pool: asyncpg.Pool, certificates: Certificates, user: str, *types: str, patient: bool
+) -> list[str]:
+    """The codes of fifty requests at once, to two replicas."""
+    async with (
+        open_actions(pool, certificates) as one,
+        open_actions(pool, certificates) as other,
+    ):
+        results = await asyncio.gather(
+            *(
+                replica.results(user, types[n % len(types)], patient=patient)
+                for n in range(25)
+                for replica in (one, other)
+            )
+        )
+    return [codes(result)[0] for result in results]
+
+
+@pytest.mark.parametrize("patient", [False, True])
+async def test_of_fifty_requests_at_once_to_two_replicas_exactly_three_get_a_token(
+    pool: asyncpg.Pool, certificates: Certificates, *, patient: bool
+) -> None:
+    types = ("WIN_GAME", "COMPLETE_QUEST", "COMPLETE_LEVEL")
+
+    found = await race(pool, certificates, new_user(), *types, patient=patient)
+
+    assert sorted(found) == ["TOO_MANY_PENDING"] * 47 + ["issued"] * 3
+
+
+@pytest.mark.parametrize(
+    ("cap", "max_open", "refused"),
+    [(7, 50, "DAILY_CAP_REACHED"), (None, 11, "TOO_MANY_PENDING"), (7, 3, None)],
+)
+async def test_of_fifty_requests_at_once_to_two_replicas_no_more_than_the_type_allows_get_a_token(
+    actions: Actions,
+    pool: asyncpg.Pool,
+    certificates: Certificates,
+    type_name: str,
+    *,
+    cap: int | None,
+    max_open: int,
+    refused: str | None,
+) -> None:
+    await actions.create_type(type_name, daily_cap=cap, max_open=max_open)
+
+    found = await race(pool, certificates, new_user(), type_name, patient=False)
+
+    assert found.count("issued") == min(cap or 50, max_open)
+    if refused:
+        assert set(found) == {"issued", refused}
+
+
+async def test_fifty_requests_and_settlements_at_once_never_leave_more_than_three_open(
+    actions: Actions, pool: asyncpg.Pool, certificates: Certificates
+) -> None:
     user = new_user()
+    async with open_actions(pool, certificates) as other:
 
-    results = await asyncio.gather(*(actions.results(user, "WIN_GAME") for _ in range(20)))
+        async def play(replica: Actions) -> int:
+            (result,) = await replica.results(user, "WIN_GAME", patient=True)
+            held = await pool.fetchval(
+                "SELECT count(*) FROM actions.actions WHERE user_id = $1 AND state = 'requested'",
+                user,
+            )
+            if result.HasField("issued"):
+                await other.settle(Play(user, result.issued), awarded=True)
+            return int(held)
 
-    assert [codes(one)[0] for one in results].count("issued") == 3
+        held = await asyncio.gather(*(play(one) for one in (actions, other) for _ in range(25)))
+
+    assert max(held) <= 3
+    assert await pool.fetchval(
+        "SELECT count(*) FROM actions.actions WHERE user_id = $1 AND state = 'awarded'", user
+    ) == await pool.fetchval("SELECT count(*) FROM actions.actions WHERE user_id = $1", user)
 
 
 async def test_open_tokens_are_counted_as_they_are_once_the_players_lock_is_held(
@@ -233,6 +301,74 @@ async def test_a_daily_cap_counts_requests_until_midnight_utc(
     assert 20 <= again[0].failure.retry_after_s <= 30
     assert codes(others) == codes(free) == ["issued"]
     assert codes(early) == ["issued", "issued", "DAILY_CAP_REACHED"]
+
+
+async def test_a_day_is_counted_by_the_services_clock_on_every_replica(
+    actions: Actions, pool: asyncpg.Pool, certificates: Certificates, type_name: str
+) -> None:
+    await actions.create_type(type_name, daily_cap=3, max_open=100, token_ttl_s=90_000)
+    user = new_user()
+    now = clock.now()
+    midnight = datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
+    to_midnight_s = (midnight - now).total_seconds()
+
+    async with open_actions(pool, certificates) as other:
+        days = []
+        for day in range(3):
+            found = []
+            # Before and after noon, and as late as the day has it.
+            for ahead_s in (1, 50_000, 86_390):
+                with clock.ahead(to_midnight_s + day * 86_400 + ahead_s):
+                    for replica in (actions, other):
+                        found += codes(await replica.results(user, type_name))
+            days.append(found)
+
+    assert days == [["issued"] * 3 + ["DAILY_CAP_REACHED"] * 3] * 3
+
+
+async def test_caps_of_two_types_are_counted_apart(actions: Actions, type_name: str) -> None:
+    other_name = f"{type_name}_2"
+    for name in (type_name, other_name):
+        await actions.create_type(name, daily_cap=1, max_open=10)
+
+    results = await actions.results(new_user(), *[type_name, other_name] * 2)
+
+    assert codes(results) == ["issued"] * 2 + ["DAILY_CAP_REACHED"] * 2
+
+
+async def test_a_changed_cap_counts_from_the_next_request_on(
+    actions: Actions, type_name: str
+) -> None:
+    await actions.create_type(type_name, daily_cap=2, max_open=10)
+    user = new_user()
+    await actions.results(user, type_name, type_name)
+
+    await actions.change_type(type_name, daily_cap=3)
+    raised = await actions.results(user, type_name, type_name)
+    await actions.change_type(type_name, daily_cap=1)
+    lowered = await actions.results(user, type_name)
+    await actions.change_type(type_name, daily_cap=None)
+    gone = await actions.results(user, type_name, type_name)
+
+    assert codes(raised) == ["issued", "DAILY_CAP_REACHED"]
+    assert codes(lowered) == ["DAILY_CAP_REACHED"]
+    assert codes(gone) == ["issued"] * 2
+
+
+async def test_a_changed_number_of_open_tokens_counts_from_the_next_request_on(
+    actions: Actions, type_name: str
+) -> None:
+    await actions.create_type(type_name, max_open=2)
+    user = new_user()
+    first = await actions.results(user, *[type_name] * 3)
+    await actions.change_type(type_name, max_open=4)
+    raised = await actions.results(user, *[type_name] * 3)
+    await actions.change_type(type_name, max_open=None)
+    shared = await actions.results(user, *[type_name] * 4)
+
+    assert codes(first) == ["issued"] * 2 + ["TOO_MANY_PENDING"]
+    assert codes(raised) == ["issued"] * 2 + ["TOO_MANY_PENDING"]
+    assert codes(shared) == ["issued"] * 3 + ["TOO_MANY_PENDING"]
 
 
 async def test_a_settled_action_still_counts_for_the_day_but_a_refused_request_does_not(

@@ -7,8 +7,9 @@ import pytest
 
 from chassis import clock
 from chassis.errors import Unavailable
+from chassis.testing import Certificates
 from protos import actions_pb2 as pb
-from services.actions.tests.players import Actions, new_user
+from services.actions.tests.players import Actions, cut_off_from, new_user
 
 
 async def test_the_seal_alone_verifies_and_refuses(actions: Actions, cut_off: Actions) -> None:
@@ -24,6 +25,48 @@ async def test_the_seal_alone_verifies_and_refuses(actions: Actions, cut_off: Ac
     assert right.sealed.action_id == play.issued.action_id
     assert (fast.failure.code, fast.closes) == ("SUSPICIOUS_ACTIVITY", True)
     assert (forged.failure.code, forged.closes) == ("SIGNATURE_INVALID", False)
+
+
+async def test_what_a_formula_makes_of_a_proof_needs_no_postgres(
+    actions: Actions, database: dict[str, str], certificates: Certificates, type_name: str
+) -> None:
+    await actions.create_type(
+        type_name, points=0, formula="evidence_points", points_min=1, points_max=9, max_open=9
+    )
+    play = await actions.issue(new_user(), type_name)
+    async with cut_off_from(database, certificates) as cut_off:
+        result = await cut_off.verify(play, play.prove(completion_ms=0, evidence=b'{"points":7}'))
+        lacking = await cut_off.verify(play, play.prove(completion_ms=0))
+
+    assert (result.failure.code, result.points) == ("", 7)
+    assert lacking.failure.code == "VALIDATION_FAILED"
+
+
+async def test_grants_go_on_and_only_types_it_never_saw_wait(
+    actions: Actions, cut_off: Actions, type_name: str
+) -> None:
+    await actions.create_type(type_name)
+
+    right = await cut_off.grant()
+    forbidden = await cut_off.grant(action_types=[])
+    unseen = await cut_off.grant(action_type=type_name, action_types=[type_name])
+
+    assert (right.failure.code, right.points) == ("", 50)
+    assert forbidden.failure.code == "FORBIDDEN"
+    assert unseen.failure.code == "DB_UNAVAILABLE"
+
+
+async def test_a_closed_action_is_told_again_once_postgres_is_back(
+    actions: Actions, cut_off: Actions
+) -> None:
+    play = await actions.issue(new_user())
+    await actions.settle(play, awarded=False)
+    with clock.ahead(6):
+        meanwhile = await cut_off.verify(play, play.update())
+        afterwards = await actions.verify(play, play.update())
+
+    assert meanwhile.failure.code == ""
+    assert afterwards.failure.code == "ACTION_CLOSED"
 
 
 async def test_a_type_it_never_saw_is_not_judged(

@@ -117,49 +117,6 @@ async def test_every_fault_has_its_code(actions: Actions, code: str, fault: Faul
     assert await actions.state(play) == ("refused" if result.closes else "requested")
 
 
-@pytest.mark.parametrize(
-    ("first", "second"),
-    [
-        (first, second)
-        for place, first in enumerate(ORDER)
-        for second in ORDER[place + 1 :]
-        # An amount is either out of range or another than the action's worth, and times are
-        # in a proof.
-        if {first[1], second[1]} not in ({out_of_range, other_amount}, {no_proof, too_fast})
-    ],
-)
-async def test_of_two_faults_the_earlier_check_answers(
-    actions: Actions, first: tuple[str, Fault], second: tuple[str, Fault]
-) -> None:
-    play = await ready(actions)
-    with clock.ahead(6):
-        claims = play.update()
-        # Faults that sign what they changed come first, else they would mend a signature.
-        for _, fault in sorted(
-            (first, second), key=lambda one: one[1] in (wrong_signature, no_proof)
-        ):
-            fault(play, claims)
-        result = await actions.verify(play, claims)
-
-    assert result.failure.code == first[0]
-
-
-async def test_a_closed_action_is_told_before_an_expired_one_and_that_before_the_rest(
-    actions: Actions,
-) -> None:
-    play, settled = await ready(actions), await ready(actions)
-    await actions.settle(settled, awarded=False)
-
-    with clock.ahead(331):
-        for one, code in ((settled, "ACTION_CLOSED"), (play, "TOKEN_EXPIRED")):
-            claims = one.update()
-            other_amount(one, claims)
-            assert (await actions.verify(one, claims)).failure.code == code
-            mismatch(one, claims)
-            assert (await actions.verify(one, claims)).failure.code == "TOKEN_MISMATCH"
-    assert await actions.state(play) == "requested"
-
-
 async def test_a_token_ends_at_its_expiry_to_the_millisecond(actions: Actions) -> None:
     play = await ready(actions)
     assert play.issued.expires_at_ms - play.issued.issued_at_ms == 330_000
