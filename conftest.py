@@ -14,10 +14,9 @@ from pathlib import Path
 
 import pytest
 import structlog
-from redis.asyncio import Redis
 
 from chassis.process import allow_open_files
-from chassis.redis import open_redis
+from chassis.redis import Redis, open_redis
 from chassis.testing import Certificates
 from local import certificates as development
 from local import databases, servers

@@ -9,11 +9,10 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chassis import clock
-from chassis.redis import Script
+from chassis.redis import Redis, Script
 from chassis.telemetry import log
 
 

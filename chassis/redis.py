@@ -1,89 +1,281 @@
-"""Redis: the client, and scripts that are sent once and then called by their hash."""
+"""Redis: redis-py's client over shared connections, and scripts called by their hash.
+
+Any number of callers share one connection to each server (see `redis_link`), which costs a
+fraction of redis-py's own. A command that blocks gets one for itself, and so does pub/sub,
+which stays redis-py's. A URL `redis+cluster://…` names a cluster (see `redis_cluster`).
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from importlib import resources
 from typing import Any
+from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
+from redis.asyncio import ConnectionPool
+from redis.asyncio import Redis as Client
+from redis.asyncio.client import Pipeline, PubSub
+from redis.asyncio.connection import ConnectKwargs, SSLConnection, parse_url
+from redis.exceptions import ClusterDownError, DataError, NoScriptError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import NoScriptError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from chassis.redis_cluster import Cluster, slot_of
+from chassis.redis_link import Argument, Command, Link, Server
 from chassis.telemetry import log
 
-# What redis-py raises when the server is away.
-AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+__all__ = ["AWAY", "Argument", "Call", "Command", "Key", "Redis", "Script", "open_redis"]
 
-Argument = str | bytes | int
+# What is raised when the server is away.
+AWAY = (RedisConnectionError, RedisTimeoutError, ClusterDownError, OSError)
+
+Key = str | bytes
+Call = tuple[Sequence[Key], Sequence[Argument]]  # a script's keys and arguments
+
+# Commands that would hold up all callers of a shared connection.
+_STALLING = frozenset(
+    "BLMOVE BLMPOP BLPOP BRPOP BRPOPLPUSH BZMPOP BZPOPMAX BZPOPMIN MONITOR WAIT WATCH".split()
+)
 
 
 @asynccontextmanager
 async def open_redis(
     url: str, *, size_max: int = 16, timeout_s: float = 2.0
-) -> AsyncIterator[Redis]:
-    """A client whose callers wait for a free connection; closed with the context.
+) -> AsyncIterator["Redis"]:
+    """A client, closed with the context. Waits up to 30 s for the server.
 
-    Answers are bytes. Waits up to 30 s for the server. A command may take `timeout_s`;
-    one that blocks on purpose needs a client of its own.
+    A command may take `timeout_s`, one that blocks on purpose that much longer.
     """
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=size_max,
-        timeout=timeout_s,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        retry=Retry(ExponentialBackoff(cap=0.1, base=0.01), retries=1),
-    )
-    client: Redis = Redis(connection_pool=pool)
+    client = Redis(url, timeout_s=timeout_s)
     try:
         await _when_there(client)
         yield client
     finally:
         await client.aclose()
-        await pool.aclose()
+
+
+class Redis(Client):
+    """redis-py's client with all of its commands; what they raise is redis-py's too.
+
+    Answers are bytes. A call whose connection is lost fails, whether it was run or not.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
+        """Connects when first called. Raises ValueError for another URL."""
+        named, self.clustered = _named(url)
+        servers = [_server(options) for options in named]
+        self._servers: Link | Cluster
+        if self.clustered:
+            self._servers = Cluster(servers, timeout_s=timeout_s)
+        else:
+            self._servers = Link(servers[0], timeout_s=timeout_s)
+        waits: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
+        # The answers have the shapes of protocol 2, which the links speak.
+        self._options: dict[str, Any] = {**named[0], **waits, "protocol": 2}
+        self._pools: dict[Server | None, ConnectionPool] = {}
+        super().__init__(connection_pool=self._pool())
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """The answer to one command, in redis-py's shape. Raises RedisError."""
+        command = _words(args)
+        wait_s = _wait_s(command)
+        if wait_s is None:
+            (answer,) = await self._servers.execute((command,))
+        else:
+            answer = await self._servers.execute_alone(command, wait_s=wait_s)
+        if isinstance(answer, RedisError):
+            raise answer
+        return self.shaped(args[0], answer, options)
+
+    async def execute_many(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """The answers to several commands, as the server gives them, in one round trip.
+
+        Each command is its words, the name first. On a cluster each node gets its share. `atomic`:
+        all in one step, which needs all keys in one slot. Raises the first RedisError among the
+        answers, after the other commands have run.
+        """
+        answers = await self.answers(commands, atomic=atomic)
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
+
+    async def answers(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
+        """As `execute_many`, each command's own RedisError among the answers."""
+        if not commands:
+            return []
+        if not atomic:
+            return await self._servers.execute(commands)
+        transaction = [("MULTI",), *commands, ("EXEC",)]
+        if isinstance(self._servers, Cluster):
+            answers = await self._servers.execute_atomic(transaction)
+        else:
+            answers = await self._servers.execute(transaction)
+        if isinstance(answers[-1], list):
+            return answers[-1]
+        # Nothing was run, and the first refusal says why.
+        raise next(answer for answer in answers if isinstance(answer, RedisError))
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "_Pipeline":
+        """redis-py's way to say `execute_many`, with answers in its shape; there is no WATCH."""
+        return _Pipeline(self, transaction=transaction)
+
+    def pubsub(self, **options: Any) -> PubSub:
+        """redis-py's, on a connection of its own, to any node of a cluster."""
+        return PubSub(self._pool(), **options)
+
+    def together(self, keys: Sequence[Key]) -> list[list[int]]:
+        """Which of `keys` one script may touch: their positions, in groups.
+
+        All in one group; on a cluster one group for each slot.
+        """
+        if not self.clustered:
+            return [list(range(len(keys)))]
+        groups: dict[int, list[int]] = {}
+        for i, key in enumerate(keys):
+            groups.setdefault(slot_of(key), []).append(i)
+        return list(groups.values())
+
+    def shaped(self, name: str, answer: Any, options: Mapping[str, Any]) -> Any:
+        """The answer to the command `name`, as redis-py gives it."""
+        callback = self.response_callbacks.get(name)
+        if callback is None:
+            return answer
+        return callback(answer, **{k: v for k, v in options.items() if k != "keys"})
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Ends all connections; calls in flight fail."""
+        self._servers.close()
+        for pool in self._pools.values():
+            await pool.aclose()
+
+    def _pool(self) -> ConnectionPool:
+        """Where redis-py's own connections come from."""
+        options, server = self._options, None
+        if isinstance(self._servers, Cluster):
+            server = self._servers.somewhere()
+            options = {**options, "host": server.host, "port": server.port}
+        if server not in self._pools:
+            self._pools[server] = ConnectionPool(**options)
+        return self._pools[server]
 
 
 class Script:
-    """A Lua script from a unit's own files, sent once per server and called by its hash."""
+    """A Lua script from a unit's own files, called by its hash."""
 
     def __init__(self, redis: Redis, text: str) -> None:
         self._redis = redis
         self._text = text
-        self._script = redis.register_script(text)
+        self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     @classmethod
     def read(cls, redis: Redis, package: str, name: str) -> "Script":
         """The script in file `name` of `package`."""
         return cls(redis, resources.files(package).joinpath(name).read_text())
 
-    async def __call__(self, keys: Sequence[str | bytes], args: Sequence[Argument]) -> Any:
+    async def __call__(self, keys: Sequence[Key], args: Sequence[Argument]) -> Any:
         """The script's answer. Raises RedisError."""
-        return await self._script(keys=list(keys), args=list(args))
+        (answer,) = await self.many([(keys, args)])
+        return answer
 
-    async def many(
-        self, calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]]
-    ) -> list[Any]:
-        """The answers of several calls made in one round trip. Raises RedisError."""
-        try:
-            return await self._pipelined(calls)
-        except NoScriptError:
-            await self._redis.script_load(self._text)
-            return await self._pipelined(calls)
+    async def many(self, calls: Sequence[Call]) -> list[Any]:
+        """The answers of several calls made in one round trip, each with keys of one slot.
 
-    async def _pipelined(
-        self, calls: Sequence[tuple[Sequence[str | bytes], Sequence[Argument]]]
-    ) -> list[Any]:
-        pipe = self._redis.pipeline(transaction=False)
-        for keys, args in calls:
-            pipe.evalsha(self._script.sha, len(keys), *keys, *args)
-        return await pipe.execute()
+        Raises the first RedisError among the answers, after the other calls have run.
+        """
+        answers = await self._redis.answers(
+            [("EVALSHA", self._hash, len(keys), *keys, *args) for keys, args in calls]
+        )
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            # Those did not run. The text makes the server know the script from here on.
+            again = [
+                ("EVAL", self._text, len(calls[i][0]), *calls[i][0], *calls[i][1]) for i in unknown
+            ]
+            for i, answer in zip(unknown, await self._redis.answers(again), strict=True):
+                answers[i] = answer
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                raise answer
+        return answers
 
 
-async def _when_there(client: Redis) -> None:
+class _Pipeline(Pipeline):
+    """Commands that are kept until `execute`."""
+
+    def __init__(self, redis: Redis, *, transaction: bool) -> None:
+        super().__init__(redis.connection_pool, redis.response_callbacks, transaction, None)
+        self._redis = redis
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """The answers, in redis-py's shape. Raises the first RedisError among them."""
+        stack, self.command_stack = self.command_stack, []
+        commands = [_words(args) for args, _ in stack]
+        if raise_on_error:
+            answers = await self._redis.execute_many(commands, atomic=self.is_transaction)
+        else:
+            answers = await self._redis.answers(commands, atomic=self.is_transaction)
+        return [
+            answer
+            if isinstance(answer, RedisError)
+            else self._redis.shaped(str(args[0]), answer, options)
+            for (args, options), answer in zip(stack, answers, strict=True)
+        ]
+
+    async def watch(self, *names: Any) -> None:  # type: ignore[override]
+        """Raises DataError."""
+        raise DataError("WATCH would watch for all callers of the shared connection")
+
+
+def _words(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """redis-py names some commands by two words in one."""
+    return (*args[0].split(), *args[1:]) if " " in args[0] else args
+
+
+def _wait_s(command: tuple[Any, ...]) -> float | None:
+    """How long the command may block; None: it does not."""
+    name = command[0]
+    if name in _STALLING:
+        raise DataError(f"{name} would hold up all callers of the shared connection")
+    if name not in ("XREAD", "XREADGROUP") or b"BLOCK" not in command:
+        return None
+    wait_ms = int(command[command.index(b"BLOCK") + 1])
+    if not wait_ms:
+        raise DataError("every wait needs an end")
+    return wait_ms / 1000
+
+
+def _named(url: str) -> tuple[list[ConnectKwargs], bool]:
+    """How redis-py reads the servers that a URL names, and whether they are a cluster's.
+
+    Raises ValueError.
+    """
+    parts = urlsplit(url)
+    scheme = parts.scheme.removesuffix("+cluster")
+    if scheme == parts.scheme:
+        return [parse_url(url)], False
+    login, at, hosts = parts.netloc.rpartition("@")
+    named = [
+        parse_url(parts._replace(scheme=scheme, netloc=f"{login}{at}{host}").geturl())
+        for host in hosts.split(",")
+    ]
+    if any(options.get("db") for options in named):
+        raise ValueError("a cluster has database 0 only")
+    return named, True
+
+
+def _server(options: ConnectKwargs) -> Server:
+    told: dict[str, Any] = dict(options)
+    server = Server(**{name: told[name] for name in Server.__annotations__ if name in told})
+    if told.get("connection_class") is not SSLConnection:
+        return server
+    tls = {name: value for name, value in told.items() if name.startswith("ssl_")}
+    return replace(server, tls=SSLConnection(**tls).ssl_context.get())
+
+
+async def _when_there(client: Client) -> None:
     for pause_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3, 3, 3, 3, 3, 3, 3, 3):
         try:
             await client.ping()

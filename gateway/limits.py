@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.batching import Batcher
 from chassis.errors import Failed, TooMany
-from chassis.redis import Script
+from chassis.redis import Redis, Script
 from chassis.telemetry import log
 
 # A Redis that is slower than this counts as away.

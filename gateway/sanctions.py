@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.errors import Failed
+from chassis.redis import Redis
 from chassis.telemetry import log
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction

@@ -5,13 +5,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.lease import Lease
 from chassis.postgres import SchemaBehind, expect_schema, migrate, open_pool
-from chassis.redis import Script, open_redis
+from chassis.redis import Redis, Script, open_redis
 
 NewDatabase = Callable[[], Awaitable[str]]
 

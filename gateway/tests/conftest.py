@@ -3,8 +3,8 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from redis.asyncio import Redis
 
+from chassis.redis import Redis
 from chassis.testing import Certificates
 from gateway.tests.edge import Edge, edge_of, edge_settings
 from gateway.tests.services import Fakes, fake_services

@@ -6,10 +6,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 
 import pytest
-from redis.asyncio import Redis
 
 from chassis import clock
-from chassis.redis import open_redis
+from chassis.redis import Redis, open_redis
 from chassis.testing import Certificates, eventually
 from gateway.limits import ACTIONS, REQUESTS, SCORES, Check, Limiter, Policy, RateLimited
 from gateway.tests.edge import PROOF, UPDATE, Answered, Edge, edge_of, edge_settings

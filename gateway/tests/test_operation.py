@@ -10,12 +10,12 @@ from typing import Any
 import aiohttp
 import pytest
 from grpc_health.v1 import health_pb2
-from redis.asyncio import Redis
 
 from chassis.errors import Unavailable
+from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
 from gateway.tests.edge import UPDATE, Answered, Edge, edge_of, edge_settings
-from gateway.tests.services import AUDIENCE, AWARD, ISSUER, Fakes
+from gateway.tests.services import AUDIENCE, AWARD, ISSUER, Fakes, encoded
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -138,6 +138,7 @@ async def test_the_process_serves_until_it_is_told_to_stop(
         "REDIS_URL": redis_url,
         "ISSUER": ISSUER,
         "AUDIENCE": AUDIENCE,
+        "IDEMPOTENCY_KEYS": f"1:{encoded(bytes(32))}",
         "DRAIN_S": "3",
         **{name.upper(): target for name, target in fakes.targets.items()},
     }

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chassis import clock
+from chassis.redis import Redis
 from chassis.telemetry import log
 from services.auth.store import Account, Device, Session
 

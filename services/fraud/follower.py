@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chassis.postgres import AWAY
+from chassis.redis import Redis
 from chassis.telemetry import log
 from protos.events_pb2 import ScoreEvent, ScoreEvents
 from services.fraud.store import Event, FraudStore

@@ -4,13 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
 from chassis.postgres import AWAY
+from chassis.redis import Redis
 from chassis.telemetry import log
 from protos import auth_pb2, events_pb2, fraud_pb2
 from protos.auth_pb2_grpc import AuthStub

@@ -5,12 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.errors import Unavailable
-from chassis.redis import AWAY, Script
+from chassis.redis import AWAY, Redis, Script
 from services.fraud import rules
 from services.fraud.rules import Burst
 

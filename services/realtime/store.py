@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from google.protobuf.message import DecodeError
-from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from chassis.lease import Leases
-from chassis.redis import Script
+from chassis.redis import Redis, Script
 from chassis.telemetry import log
 from protos import events_pb2
 from services.realtime.channels import HISTORY_MAX, Position, Publication

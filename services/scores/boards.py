@@ -11,10 +11,8 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from redis.asyncio import Redis
-
 from chassis import clock
-from chassis.redis import Argument, Script
+from chassis.redis import Argument, Redis, Script
 from services.scores.store.ledger import Row
 from services.scores.store.standings import Standing
 

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 
-from redis.asyncio import Redis
-
 from chassis import clock
+from chassis.redis import Redis
 from protos import events_pb2
 from services.scores.boards import BOARDS, Ranks
 from services.scores.store.ledger import Change, Row

@@ -9,10 +9,10 @@ from functools import partial
 import asyncpg
 import jwt
 import msgspec
-from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.keyring import Keyring
+from chassis.redis import Redis
 from chassis.testing import Certificates, served
 from protos.arrows import callers
 from protos.auth_pb2 import (

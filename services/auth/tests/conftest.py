@@ -6,9 +6,9 @@ import asyncpg
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from redis.asyncio import Redis
 
 from chassis.postgres import open_pool
+from chassis.redis import Redis
 from chassis.testing import Certificates
 from services.auth.store import AuthStore
 from services.auth.tests.auth_served import Auth, open_auth
@@ -61,7 +61,7 @@ async def auth_without_redis(
     pool: asyncpg.Pool, signing_pem: str, certificates: Certificates
 ) -> AsyncIterator[Auth]:
     """Auth whose Redis is away: nobody listens on port 1."""
-    redis = Redis(port=1)
+    redis = Redis("redis://127.0.0.1:1")
     async with open_auth(pool, redis, signing_pem, certificates) as opened:
         yield opened
     await redis.aclose()

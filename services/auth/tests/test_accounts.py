@@ -4,10 +4,10 @@ import asyncio
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.errors import Conflict, Failed, Unprocessable
+from chassis.redis import Redis
 from services.auth.tests.auth_served import PASSWORD, Auth
 
 

@@ -5,11 +5,11 @@ import threading
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from chassis import clock
 from chassis.errors import Failed, Forbidden, Unauthenticated, Unavailable
+from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
 from services.auth.passwords import Bcrypt, open_passwords
 from services.auth.settings import DAY_S, HOUR_S

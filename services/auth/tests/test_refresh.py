@@ -3,11 +3,11 @@
 import asyncio
 
 import pytest
-from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from chassis import clock
 from chassis.errors import Unauthenticated
+from chassis.redis import Redis
 from services.auth.settings import DAY_S
 from services.auth.tests.auth_served import Auth
 

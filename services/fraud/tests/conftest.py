@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from chassis.ids import uuid7
 from chassis.postgres import open_pool
+from chassis.redis import Redis
 from chassis.testing import Certificates
 from services.fraud.tests.fraud_served import Fraud, open_fraud
 

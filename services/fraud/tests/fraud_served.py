@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import partial
 
 import asyncpg
-from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.ids import uuid7
+from chassis.redis import Redis
 from chassis.testing import Certificates, served
 from protos.arrows import callers
 from protos.fraud_pb2 import (

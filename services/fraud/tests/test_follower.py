@@ -6,12 +6,11 @@ from functools import partial
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.process import background
-from chassis.redis import open_redis
+from chassis.redis import Redis, open_redis
 from chassis.testing import eventually
 from protos.events_pb2 import ScoreEvent, ScoreEvents
 from services.fraud.follower import SHOWN, STREAM, Follower

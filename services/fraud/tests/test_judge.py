@@ -6,14 +6,12 @@ from functools import partial
 import asyncpg
 import msgspec
 import pytest
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
 from chassis.process import background
+from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
 from protos.fraud_pb2 import JudgeItem, JudgeRequest, Sanction, Verdict
 from services.fraud import rules
@@ -377,7 +375,7 @@ async def test_without_postgres_a_burst_is_flagged_and_recorded_when_it_comes_ag
 async def test_without_redis_judge_says_that_it_cannot(
     user: str, pool: asyncpg.Pool, certificates: Certificates
 ) -> None:
-    nobody = Redis(port=1, retry=Retry(NoBackoff(), retries=0))
+    nobody = Redis("redis://127.0.0.1:1")
     async with open_fraud(pool, nobody, certificates) as blind:
         with pytest.raises(Failed) as caught:
             await blind.judge(attempt(user))

@@ -7,14 +7,12 @@ from functools import partial
 from typing import Any
 
 import asyncpg
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from chassis import clock
 from chassis.errors import Unavailable
 from chassis.ids import uuid7
 from chassis.process import background
+from chassis.redis import Redis
 from chassis.testing import Certificates, eventually, served
 from protos import auth_pb2, auth_pb2_grpc
 from protos.arrows import callers
@@ -75,7 +73,7 @@ async def test_a_sanction_is_published_when_redis_comes_back(
 ) -> None:
     with own_redis() as url:
         pass  # Its address is known now; nobody listens there.
-    away = Redis.from_url(url, retry=Retry(NoBackoff(), retries=0))
+    away = Redis(url)
     relay = _stream(pool, away)
     async with away, _running(relay):
         async with open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:

@@ -7,9 +7,8 @@ from typing import Any
 
 import grpc
 import pytest
-from redis.asyncio import Redis
 
-from chassis.redis import open_redis
+from chassis.redis import Redis, open_redis
 from chassis.testing import Certificates, served
 from protos.arrows import callers
 from protos.realtime_pb2_grpc import add_RealtimeServicer_to_server

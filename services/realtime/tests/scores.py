@@ -6,11 +6,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.asyncio import Redis
-
 from chassis import clock, errors
 from chassis.errors import Missing, Unavailable
 from chassis.ids import uuid7
+from chassis.redis import Redis
 from protos import events_pb2, scores_pb2
 from protos.scores_pb2_grpc import ScoresServicer
 

@@ -4,9 +4,8 @@ import asyncio
 import itertools
 from typing import Any
 
-from redis.asyncio import Redis
-
 from chassis import clock
+from chassis.redis import Redis
 from services.realtime.channels import HISTORY_MAX, Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.realtime.tests.gateway import BOARD, Gateway, decoded

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from redis.asyncio import Redis
-
 from chassis import clock
-from chassis.redis import open_redis
+from chassis.redis import Redis, open_redis
 from services.realtime.channels import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.realtime.tests.gateway import BOARD

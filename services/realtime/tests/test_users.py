@@ -1,7 +1,6 @@
 """What players are told on their own channels."""
 
-from redis.asyncio import Redis
-
+from chassis.redis import Redis
 from protos import events_pb2
 from services.realtime.tests.gateway import BOARD, decoded
 from services.realtime.tests.replica import Attach, Replica

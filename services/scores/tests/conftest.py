@@ -8,10 +8,10 @@ from typing import Any
 
 import asyncpg
 import pytest
-from redis.asyncio import Redis
 
 from chassis.ids import uuid7
 from chassis.postgres import Database, open_pool
+from chassis.redis import Redis
 from chassis.testing import Certificates, served
 from protos import actions_pb2, actions_pb2_grpc, failure_pb2, fraud_pb2, fraud_pb2_grpc, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub

@@ -1,0 +1,254 @@
+"""A Redis Cluster: which node holds the slot of a key, learned from the nodes themselves."""
+
+import asyncio
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import AskError, ClusterDownError, DataError, MovedError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from chassis.redis_link import Argument, Command, Link, Server
+from chassis.telemetry import log
+
+REDIRECTIONS_MAX = 5
+REFRESH_PAUSE_S = 0.1  # between two questions for who holds what
+
+# Commands without a key: asked of every node, of any, or without meaning on a cluster.
+_EVERYWHERE = frozenset("ACL CLIENT CONFIG FLUSHALL FLUSHDB FUNCTION PING SCRIPT".split())
+_ANYWHERE = frozenset("CLUSTER COMMAND ECHO INFO PUBLISH ROLE TIME".split())
+_NOWHERE = frozenset("DBSIZE KEYS MOVE RANDOMKEY SCAN SELECT SWAPDB".split())
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Commands that go to one node in one piece, and their answers."""
+
+    commands: Sequence[Command]
+    slot: int
+    answers: list[Any] = field(default_factory=list)
+    asked: Link | None = None  # the node that takes the slot over, if it was said to do so
+
+    def take(self, answers: Iterator[Any]) -> None:
+        if self.asked is not None:
+            next(answers)
+        self.answers = list(itertools.islice(answers, len(self.commands)))
+
+    def sent(self) -> Sequence[Command]:
+        return self.commands if self.asked is None else [("ASKING",), *self.commands]
+
+
+class Cluster:
+    """The masters of a cluster, and one link to each."""
+
+    def __init__(self, seeds: Sequence[Server], *, timeout_s: float) -> None:
+        """`seeds` are some of its nodes, the others are learned from them."""
+        self._seeds = tuple(seeds)
+        self._timeout_s = timeout_s
+        self._links: dict[Server, Link] = {}
+        self._owners: list[Link | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        self._trusted = False  # whether the owners are not in doubt
+        self._learning: asyncio.Task[None] | None = None
+        self._learned_at = 0.0
+        self._turn = itertools.cycle(range(0, REDIS_CLUSTER_HASH_SLOTS, 1021))
+
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers, the servers' errors and those of lost nodes among them as values.
+
+        Each node gets its share in one piece. Raises RedisError when no node is there.
+        """
+        if len(commands) == 1 and _name(commands[0]) in _EVERYWHERE:
+            return [await self._everywhere(commands[0])]
+        units = [_Unit((command,), self._slot(command)) for command in commands]
+        await self._run(units)
+        return [unit.answers[0] for unit in units]
+
+    async def execute_atomic(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers of commands on one slot that run in one step, MULTI and EXEC among them."""
+        unit = _Unit(commands, self._slot(commands[1]))
+        await self._run([unit])
+        return unit.answers
+
+    async def execute_alone(self, command: Command, *, wait_s: float) -> Any:
+        """The answer to a command that blocks up to `wait_s`, as `execute` gives it."""
+        slot = self._slot(command)
+        answer: Any = None
+        for _ in range(REDIRECTIONS_MAX):
+            await self._learned()
+            link = self._owners[slot]
+            if link is None:
+                return _unserved(slot)
+            try:
+                answer = await link.execute_alone(command, wait_s=wait_s)
+            except RedisConnectionError:
+                self._trusted = False
+                raise
+            if not isinstance(answer, MovedError):
+                break
+            self._move(answer, link)
+        return answer
+
+    def somewhere(self) -> Server:
+        """A node that can be reached, as far as is known."""
+        return next(self._by_reach()).server
+
+    def close(self) -> None:
+        """Ends the connections; calls in flight fail."""
+        if self._learning is not None:
+            self._learning.cancel()
+        for link in self._links.values():
+            link.close()
+
+    async def _run(self, units: Sequence[_Unit]) -> None:
+        left = units
+        for _ in range(REDIRECTIONS_MAX):
+            await self._learned()
+            shares: dict[Link, list[_Unit]] = {}
+            for unit in left:
+                link = unit.asked or self._owners[unit.slot]
+                if link is None:
+                    unit.answers = [_unserved(unit.slot)] * len(unit.commands)
+                else:
+                    shares.setdefault(link, []).append(unit)
+            redirected = await asyncio.gather(
+                *(self._ask(link, share) for link, share in shares.items())
+            )
+            left = [unit for share in redirected for unit in share]
+            if not left:
+                return
+
+    async def _ask(self, link: Link, units: Sequence[_Unit]) -> list[_Unit]:
+        """Answers those units that another node is to be asked for."""
+        try:
+            answers = iter(await link.execute([command for u in units for command in u.sent()]))
+        except RedisError as error:
+            self._trusted = False
+            for unit in units:
+                unit.answers = [error] * len(unit.commands)
+            return []
+        redirected = []
+        for unit in units:
+            unit.take(answers)
+            unit.asked = None
+            # Where one command of a transaction was sent away, none of it has run.
+            if any(self._redirected(unit, answer, link) for answer in unit.answers):
+                redirected.append(unit)
+        return redirected
+
+    def _redirected(self, unit: _Unit, answer: Any, teller: Link) -> bool:
+        if isinstance(answer, MovedError):
+            self._move(answer, teller)
+            return True
+        if isinstance(answer, AskError) and len(unit.commands) == 1:
+            unit.asked = self._link(answer.host or teller.server.host, answer.port)
+            return True
+        if isinstance(answer, ClusterDownError):
+            self._trusted = False
+        return False
+
+    async def _everywhere(self, command: Command) -> Any:
+        await self._learned()
+        links = dict.fromkeys(link for link in self._owners if link is not None)
+        answers = await asyncio.gather(*(link.execute([command]) for link in links))
+        errors = (answer for (answer,) in answers if isinstance(answer, Exception))
+        return next(errors, answers[0][0])
+
+    def _slot(self, command: Command) -> int:
+        """Where the command's first key is; the server refuses further ones of other slots."""
+        name = _name(command)
+        if name in _ANYWHERE:
+            return next(self._turn)
+        key: Argument
+        match name:
+            case "EVAL" | "EVALSHA":
+                if not int(command[2]):
+                    return next(self._turn)
+                key = command[3]
+            case "XREAD" | "XREADGROUP":
+                key = command[[_word(word) for word in command].index("STREAMS") + 1]
+            case "MEMORY" | "OBJECT" | "XGROUP" | "XINFO":
+                key = command[2]
+            case _ if name in _NOWHERE or name in _EVERYWHERE or len(command) < 2:
+                raise DataError(f"{name} names no key, so no node of the cluster")
+            case _:
+                key = command[1]
+        return slot_of(key)
+
+    async def _learned(self) -> None:
+        """Returns when it is known who holds what; if in doubt, asks again."""
+        if self._trusted:
+            return
+        if self._learning is None:
+            if asyncio.get_running_loop().time() < self._learned_at + REFRESH_PAUSE_S:
+                return
+            self._learning = asyncio.create_task(self._learn())
+        await asyncio.shield(self._learning)
+
+    async def _learn(self) -> None:
+        try:
+            for link in list(self._by_reach()):
+                try:
+                    (ranges,) = await link.execute([("CLUSTER", "SLOTS")])
+                except RedisError as error:
+                    ranges = error
+                if isinstance(ranges, list) and ranges:
+                    self._take(ranges, link)
+                    self._trusted = True
+                    return
+                log.warning("redis_node_tells_nothing", node=str(link.server), error=repr(ranges))
+            if not any(self._owners):
+                raise RedisConnectionError(f"no node of the cluster answers: {ranges!r}")
+        finally:
+            self._learned_at = asyncio.get_running_loop().time()
+            self._learning = None
+
+    def _take(self, ranges: list[Any], teller: Link) -> None:
+        owners: list[Link | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+        for first, last, (host, port, *_), *_ in ranges:
+            # A node that does not know its own name is where it was found.
+            link = self._link((host or b"").decode() or teller.server.host, port)
+            owners[first : last + 1] = [link] * (last + 1 - first)
+        self._owners = owners
+        for server, link in list(self._links.items()):
+            if link not in owners and link.idle:
+                link.close()
+                del self._links[server]
+
+    def _move(self, moved: AskError, teller: Link) -> None:
+        self._owners[moved.slot_id] = self._link(moved.host or teller.server.host, moved.port)
+        self._trusted = False
+
+    def _link(self, host: str, port: int) -> Link:
+        return self._link_to(replace(self._seeds[0], host=host, port=port))
+
+    def _link_to(self, server: Server) -> Link:
+        link = self._links.get(server)
+        if link is None:
+            link = self._links[server] = Link(server, timeout_s=self._timeout_s)
+        return link
+
+    def _by_reach(self) -> Iterator[Link]:
+        """All that may be asked, those first to which a connection stands."""
+        links = dict.fromkeys((*self._links.values(), *map(self._link_to, self._seeds)))
+        return iter(sorted(links, key=lambda link: not link.connected))
+
+
+def slot_of(key: Argument) -> int:
+    """The slot of a key, or of what stands in braces in it."""
+    return key_slot(key if isinstance(key, bytes) else str(key).encode())
+
+
+def _unserved(slot: int) -> ClusterDownError:
+    return ClusterDownError(f"no node holds slot {slot}")
+
+
+def _name(command: Command) -> str:
+    return _word(command[0])
+
+
+def _word(argument: Argument) -> str:
+    return (
+        argument.decode("latin-1").upper() if isinstance(argument, bytes) else str(argument).upper()
+    )

@@ -1,0 +1,278 @@
+"""One connection to one Redis, shared: commands leave as they come, answers return in that order.
+
+A call in flight when the connection is lost fails, and is never sent again by itself, since
+the server may have run it; the next call connects anew.
+"""
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import hiredis
+from redis._parsers import BaseParser
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import DataError, InvalidResponse, RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+Argument = str | bytes | int | float
+Command = Sequence[Argument]  # its words, the name first
+
+WAITING_MAX = 10_000  # commands in flight, beyond which a call is refused
+ALONE_MAX = 16  # commands that block at a time
+REST_MIN_S, REST_MAX_S = 0.01, 0.2  # after connecting failed
+
+_MORE = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where a Redis listens, and how to log in there."""
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str = ""  # of a Unix socket, instead of host and port
+    db: int = 0
+    username: str = ""
+    password: str = ""
+    tls: ssl.SSLContext | None = None
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+class Link:
+    """A server's shared connection, and those of the commands that block."""
+
+    def __init__(self, server: Server, *, timeout_s: float, waiting_max: int = WAITING_MAX) -> None:
+        self.server = server
+        self._timeout_s = timeout_s
+        self._waiting_max = waiting_max
+        self._shared: _Connection | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._problem: RedisError | None = None
+        self._rest_s = 0.0
+        self._rests_until = 0.0
+        self._alone: list[_Connection] = []  # those that no command blocks now
+        self._alone_count = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether the shared connection stands."""
+        return self._shared is not None and self._shared.usable
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return not self._alone_count and not (self._shared and self._shared.waiting)
+
+    async def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers, a server's errors among them as values.
+
+        All of it is sent in one piece, so that nobody else's commands come between. Raises
+        redis-py's ConnectionError and TimeoutError, and DataError for an argument of another type.
+        """
+        packed = _packed(commands)
+        shared = self._shared
+        if shared is None or not shared.usable:
+            shared = await self._connected()
+        if shared.waiting >= self._waiting_max:
+            raise RedisConnectionError(f"{shared.waiting} commands wait for {self.server}")
+        return await shared.send(packed, len(commands), self._timeout_s)
+
+    async def execute_alone(self, command: Command, *, wait_s: float) -> Any:
+        """The answer to a command that blocks up to `wait_s`, as `execute` gives it."""
+        if self._alone_count >= ALONE_MAX:
+            raise RedisConnectionError(f"{ALONE_MAX} commands block at {self.server}")
+        packed = _packed([command])
+        self._alone_count += 1
+        try:
+            connection = await self._unused()
+            try:
+                answers = await connection.send(packed, 1, wait_s + self._timeout_s)
+            except BaseException:
+                connection.close()
+                raise
+            self._alone.append(connection)
+            return answers[0]
+        finally:
+            self._alone_count -= 1
+
+    def close(self) -> None:
+        """Ends the connections; calls in flight fail."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+        for connection in (self._shared, *self._alone):
+            if connection is not None:
+                connection.close()
+        self._alone.clear()
+
+    async def _unused(self) -> "_Connection":
+        while self._alone:
+            connection = self._alone.pop()
+            if connection.usable:
+                return connection
+        try:
+            return await _open(self.server, self._timeout_s)
+        except OSError as error:
+            raise _redis_error(error, self.server) from error
+
+    async def _connected(self) -> "_Connection":
+        if self._connecting is None:
+            if asyncio.get_running_loop().time() < self._rests_until:
+                raise RedisConnectionError(f"{self._problem}")
+            self._connecting = asyncio.create_task(self._connect())
+        # Whoever gives up waiting does not take the connection from the others.
+        await asyncio.shield(self._connecting)
+        if self._shared is None or not self._shared.usable:
+            raise self._problem or RedisConnectionError(f"{self.server} closed the connection")
+        return self._shared
+
+    async def _connect(self) -> None:
+        try:
+            self._shared = await _open(self.server, self._timeout_s)
+            self._problem, self._rest_s = None, 0.0
+        except (RedisError, OSError) as error:
+            self._problem = _redis_error(error, self.server)
+            self._rest_s = min(max(2 * self._rest_s, REST_MIN_S), REST_MAX_S)
+            self._rests_until = asyncio.get_running_loop().time() + self._rest_s
+        finally:
+            self._connecting = None
+
+
+class _Call:
+    """Commands that were sent together, until the last one is answered."""
+
+    __slots__ = ("answers", "count", "due", "future")
+
+    def __init__(self, count: int, due: float, future: "asyncio.Future[list[Any]]") -> None:
+        self.count = count
+        self.due = due
+        self.future = future
+        self.answers: list[Any] = []
+
+
+class _Connection(asyncio.Protocol):
+    """The commands in flight, in the order in which they were sent."""
+
+    def __init__(self, server: Server) -> None:
+        self.waiting = 0  # commands in flight
+        self.usable = False
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._calls: deque[_Call] = deque()
+        self._alarm: asyncio.TimerHandle | None = None
+        self._reader = hiredis.Reader(
+            protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_MORE
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.usable = True
+
+    def send(self, packed: bytes, count: int, timeout_s: float) -> "asyncio.Future[list[Any]]":
+        future: asyncio.Future[list[Any]] = self._loop.create_future()
+        if not count:
+            future.set_result([])
+            return future
+        due = self._loop.time() + timeout_s
+        self._calls.append(_Call(count, due, future))
+        self.waiting += count
+        self._transport.write(packed)
+        if self._alarm is None:
+            self._alarm = self._loop.call_at(due, self._look)
+        return future
+
+    def data_received(self, data: bytes) -> None:
+        reader, calls = self._reader, self._calls
+        try:
+            reader.feed(data)
+            while (answer := reader.gets()) is not _MORE:
+                call = calls[0]
+                call.answers.append(answer)
+                self.waiting -= 1
+                if len(call.answers) == call.count:
+                    calls.popleft()
+                    # Whoever was cancelled meanwhile does not want it any more.
+                    if not call.future.done():
+                        call.future.set_result(call.answers)
+        except (InvalidResponse, IndexError) as error:
+            self._end(RedisConnectionError(f"{self._server} answered out of turn: {error!r}"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(RedisConnectionError(f"{self._server} closed the connection"))
+
+    def close(self) -> None:
+        self._end(RedisConnectionError(f"the connection to {self._server} was closed here"))
+
+    def _look(self) -> None:
+        # One alarm for all calls: it is set for the first, and what comes later is due later.
+        self._alarm = None
+        if not self._calls:
+            return
+        due = self._calls[0].due
+        if due <= self._loop.time():
+            # The server is stuck, or behind a network that swallows everything.
+            self._end(RedisTimeoutError(f"{self._server} did not answer in time"))
+        else:
+            self._alarm = self._loop.call_at(due, self._look)
+
+    def _end(self, error: RedisError) -> None:
+        self.usable = False
+        self._transport.abort()
+        if self._alarm is not None:
+            self._alarm.cancel()
+        calls, self._calls = self._calls, deque()
+        self.waiting = 0
+        for call in calls:
+            if not call.future.done():
+                call.future.set_exception(type(error)(*error.args))
+
+
+async def _open(server: Server, timeout_s: float) -> _Connection:
+    """A connection that is logged in. Raises RedisError, OSError."""
+    loop = asyncio.get_running_loop()
+    try:
+        async with asyncio.timeout(timeout_s):
+            if server.path:
+                _, connection = await loop.create_unix_connection(
+                    lambda: _Connection(server), server.path
+                )
+            else:
+                _, connection = await loop.create_connection(
+                    lambda: _Connection(server), server.host, server.port, ssl=server.tls
+                )
+    except TimeoutError as error:
+        raise RedisTimeoutError(f"{server} did not answer in time") from error
+    greeting: list[Command] = []
+    if server.password:
+        login = (server.username, server.password) if server.username else (server.password,)
+        greeting.append(("AUTH", *login))
+    if server.db:
+        greeting.append(("SELECT", server.db))
+    try:
+        for answer in await connection.send(_packed(greeting), len(greeting), timeout_s):
+            if isinstance(answer, Exception):
+                raise answer
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _redis_error(error: RedisError | OSError, server: Server) -> RedisError:
+    return error if isinstance(error, RedisError) else RedisConnectionError(f"{server}: {error}")
+
+
+def _packed(commands: Sequence[Command]) -> bytes:
+    try:
+        return b"".join(
+            [
+                hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
+                for command in commands
+            ]
+        )
+    except TypeError as error:
+        raise DataError(str(error)) from error
