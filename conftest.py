@@ -19,7 +19,7 @@ from chassis.process import allow_open_files
 from chassis.redis import Redis, open_redis
 from chassis.testing import Certificates
 from local import certificates as development
-from local import databases, servers
+from local import cluster, databases, servers
 
 # Tests hold both ends of many connections at once, as the processes' own start allows for.
 allow_open_files()
@@ -57,6 +57,23 @@ def redis_url(stores: tuple[str, str]) -> str:
 async def redis(redis_url: str) -> AsyncIterator[Redis]:
     """A client of an emptied Redis."""
     async with open_redis(redis_url) as client:
+        await client.flushall()
+        yield client
+
+
+@pytest.fixture(scope="session")
+def redis_nodes() -> Iterator[cluster.Cluster]:
+    """Three nodes of a Redis Cluster, each with a third of the slots."""
+    with tempfile.TemporaryDirectory(prefix="sb-") as folder:
+        Path(folder).chmod(0o755)
+        with cluster.running(Path(folder)) as nodes:
+            yield nodes
+
+
+@pytest.fixture
+async def redis_cluster(redis_nodes: cluster.Cluster) -> AsyncIterator[Redis]:
+    """A client of an emptied Redis Cluster."""
+    async with open_redis(redis_nodes.url) as client:
         await client.flushall()
         yield client
 

@@ -6,6 +6,7 @@ without a limit.
 
 import asyncio
 import contextlib
+import itertools
 import math
 import zlib
 from collections import OrderedDict, deque
@@ -19,7 +20,7 @@ from redis.exceptions import RedisError
 from chassis import clock
 from chassis.batching import Batcher
 from chassis.errors import Failed, TooMany
-from chassis.redis import Redis, Script
+from chassis.redis import Call, Redis, Script
 from chassis.telemetry import log
 
 # A Redis that is slower than this counts as away.
@@ -161,20 +162,37 @@ class Limiter:
     async def _ask(
         self, batch: list[Sequence[Check]], timeout_s: float
     ) -> Sequence[list[Standing] | Failed]:
-        keys = [check.key for checks in batch for check in checks]
-        limits = [[check.policy.limits for check in checks] for checks in batch]
+        placed = [(at, check) for at, checks in enumerate(batch) for check in checks]
+        # On a cluster one call for each tag: there one tag's limit may take a request that
+        # another's refuses.
+        parts = self._redis.together([check.key for _, check in placed])
         try:
             async with asyncio.timeout(CALL_S):
-                answer = await self._script(
-                    keys,
-                    [clock.offset_ms(), int(self._lifted), msgspec.msgpack.encode(limits)],
+                answers = await self._script.many(
+                    [self._call([placed[i] for i in part]) for part in parts]
                 )
         except (RedisError, OSError) as error:
             log.warning("limits_away", error=repr(error))
             self._away.set()
             return [self._local.take(checks) for checks in batch]
-        answers = iter(msgspec.msgpack.decode(answer, type=list[tuple[int, float, float, float]]))
-        return [[_standing(check, *next(answers)) for check in checks] for checks in batch]
+        found: dict[int, tuple[int, float, float, float]] = {}
+        for part, answer in zip(parts, answers, strict=True):
+            found.update(zip(part, _FOUND.decode(answer), strict=True))
+        standings = iter([_standing(check, *found[i]) for i, (_, check) in enumerate(placed)])
+        return [[next(standings) for _ in checks] for checks in batch]
+
+    def _call(self, placed: Sequence[tuple[int, Check]]) -> Call:
+        """The script's keys and arguments for checks, each with its request's place."""
+        limits = [
+            [check.policy.limits for _, check in checks]
+            for _, checks in itertools.groupby(placed, key=lambda one: one[0])
+        ]
+        keys = [check.key for _, check in placed]
+        return keys, [clock.offset_ms(), int(self._lifted), msgspec.msgpack.encode(limits)]
+
+
+# What the script finds for each check: window, left, until ms, wait ms.
+_FOUND = msgspec.msgpack.Decoder(list[tuple[int, float, float, float]])
 
 
 def _standing(check: Check, window: int, left: float, until_ms: float, wait_ms: float) -> Standing:

@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.errors import Unavailable
-from chassis.redis import AWAY, Redis, Script
+from chassis.redis import AWAY, Call, Redis, Script
 from services.fraud import rules
 from services.fraud.rules import Burst
 
@@ -49,20 +49,32 @@ class Windows:
 
     def __init__(self, redis: Redis, *, limited: bool) -> None:
         """Unless `limited`, everything is counted and nothing is too much."""
+        self._redis = redis
         self._script = Script.read(redis, __package__, "judge.lua")
         self._most = rules.BURST_ACTIONS_MAX if limited else COUNT_WITHOUT_END
 
     async def count(self, attempts: Sequence[Attempt]) -> list[Counted]:
         """What is found, per attempt in order. Raises WindowsAway."""
-        # One call, since one Redis holds all shards. Each key carries its player's shard
-        # as its hash tag: on a cluster a batch is split by it into one pipeline.
+        # One call; on a cluster one for each of its players' shards.
+        parts = self._redis.together([_tag(attempt) for attempt in attempts])
+        try:
+            answers = await self._script.many(
+                [self._call([attempts[i] for i in part]) for part in parts]
+            )
+        except (RedisError, *AWAY) as error:
+            raise WindowsAway from error
+        counted = [_NOTHING] * len(attempts)
+        for part, found in zip(parts, answers, strict=True):
+            for i, answer in zip(part, found, strict=True):
+                counted[i] = _counted(answer)
+        return counted
+
+    def _call(self, attempts: Sequence[Attempt]) -> Call:
         keys: list[str] = []
         for attempt in attempts:
-            user = attempt.user_id
-            shard = zlib.crc32(user.encode()) % SHARDS
-            keys.append(f"{{f:{shard:02}}}:judged:{user}")
-            keys.append(f"{{f:{shard:02}}}:verdict:{attempt.action_id}")
-        arguments = (
+            tag = _tag(attempt)
+            keys += (f"{tag}:judged:{attempt.user_id}", f"{tag}:verdict:{attempt.action_id}")
+        return keys, (
             clock.offset_ms(),
             rules.BURST_WINDOW_MS,
             VERDICT_KEPT_MS,
@@ -70,11 +82,11 @@ class Windows:
             rules.BURST_SEEN_MAX,
             "".join("1" if attempt.accepted else "0" for attempt in attempts),
         )
-        try:
-            answers = await self._script(keys, arguments)
-        except (RedisError, *AWAY) as error:
-            raise WindowsAway from error
-        return [_counted(answer) for answer in answers]
+
+
+def _tag(attempt: Attempt) -> str:
+    """What both keys of the attempt begin with: its player's shard, as a hash tag."""
+    return f"{{f:{zlib.crc32(attempt.user_id.encode()) % SHARDS:02}}}"
 
 
 def _counted(answer: int | bytes) -> Counted:
