@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import cast
 
 import asyncpg
 import pytest
@@ -10,7 +11,7 @@ from structlog.typing import EventDict
 
 from chassis.postgres import open_pool
 from chassis.testing import Certificates
-from services.actions.tests.players import Actions, cut_off_from, open_actions
+from services.actions.tests.players import Actions, CountingPool, cut_off_from, open_actions
 
 
 @pytest.fixture(scope="session")
@@ -37,6 +38,16 @@ async def cut_off(database: dict[str, str], certificates: Certificates) -> Async
     """The service on a pool whose server went away after the start."""
     async with cut_off_from(database, certificates) as opened:
         yield opened
+
+
+@pytest.fixture
+async def watched(
+    pool: asyncpg.Pool, certificates: Certificates
+) -> AsyncIterator[tuple[Actions, list[str]]]:
+    """The service, and a list that grows with all it asks of Postgres."""
+    counting = CountingPool(pool)
+    async with open_actions(cast(asyncpg.Pool, counting), certificates) as opened:
+        yield opened, counting.asked
 
 
 @pytest.fixture

@@ -242,6 +242,18 @@ class Actions:
         return reply.results[0]
 
 
+class CountingPool:
+    """A pool that keeps what it is asked for."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._pool, name)
+
+
 @asynccontextmanager
 async def open_actions(
     pool: asyncpg.Pool,

@@ -165,6 +165,22 @@ async def test_a_token_is_judged_as_such_whatever_its_claims_say_of_grants(
     assert result.failure.code == "TOKEN_MISMATCH"
 
 
+async def test_a_grant_of_a_known_type_asks_postgres_nothing(
+    watched: tuple[Actions, list[str]], type_name: str
+) -> None:
+    actions, asked = watched
+    asked.clear()
+
+    await actions.grant()
+    await actions.grant(action_types=[])
+    await actions.grant(score_increment=0)
+    await actions.grant(action_id="nonsense")
+    assert asked == []
+
+    await actions.grant(action_type=type_name)
+    assert asked == ["fetch"]
+
+
 async def test_settling_what_was_granted_is_no_news_here(
     actions: Actions, pool: asyncpg.Pool
 ) -> None:

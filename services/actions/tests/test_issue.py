@@ -331,9 +331,12 @@ async def test_caps_of_two_types_are_counted_apart(actions: Actions, type_name: 
     for name in (type_name, other_name):
         await actions.create_type(name, daily_cap=1, max_open=10)
 
-    results = await actions.results(new_user(), *[type_name, other_name] * 2)
+    user = new_user()
+    together = await actions.results(user, *[type_name] * 2, "WIN_GAME")
+    apart = await actions.results(user, *[type_name, other_name] * 2)
 
-    assert codes(results) == ["issued"] * 2 + ["DAILY_CAP_REACHED"] * 2
+    assert codes(together) == ["issued", "DAILY_CAP_REACHED", "issued"]
+    assert codes(apart) == ["DAILY_CAP_REACHED", "issued"] + ["DAILY_CAP_REACHED"] * 2
 
 
 async def test_a_changed_cap_counts_from_the_next_request_on(

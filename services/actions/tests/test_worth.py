@@ -18,7 +18,7 @@ async def computed(actions: Actions, type_name: str) -> str:
     """A type whose plays are worth 10 to 100 points, as their evidence says."""
     await actions.create_type(
         type_name,
-        points=0,
+        points=77,  # which plays no part
         formula="evidence_points",
         points_min=10,
         points_max=100,
