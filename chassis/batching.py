@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence, Sized
 from contextvars import Context
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from chassis import telemetry
 from chassis.errors import Failed, Internal, Invalid, Timeout, Unavailable
@@ -65,7 +65,9 @@ class Batcher(Generic[Item, Result]):
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._queue: deque[_Waiting[Item, Result]] = deque()
+        self._flying: list[_Waiting[Item, Result]] = []
         self._flights: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._sizes = telemetry.batch_items.labels(name) if name else None
         if name:
             telemetry.queue_items.labels(name).set_function(self._queue.__len__)
@@ -79,17 +81,18 @@ class Batcher(Generic[Item, Result]):
         if len(self._queue) >= self._queue_max:
             raise QueueFull(retry_after_s=1)
         loop = asyncio.get_running_loop()
-        waiting = _Waiting[Item, Result](item, loop.time() + timeout_s, loop.create_future())
+        waiting: _Waiting[Item, Result] = _Waiting(
+            item, loop.time() + timeout_s, loop.create_future()
+        )
         self._queue.append(waiting)
+        # One alarm for all, at the earliest deadline: almost no item lives to see its own.
+        if self._alarm is None or waiting.deadline < self._alarm.when():
+            self._set_alarm(loop, waiting.deadline)
         if self._flights is None:
             # In a context of its own: flights go on after the request that began them, whose
             # deadline and trace are not those of what they carry next.
             self._flights = loop.create_task(self._fly(), context=Context())
-        timer = loop.call_at(waiting.deadline, _expire, waiting.future)
-        try:
-            return await waiting.future
-        finally:
-            timer.cancel()
+        return await waiting.future
 
     async def drain(self) -> None:
         """Returns when nothing waits and nothing flies."""
@@ -99,8 +102,10 @@ class Batcher(Generic[Item, Result]):
     async def _fly(self) -> None:
         try:
             while batch := self._take():
+                self._flying = batch
                 await self._flight(batch)
         finally:
+            self._flying = []
             self._flights = None
 
     def _take(self) -> list[_Waiting[Item, Result]]:
@@ -132,7 +137,18 @@ class Batcher(Generic[Item, Result]):
             else:
                 waiting.future.set_result(result)
 
+    def _set_alarm(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_at(at, self._expire)
 
-def _expire(future: asyncio.Future[Any]) -> None:
-    if not future.done():
-        future.set_exception(Timeout())
+    def _expire(self) -> None:
+        """Fails the items whose time is over, and waits for the next one's."""
+        loop = asyncio.get_running_loop()
+        self._alarm = None
+        waiting = [w for w in (*self._flying, *self._queue) if not w.future.done()]
+        for late in (w for w in waiting if w.deadline <= loop.time()):
+            late.future.set_exception(Timeout())
+        left = [w.deadline for w in waiting if not w.future.done()]
+        if left:
+            self._set_alarm(loop, min(left))

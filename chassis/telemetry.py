@@ -5,10 +5,12 @@ Logs are structlog JSON lines on stdout, one per request, each with a `stream`
 Metrics are Prometheus's, served on the operations port.
 """
 
+import asyncio
 import logging
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -33,15 +35,9 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
     """Sets up logs, and traces if there is an endpoint, once per process."""
     structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            _fields(unit),
-            structlog.processors.JSONRenderer(serializer=_encode),
-        ],
+        processors=[_renderer(unit)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
+        logger_factory=_Lines,
         cache_logger_on_first_use=True,
     )
     # Libraries speak through the standard logger; only what they warn of is ours to hear.
@@ -50,12 +46,13 @@ def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
         _export_traces(unit, otlp_endpoint)
 
 
-@contextmanager
-def span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
+def span(name: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
     """A span around one request, the child of the one that `headers` (`traceparent`) name."""
-    if not _tracing:
-        yield
-        return
+    return _span(name, headers) if _tracing else _NO_SPAN
+
+
+@contextmanager
+def _span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
     tracer = trace.get_tracer("scoreboard")
     with tracer.start_as_current_span(name, context=propagate.extract(headers)):
         yield
@@ -70,6 +67,7 @@ def trace_headers() -> dict[str, str]:
 
 
 _tracing = False
+_NO_SPAN = nullcontext()
 
 
 def _export_traces(unit: str, endpoint: str) -> None:
@@ -86,19 +84,45 @@ def _export_traces(unit: str, endpoint: str) -> None:
     _tracing = True
 
 
-def _fields(unit: str) -> structlog.typing.Processor:
-    def add(
-        logger: Any, method: str, event: structlog.typing.EventDict
-    ) -> structlog.typing.EventDict:
+def _renderer(unit: str) -> structlog.typing.Processor:
+    """What makes a line of an event: one step, since five cost twice as much."""
+    encode = msgspec.json.Encoder(enc_hook=str).encode
+
+    def render(logger: Any, method: str, event: structlog.typing.EventDict) -> bytes:
+        event["level"] = method
+        if "exc_info" in event:
+            event = structlog.processors.format_exc_info(logger, method, event)
+        event["timestamp"] = datetime.now(UTC)
         event["unit"] = unit
-        event.setdefault("stream", "error" if event["level"] in ("error", "critical") else "app")
-        return event
+        event.setdefault("stream", "error" if method in ("error", "critical") else "app")
+        return encode(event)
 
-    return add
+    return render
 
 
-def _encode(event: Any, **_: Any) -> bytes:
-    return msgspec.json.encode(event, enc_hook=str)
+class _Lines:
+    """Writes lines to stdout: those of one turn of the event loop in one system call."""
+
+    def __init__(self, *_: Any) -> None:
+        self._out = sys.stdout.buffer
+        self._flushes: asyncio.AbstractEventLoop | None = None
+
+    def msg(self, line: bytes) -> None:
+        self._out.write(line + b"\n")
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._flush()
+            return
+        if self._flushes is not loop:
+            self._flushes = loop
+            loop.call_soon(self._flush)
+
+    debug = info = warning = error = critical = msg
+
+    def _flush(self) -> None:
+        self._flushes = None
+        self._out.flush()
 
 
 class _Forward(logging.Handler):

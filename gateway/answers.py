@@ -1,6 +1,7 @@
 """What every answer of the API is made of: JSON in camelCase, times in RFC 3339."""
 
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 import msgspec
 
@@ -13,9 +14,15 @@ class Answer(msgspec.Struct, rename="camel"):
 
 def rfc3339(at_ms: int) -> str:
     """Unix milliseconds as RFC 3339 UTC with milliseconds."""
-    return (_EPOCH + timedelta(milliseconds=at_ms)).isoformat(timespec="milliseconds") + "Z"
+    return f"{_second(at_ms // 1000)}.{at_ms % 1000:03}Z"
 
 
 def optional(at_ms: int | None) -> str | None:
     """The same, of a time that may be missing."""
     return None if at_ms is None else rfc3339(at_ms)
+
+
+@lru_cache(maxsize=1024)
+def _second(at_s: int) -> str:
+    # Kept, since most times answered are of the last few seconds.
+    return (_EPOCH + timedelta(seconds=at_s)).isoformat()

@@ -12,7 +12,8 @@ import zlib
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 import msgspec
 from redis.exceptions import RedisError
@@ -74,8 +75,7 @@ ACTIONS = Policy("actions", 10, 100, 500)
 SCORES = Policy("scores", 10)
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A policy for one subject: a user's id, or an address prefix in hexadecimal digits.
 
     Nothing else may become a part of a key.
@@ -86,13 +86,19 @@ class Check:
 
     @property
     def key(self) -> str:
-        # The tag keeps a subject's keys on one node of a cluster.
-        shard = zlib.crc32(self.subject.encode()) & 63
-        return f"{{l:{shard:02d}}}:{self.policy.name}:{self.subject}"
+        return _key(self.policy.name, self.subject)
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Judged(NamedTuple):
+    """What a check found of its policy's tightest window."""
+
+    window: int  # 1 minute, 2 hour, 3 day
+    left: float  # requests it would still take
+    until_ms: float  # for its oldest request to leave it
+    wait_ms: float  # more than 0: refused, and that long
+
+
+class Standing(NamedTuple):
     """Where a caller stands with the tightest window of a policy."""
 
     policy: Policy
@@ -123,7 +129,7 @@ class Limiter:
     def __init__(self, redis: Redis, *, lifted: bool, batch_max: int = 256) -> None:
         self._script = Script.read(redis, __package__, "limits.lua")
         self._lifted = lifted
-        self._batcher: Batcher[Sequence[Check], list[Standing]] = Batcher(
+        self._batcher: Batcher[Sequence[Check], Sequence[Judged]] = Batcher(
             self._ask, batch_max=batch_max, name="limits"
         )
         self._local = _Local()
@@ -136,17 +142,17 @@ class Limiter:
         Answers the standing with the last check. Raises RateLimited.
         """
         if self._away.is_set():
-            standings = self._local.take(checks)
+            judged: Sequence[Judged] = self._local.take(checks)
         else:
             try:
-                standings = await self._batcher.submit(checks, timeout_s=TAKE_S)
+                judged = await self._batcher.submit(checks, timeout_s=TAKE_S)
             except Failed:
                 # Not the failure but the absence of an answer counts here.
-                standings = self._local.take(checks)
-        refused = max(standings, key=lambda standing: standing.wait_s)
-        if refused.wait_s and not self._lifted:
-            raise RateLimited(refused)
-        return standings[-1]
+                judged = self._local.take(checks)
+        longest = max(range(len(checks)), key=lambda place: judged[place].wait_ms)
+        if judged[longest].wait_ms > 0 and not self._lifted:
+            raise RateLimited(_standing(checks[longest], judged[longest]))
+        return _standing(checks[-1], judged[-1])
 
     async def follow(self) -> None:
         """Asks an absent Redis whether it is back, so that no request has to wait for it."""
@@ -161,7 +167,7 @@ class Limiter:
 
     async def _ask(
         self, batch: list[Sequence[Check]], timeout_s: float
-    ) -> Sequence[list[Standing] | Failed]:
+    ) -> Sequence[Sequence[Judged] | Failed]:
         placed = [(at, check) for at, checks in enumerate(batch) for check in checks]
         # On a cluster one call for each tag: there one tag's limit may take a request that
         # another's refuses.
@@ -175,11 +181,11 @@ class Limiter:
             log.warning("limits_away", error=repr(error))
             self._away.set()
             return [self._local.take(checks) for checks in batch]
-        found: dict[int, tuple[int, float, float, float]] = {}
+        found: dict[int, Judged] = {}
         for part, answer in zip(parts, answers, strict=True):
             found.update(zip(part, _FOUND.decode(answer), strict=True))
-        standings = iter([_standing(check, *found[i]) for i, (_, check) in enumerate(placed)])
-        return [[next(standings) for _ in checks] for checks in batch]
+        judged = (found[i] for i in range(len(placed)))
+        return [list(itertools.islice(judged, len(checks))) for checks in batch]
 
     def _call(self, placed: Sequence[tuple[int, Check]]) -> Call:
         """The script's keys and arguments for checks, each with its request's place."""
@@ -191,17 +197,22 @@ class Limiter:
         return keys, [clock.offset_ms(), int(self._lifted), msgspec.msgpack.encode(limits)]
 
 
-# What the script finds for each check: window, left, until ms, wait ms.
-_FOUND = msgspec.msgpack.Decoder(list[tuple[int, float, float, float]])
+_FOUND = msgspec.msgpack.Decoder(list[Judged])
 
 
-def _standing(check: Check, window: int, left: float, until_ms: float, wait_ms: float) -> Standing:
+@lru_cache(maxsize=16_384)
+def _key(policy: str, subject: str) -> str:
+    # The tag keeps a subject's keys on one node of a cluster.
+    return f"{{l:{zlib.crc32(subject.encode()) & 63:02d}}}:{policy}:{subject}"
+
+
+def _standing(check: Check, judged: Judged) -> Standing:
     return Standing(
         check.policy,
-        check.policy.windows[window - 1],
-        int(left),
-        max(1, math.ceil(until_ms / 1000)),
-        math.ceil(wait_ms / 1000),
+        check.policy.windows[judged.window - 1],
+        int(judged.left),
+        max(1, math.ceil(judged.until_ms / 1000)),
+        math.ceil(judged.wait_ms / 1000),
     )
 
 
@@ -214,14 +225,14 @@ class _Local:
     def __init__(self) -> None:
         self._times_ms: OrderedDict[str, deque[int]] = OrderedDict()
 
-    def take(self, checks: Sequence[Check]) -> list[Standing]:
+    def take(self, checks: Sequence[Check]) -> list[Judged]:
         now_ms = clock.now_ms()
         seen = [(check, self._minute(check.key, now_ms)) for check in checks]
-        standings = [self._judge(check, times_ms, now_ms) for check, times_ms in seen]
-        if not any(standing.wait_s for standing in standings):
+        judged = [self._judge(check, times_ms, now_ms) for check, times_ms in seen]
+        if not any(each.wait_ms for each in judged):
             for _, times_ms in seen:
                 times_ms.append(now_ms)
-        return standings
+        return judged
 
     def _minute(self, key: str, now_ms: int) -> deque[int]:
         times_ms = self._times_ms.setdefault(key, deque(maxlen=128))
@@ -232,8 +243,8 @@ class _Local:
             self._times_ms.popitem(last=False)
         return times_ms
 
-    def _judge(self, check: Check, times_ms: deque[int], now_ms: int) -> Standing:
+    def _judge(self, check: Check, times_ms: deque[int], now_ms: int) -> Judged:
         left = max(2, check.policy.per_minute) - len(times_ms)
         oldest_ms = times_ms[0] if times_ms else now_ms
         until_ms = oldest_ms + 60_000 - now_ms
-        return _standing(check, 1, max(left - 1, 0), until_ms, 0 if left > 0 else until_ms)
+        return Judged(1, max(left - 1, 0), until_ms, 0 if left > 0 else until_ms)

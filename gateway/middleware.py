@@ -148,10 +148,12 @@ async def around(
 ) -> web.StreamResponse:
     """Every answer has a request id, every failure is a problem, every request one log line."""
     started = time.perf_counter()
-    given = request.headers.get("X-Request-Id", "")
-    request_id = request[REQUEST_ID] = given if _REQUEST_ID.fullmatch(given) else uuid7()
-    request[ADDRESS] = request.app[SETTINGS].trusted_proxies.address(request)
-    traffic = request.app[TRAFFIC]
+    app = request.app
+    given = request.headers.get("X-Request-Id")
+    request_id = given if given and _REQUEST_ID.fullmatch(given) else uuid7()
+    request[REQUEST_ID] = request_id
+    request[ADDRESS] = app[SETTINGS].trusted_proxies.address(request)
+    traffic = app[TRAFFIC]
     traffic.enter()
     code = "OK"
     try:
@@ -172,13 +174,15 @@ async def around(
 
 async def stamp(request: web.Request, response: web.StreamResponse) -> None:
     """Adds what every answer carries, sockets and files among them."""
-    response.headers["X-Request-Id"] = request[REQUEST_ID]
-    response.headers["Server"] = "scoreboard"
-    response.headers["X-Content-Type-Options"] = "nosniff"
+    headers = {
+        "X-Request-Id": request[REQUEST_ID],
+        "Server": "scoreboard",
+        "X-Content-Type-Options": "nosniff",
+    }
+    if STANDING in request:
+        headers |= request[STANDING].headers()
+    response.headers.update(headers)
     response.headers.setdefault("Cache-Control", "no-store")
-    standing = request.get(STANDING)
-    if standing is not None:
-        response.headers.update(standing.headers())
 
 
 async def _answered(
