@@ -12,7 +12,7 @@ from chassis.tls import Identity
 from protos.arrows import callers
 from protos.auth_pb2_grpc import AuthStub
 from protos.fraud_pb2_grpc import add_FraudServicer_to_server
-from services.fraud.follower import BLOCK_S, Follower
+from services.fraud.follower import Follower
 from services.fraud.sanctions import Bans, Relay, Sanctions, Stream
 from services.fraud.service import FraudService
 from services.fraud.settings import Settings
@@ -28,7 +28,6 @@ async def main(settings: Settings) -> None:
     async with (
         open_pool(settings.database_url) as pool,
         open_redis(settings.redis_url) as redis,
-        open_redis(settings.redis_url, size_max=1, timeout_s=BLOCK_S + 2) as feed,
         open_channel(settings.auth_target, unit="auth", identity=identity) as auth,
     ):
         await expect_schema(pool, schema="fraud", folder=MIGRATIONS)
@@ -43,7 +42,7 @@ async def main(settings: Settings) -> None:
             sanctions,
             relays=(stream, bans),
         )
-        follower = Follower(store, feed=feed, redis=redis)
+        follower = Follower(store, redis)
         async with background(sanctions.follow(), stream.run(), bans.run(), follower.run()):
             await serve(
                 partial(add_FraudServicer_to_server, service),

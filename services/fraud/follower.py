@@ -34,10 +34,8 @@ class Follower:
     that moves it had read: replicas may run side by side, restart and see entries twice.
     """
 
-    def __init__(self, store: FraudStore, *, feed: Redis, redis: Redis) -> None:
-        """`feed` is this follower's own: its reads block for `BLOCK_S`."""
+    def __init__(self, store: FraudStore, redis: Redis) -> None:
         self._store = store
-        self._feed = feed
         self._redis = redis
 
     async def run(self) -> None:
@@ -59,7 +57,7 @@ class Follower:
         # Shown again each time, since whoever needs it needs it when Redis has lost its data.
         await self._redis.set(SHOWN, seq)
         # A stream that is not there yet is waited for like one without news.
-        found: Any = await self._feed.xread(
+        found: Any = await self._redis.xread(
             {STREAM: after}, count=ENTRIES_MAX, block=int(block_s * 1000)
         )
         entries: list[Entry] = [entry for _, entries in found or () for entry in entries]

@@ -21,10 +21,8 @@ async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
         open_redis(settings.redis_url) as redis,
-        # A client for reads that wait: one connection for each of the two readers.
-        open_redis(settings.redis_url, size_max=2, timeout_s=5.0) as following,
         open_channel(settings.scores_target, unit="scores", identity=identity) as scores,
-        live(LiveStore(redis, following), Source(ScoresStub(scores))) as service,
+        live(LiveStore(redis), Source(ScoresStub(scores))) as service,
     ):
         await serve(
             partial(add_RealtimeServicer_to_server, service),

@@ -1,10 +1,10 @@
 """All Redis of realtime: the histories of board channels, the builders' leases, scores' events.
 
-live:{leaderboard:<board>}        a stream, the channel's history; entry `<offset>-0` holds
-                                  epoch, frame, snapshot (the window after it), at (Unix ms)
-live:{leaderboard:<board>}:meta   a hash: epoch, offset, and the fence of who published last
-live:lease:<board>                a hash: holder, fence, until (Unix ms)
-{events}:awards                   a stream of scores', read only
+live:{channels}:leaderboard:<board>   a stream, the channel's history; entry `<offset>-0` holds
+                                      epoch, frame, snapshot (the window after it), at (Unix ms)
+live:{channels}:…:meta                a hash: epoch, offset, and the fence of who published last
+live:lease:<board>                    a hash: holder, fence, until (Unix ms)
+{events}:awards                       a stream of scores', read only
 """
 
 from collections.abc import Mapping, Sequence
@@ -48,11 +48,10 @@ class Stored:
 
 
 class LiveStore:
-    """`following` is a client for reads that wait up to `wait_ms`, one for each stream reader."""
+    """Every method raises `STORE_FAILED`."""
 
-    def __init__(self, redis: Redis, following: Redis) -> None:
+    def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._following = following
         self._leases = Leases(redis)
         self._publish = Script.read(redis, __package__, "publish.lua")
 
@@ -90,7 +89,7 @@ class LiveStore:
         """The publications after each channel's offset, waited for where there is none."""
         keys = {_key(channel): channel for channel in after}
         ids = {key: f"{after[channel]}-0" for key, channel in keys.items()}
-        answer: Any = await self._following.xread(ids, count=PUBLICATIONS_MAX, block=wait_ms)  # type: ignore[arg-type]
+        answer: Any = await self._redis.xread(ids, count=PUBLICATIONS_MAX, block=wait_ms)  # type: ignore[arg-type]
         return [
             _publication(keys[key.decode()], id_, fields)
             for key, entries in answer
@@ -104,7 +103,7 @@ class LiveStore:
 
     async def events(self, after: str, *, wait_ms: int) -> tuple[list[events_pb2.ScoreEvent], str]:
         """The events after an id, waited for where there is none, and the id to go on from."""
-        answer: Any = await self._following.xread({EVENTS: after}, count=BATCHES_MAX, block=wait_ms)
+        answer: Any = await self._redis.xread({EVENTS: after}, count=BATCHES_MAX, block=wait_ms)
         events: list[events_pb2.ScoreEvent] = []
         for _, entries in answer:
             for id_, fields in entries:
@@ -118,7 +117,8 @@ class LiveStore:
 
 
 def _key(channel: str) -> str:
-    return f"live:{{{channel}}}"
+    # One tag for all, since one read waits for what is published on any of them.
+    return f"live:{{channels}}:{channel}"
 
 
 def _call(draft: Draft) -> tuple[list[str | bytes], list[str | bytes | int]]:

@@ -1,7 +1,6 @@
 """The follower: fraud's own copy of the awards, each event once."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from functools import partial
 
 import asyncpg
@@ -10,7 +9,7 @@ import pytest
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.process import background
-from chassis.redis import Redis, open_redis
+from chassis.redis import Redis
 from chassis.testing import eventually
 from protos.events_pb2 import ScoreEvent, ScoreEvents
 from services.fraud.follower import SHOWN, STREAM, Follower
@@ -18,15 +17,12 @@ from services.fraud.store import FraudStore
 
 
 @pytest.fixture
-async def follower(
-    pool: asyncpg.Pool, database: dict[str, str], redis: Redis, redis_url: str
-) -> AsyncIterator[Follower]:
+async def follower(pool: asyncpg.Pool, database: dict[str, str], redis: Redis) -> Follower:
     """One that starts at the beginning of an empty stream."""
     connection = await asyncpg.connect(database["admin"])
     await connection.execute("UPDATE fraud.positions SET entry_id = '0-0', seq = 0")
     await connection.close()
-    async with open_redis(redis_url, size_max=1, timeout_s=5) as feed:
-        yield Follower(FraudStore(pool), feed=feed, redis=redis)
+    return Follower(FraudStore(pool), redis)
 
 
 async def test_an_event_that_comes_twice_is_copied_once(
@@ -78,15 +74,14 @@ async def test_the_highest_seq_is_shown_also_after_redis_lost_it(
 
 
 async def test_a_follower_goes_on_where_another_left_off(
-    follower: Follower, pool: asyncpg.Pool, redis: Redis, redis_url: str, user: str
+    follower: Follower, pool: asyncpg.Pool, redis: Redis, user: str
 ) -> None:
     await _append(redis, _award(user, 1))
     await follower.step()
     await _append(redis, _award(user, 2))
 
-    async with open_redis(redis_url, size_max=1, timeout_s=5) as feed:
-        later = Follower(FraudStore(pool), feed=feed, redis=redis)
-        await asyncio.gather(later.step(), follower.step())
+    later = Follower(FraudStore(pool), redis)
+    await asyncio.gather(later.step(), follower.step())
 
     assert await _copied(pool, user) == 2
 

@@ -53,9 +53,8 @@ async def new_replica(
     ) -> AsyncIterator[tuple[RealtimeService, grpc.aio.Channel]]:
         async with (
             open_redis(url) as redis,
-            open_redis(url, size_max=2, timeout_s=5) as following,
             live(
-                LiveStore(redis, following),
+                LiveStore(redis),
                 Source(ScoresStub(scores_channel)),
                 face=partial(RealtimeService, **limits),
             ) as service,

@@ -216,7 +216,7 @@ async def _keep_awarding(scores: FakeScores) -> None:
 
 async def _fill(redis: Redis, publications: int) -> None:
     """Publishes that many windows without changes."""
-    store = LiveStore(redis, redis)
+    store = LiveStore(redis)
     window = b'{"board":"all_time","period":"all","entries":[],"total":0,"updatedAt":""}'
     drafts = [
         Draft(

@@ -83,7 +83,7 @@ async def test_a_restart_is_repaired_by_attaching_again(
 
 
 async def test_who_lost_the_lease_can_publish_no_more(redis: Redis) -> None:
-    store = LiveStore(redis, redis)
+    store = LiveStore(redis)
     [old] = await store.lease(["b"], holder="one", ttl_ms=5_000)
     assert await store.lease(["b"], holder="two", ttl_ms=5_000) == [0]
     with clock.ahead(5.1):
@@ -97,7 +97,7 @@ async def test_who_lost_the_lease_can_publish_no_more(redis: Redis) -> None:
 
 
 async def test_a_publication_that_continues_something_else_is_refused(redis: Redis) -> None:
-    store = LiveStore(redis, redis)
+    store = LiveStore(redis)
     await store.publish([_draft(1, fence=1), _draft(2, fence=1)])
 
     assert await store.publish([_draft(2, fence=1), _draft(4, fence=1)]) == ["moved", "moved"]
@@ -135,8 +135,8 @@ async def test_when_redis_lost_the_last_changes_everybody_gets_a_new_epoch(
     epoch, offset = gateway.position()
 
     # As a server does that took over before the last change reached it.
-    await redis.xdel(f"live:{{{BOARD}}}", f"{offset}-0")
-    await redis.hset(f"live:{{{BOARD}}}:meta", "offset", str(offset - 1))
+    await redis.xdel(f"live:{{channels}}:{BOARD}", f"{offset}-0")
+    await redis.hset(f"live:{{channels}}:{BOARD}:meta", "offset", str(offset - 1))
 
     await gateway.moved_on(epoch)
     assert gateway.best() == 3
