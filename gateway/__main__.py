@@ -54,7 +54,6 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
         open_redis(settings.redis_url) as redis,
-        open_redis(settings.redis_url, size_max=1) as blocking_redis,
         open_upstreams(settings) as upstreams,
     ):
         verifier = _verifier(upstreams, settings)
@@ -80,7 +79,7 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
         async with (
             background(
                 verifier.follow(),
-                sanctions.follow(blocking_redis),
+                sanctions.follow(redis),
                 limiter.follow(),
                 repeat(health.ask, pause_s=PAUSE_S),
             ),

@@ -58,10 +58,7 @@ class Sanctions:
                 return
 
     async def follow(self, redis: Redis) -> None:
-        """Reads the stream, and catches up every 30 s, twice a second while Redis is away.
-
-        `redis` is a client of its own, since reading blocks.
-        """
+        """Reads the stream, and catches up every 30 s, twice a second while Redis is away."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._read(redis))
             tasks.create_task(self._catch_up_for_ever())
