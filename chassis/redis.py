@@ -41,9 +41,7 @@ _STALLING = frozenset(
 
 
 @asynccontextmanager
-async def open_redis(
-    url: str, *, size_max: int = 16, timeout_s: float = 2.0
-) -> AsyncIterator["Redis"]:
+async def open_redis(url: str, *, timeout_s: float = 2.0) -> AsyncIterator["Redis"]:
     """A client, closed with the context. Waits up to 30 s for the server.
 
     A command may take `timeout_s`, one that blocks on purpose that much longer.

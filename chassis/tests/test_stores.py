@@ -10,7 +10,7 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.lease import Lease
 from chassis.postgres import SchemaBehind, expect_schema, migrate, open_pool
-from chassis.redis import Redis, Script, open_redis
+from chassis.redis import Redis, Script
 
 NewDatabase = Callable[[], Awaitable[str]]
 
@@ -105,12 +105,6 @@ async def test_a_script_answers_one_call_and_many_also_after_the_server_forgot_i
     assert await double.many([([], [n]) for n in range(3)]) == [0, 2, 4]
     await redis.script_flush()
     assert await double([], [5]) == 10
-
-
-async def test_callers_wait_for_a_connection_instead_of_failing(redis_url: str) -> None:
-    async with open_redis(redis_url, size_max=2) as client:
-        answers = await asyncio.gather(*(client.incr("n") for _ in range(300)))
-    assert len(answers) == 300
 
 
 async def test_a_lease_has_one_holder_and_each_new_one_a_higher_number(redis: Redis) -> None:
