@@ -78,6 +78,8 @@ def _read(entry: Entry) -> Iterator[Event]:
         log.error("entry_unreadable", entry_id=entry_id.decode(), error=repr(error))
         return
     for event in events:
+        if event.kind == ScoreEvent.PERIOD_CLOSED:
+            continue  # is of no player
         if _UUID.fullmatch(event.event_id) and _UUID.fullmatch(event.user_id):
             yield _event(event)
         else:

@@ -16,11 +16,14 @@ from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import add_ScoresServicer_to_server
 from services.scores.awards import Awards
 from services.scores.boards import Boards
+from services.scores.closer import Closer
 from services.scores.events import Events
 from services.scores.registry import Registry
 from services.scores.relay import Relay
+from services.scores.seals import Seals
 from services.scores.service import ScoresService
 from services.scores.settings import Settings
+from services.scores.store.closing import Closing
 from services.scores.store.ledger import Ledger
 from services.scores.store.standings import Standings
 
@@ -48,8 +51,10 @@ async def main(settings: Settings) -> None:
             ledger, boards, events, actions=ActionsStub(actions), fraud=FraudStub(fraud)
         )
         relay = Relay(ledger, standings, boards, events, awards, after_s=settings.relay_after_s)
+        closer = Closer(Closing(database, Seals(settings.seal_keys)), events)
         async with background(
             Lease(redis, "lease:scores:relay").run(relay.work, pause_s=0.5),
+            Lease(redis, "lease:scores:closer").run(closer.work, pause_s=0.5),
             repeat(ledger.make_partitions, pause_s=PARTITIONS_PAUSE_S),
             registry.follow(),
         ):

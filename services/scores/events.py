@@ -1,5 +1,6 @@
 """What others hear of awards: the stream `{events}:awards`."""
 
+import uuid
 from collections.abc import Sequence
 
 from chassis import clock
@@ -23,6 +24,20 @@ class Events:
         batch = events_pb2.ScoreEvents(
             events=[_event(change, rank) for change, rank in zip(changes, ranks, strict=True)]
         )
+        await self._append(batch)
+
+    async def close(self, board: str, period: str, *, at_ms: int) -> None:
+        """Tells that the period of the board is closed, each time by the same event."""
+        event = events_pb2.ScoreEvent(
+            kind=events_pb2.ScoreEvent.PERIOD_CLOSED,
+            event_id=str(uuid.uuid5(_CLOSED, f"{board}/{period}")),
+            boards=[board],
+            period=period,
+            at_ms=at_ms,
+        )
+        await self._append(events_pb2.ScoreEvents(events=[event]))
+
+    async def _append(self, batch: events_pb2.ScoreEvents) -> None:
         # The stream's ids follow Redis' clock, which ours may be ahead of.
         oldest = clock.now_ms() - clock.offset_ms() - KEPT_MS
         await self._redis.xadd(STREAM, {"batch": batch.SerializeToString()}, minid=str(oldest))
@@ -69,3 +84,5 @@ def _event(change: Change, ranks: Ranks) -> events_pb2.ScoreEvent:
 
 
 _BOARD_NAMES = list(BOARDS)
+# The ids of closings are made of it; a UUIDv4.
+_CLOSED = uuid.UUID("5c0a3a0b-6f0e-4f0b-9d4c-0d3f6c9a1e52")

@@ -14,9 +14,11 @@ CREATE TABLE scores.boards (
   public       boolean NOT NULL,
   built_in     boolean NOT NULL DEFAULT false,
   listed       boolean NOT NULL DEFAULT false,  -- it is filled from the ledger before it is listed
+  filled_upto  uuid,                            -- the player up to whom it is filled
   created_at   timestamptz NOT NULL DEFAULT clock_timestamp()
 );
-INSERT INTO scores.boards VALUES
+INSERT INTO scores.boards (board, title, operator, ordering, ties, action_types, every, reset_at, zone,
+                           entries, public, built_in, listed) VALUES
   ('all_time', 'All time',   'sum', 'descending', 'first_to_reach', '{}', 'none',  '00:00', 'UTC', 10, true, true, true),
   ('daily',    'Today',      'sum', 'descending', 'first_to_reach', '{}', 'day',   '00:00', 'UTC', 10, true, true, true),
   ('weekly',   'This week',  'sum', 'descending', 'first_to_reach', '{}', 'week',  '00:00', 'UTC', 10, true, true, true),
@@ -37,8 +39,12 @@ CREATE TABLE scores.periods (
   key_id    int,                   -- of the signature
   told      boolean NOT NULL DEFAULT false,  -- its closing is in the event stream
   PRIMARY KEY (board, period),
-  CHECK (starts < ends)
+  CHECK (starts < ends),
+  -- Closed is what has a sealed final table, all of it in one transaction.
+  CHECK (num_nulls(closed_at, seq_upto, players, hash, signature, key_id) IN (0, 6))
 );
+CREATE INDEX periods_to_close ON scores.periods (ends) WHERE closed_at IS NULL;
+CREATE INDEX periods_to_tell ON scores.periods (closed_at) WHERE NOT told AND closed_at IS NOT NULL;
 INSERT INTO scores.periods (board, period, starts, ends) VALUES ('all_time', 0, '-infinity', 'infinity');
 
 -- Who stands where on boards that an admin added, and in finished periods of the built-in ones
@@ -67,6 +73,15 @@ CREATE TABLE scores.finals (  -- of closed periods: never changed but for `remov
 );
 CREATE INDEX finals_by_score ON scores.finals (board, period, score, position);
 
+-- Who was hidden when a period closed, and so is not in its final table though the ledger would
+-- say so. Part of what is hashed.
+CREATE TABLE scores.left_out (
+  board   text   NOT NULL,
+  period  bigint NOT NULL,
+  user_id uuid   NOT NULL,
+  PRIMARY KEY (board, period, user_id)
+);
+
 -- Among the awards of one player on one board the first by this key gives the place: the newest
 -- for sum and latest, the oldest of the best ones for best.
 CREATE FUNCTION scores.place_key(operator text, ordering text, points bigint, seq bigint)
@@ -92,5 +107,5 @@ $$;
 
 GRANT SELECT, INSERT, UPDATE ON scores.boards TO scores;
 GRANT SELECT, INSERT, UPDATE, DELETE ON scores.periods, scores.standings TO scores;
-GRANT SELECT, INSERT ON scores.finals TO scores;
+GRANT SELECT, INSERT ON scores.finals, scores.left_out TO scores;
 GRANT UPDATE (removed) ON scores.finals TO scores;

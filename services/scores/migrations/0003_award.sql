@@ -73,17 +73,25 @@ BEGIN
     RAISE 'players missing' USING ERRCODE = 'SC404';
   END IF;
 
-  v_at := date_trunc('milliseconds', clock_timestamp() + p_offset);
-  v_ms := (extract(epoch FROM v_at) * 1000)::bigint;
+  -- Never before the day that one of the players is in already: a clock that steps back (another
+  -- server has taken over) begins no period twice.
+  v_at := greatest(date_trunc('milliseconds', clock_timestamp() + p_offset),
+                   to_timestamp((SELECT max(d) FROM unnest(v_day) d) / 1000.0));
+  FOR again IN 1 .. 2 LOOP
+    v_ms := (extract(epoch FROM v_at) * 1000)::bigint;
+    EXIT WHEN NOT EXISTS (SELECT FROM scores.boards b WHERE NOT coalesce(
+      (SELECT p.ends > v_at AND p.closed_at IS NULL FROM scores.periods p
+       WHERE p.board = b.board AND p.period <= v_ms ORDER BY p.period DESC LIMIT 1), false));
+    -- Nor in a period that is closed, for the same reason.
+    v_at := greatest(v_at, (SELECT max(p.ends) FROM scores.periods p WHERE p.closed_at IS NOT NULL));
+    IF again = 2 THEN
+      RAISE 'a board lacks the present period' USING ERRCODE = 'SC405';
+    END IF;
+  END LOOP;
   v_base := nextval('scores.seq');  -- under the locks: who locks a player later has a higher block
   v_d := extract(epoch FROM date_trunc('day', v_at, 'UTC')) * 1000;
   v_w := extract(epoch FROM date_trunc('week', v_at, 'UTC')) * 1000;
   v_m := extract(epoch FROM date_trunc('month', v_at, 'UTC')) * 1000;
-  IF EXISTS (SELECT FROM scores.boards b WHERE NOT coalesce(
-       (SELECT p.ends > v_at FROM scores.periods p WHERE p.board = b.board AND p.period <= v_ms
-        ORDER BY p.period DESC LIMIT 1), false)) THEN
-    RAISE 'a board lacks the present period' USING ERRCODE = 'SC405';
-  END IF;
   -- Scalar bounds prune the partitions when the executor starts; = ANY (parameter) never does.
   SELECT array_agg(x ORDER BY x) INTO v_ids FROM unnest(p_action) x;
 
@@ -140,9 +148,8 @@ BEGIN
       FROM fresh f
      WHERE f.last AND p.user_id = f.user_id AND p.user_id = ANY (v_user)
   ), rolled AS (
-    -- A player's first award in a new period keeps the finished one; additive, should the
-    -- clock step back over the boundary.
-    INSERT INTO scores.standings AS t (board, period, user_id, score, seq, at)
+    -- A player's first award in a new period keeps the finished one.
+    INSERT INTO scores.standings (board, period, user_id, score, seq, at)
     SELECT b.board, b.period, w.user_id, b.total, b.seq, b.at
     FROM who w, LATERAL (VALUES ('daily', w.day, w.day_total, w.day_seq, w.day_at, v_d),
                                 ('weekly', w.week, w.week_total, w.week_seq, w.week_at, v_w),
@@ -153,7 +160,7 @@ BEGIN
                                                     AND c.closed_at IS NOT NULL)
     ORDER BY 1, 2, 3
     ON CONFLICT (board, period, user_id)
-    DO UPDATE SET score = t.score + excluded.score, seq = excluded.seq, at = excluded.at
+    DO UPDATE SET score = excluded.score, seq = excluded.seq, at = excluded.at
   ), told AS (
     INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type,
                                points, old_score, new_score, hidden, at)

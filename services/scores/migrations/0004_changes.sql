@@ -48,18 +48,31 @@ BEGIN
   UPDATE scores.players SET version = version + 1 WHERE user_id = ANY (p_user);
 END $$;
 
--- Marks in final tables the rows of a player that the ledger no longer says, and only those.
-CREATE FUNCTION scores.mark_finals(p_user uuid) RETURNS void LANGUAGE sql AS $$
+-- Marks in the final tables that those awards of a player count for the row that the ledger no
+-- longer says, and unmarks the one that it says again.
+CREATE FUNCTION scores.mark_finals(p_user uuid, p_award uuid[]) RETURNS void LANGUAGE sql
+SET enable_seqscan = off
+AS $$
+  WITH touched AS MATERIALIZED (
+    SELECT DISTINCT b.board, p.period, b.operator, b.ordering, b.action_types, p.starts, p.ends
+    FROM scores.ledger l
+    JOIN scores.boards b ON b.action_types = '{}' OR l.action_type = ANY (b.action_types)
+    JOIN scores.periods p ON p.board = b.board AND p.closed_at IS NOT NULL AND p.starts <= l.at AND l.at < p.ends
+    WHERE l.action_id = ANY (p_award)
+  ), said AS (
+    SELECT c.board, c.period, CASE c.operator WHEN 'sum' THEN c.sum ELSE c.points END AS score, c.seq
+    FROM (SELECT t.board, t.period, t.operator, f.points, f.seq, sum(f.points) OVER mine::bigint AS sum,
+                 row_number() OVER (mine ORDER BY scores.place_key(t.operator, t.ordering, f.points, f.seq), f.seq) AS place
+          FROM touched t
+          JOIN scores.in_force f ON f.user_id = p_user AND t.starts <= f.at AND f.at < t.ends
+            AND (t.action_types = '{}' OR f.action_type = ANY (t.action_types))
+          WINDOW mine AS (PARTITION BY t.board, t.period)) c
+    WHERE c.place = 1
+  )
   UPDATE scores.finals o SET removed = NOT o.removed
-  WHERE o.user_id = p_user AND o.removed = EXISTS (
-    SELECT FROM scores.boards b JOIN scores.periods p ON p.board = b.board
-    JOIN LATERAL (
-      SELECT CASE b.operator WHEN 'sum' THEN sum(f.points) OVER ()::bigint ELSE f.points END AS score, f.seq
-      FROM scores.in_force f
-      WHERE f.user_id = p_user AND p.starts <= f.at AND f.at < p.ends
-        AND (b.action_types = '{}' OR f.action_type = ANY (b.action_types))
-      ORDER BY scores.place_key(b.operator, b.ordering, f.points, f.seq), f.seq LIMIT 1) n ON true
-    WHERE b.board = o.board AND p.period = o.period AND n.score = o.score AND n.seq = o.seq)
+  FROM touched t LEFT JOIN said n ON n.board = t.board AND n.period = t.period
+  WHERE o.board = t.board AND o.period = t.period AND o.user_id = p_user
+    AND o.removed = coalesce(n.score = o.score AND n.seq = o.seq, false)
 $$;
 
 -- Voids a player's awards that are in force, or restores voided ones: those made in
@@ -134,7 +147,8 @@ BEGIN
   IF n > 0 THEN
     PERFORM scores.recount(ARRAY[p_user]);
     UPDATE scores.players SET version = v_player.version + n WHERE user_id = p_user;
-    PERFORM scores.mark_finals(p_user);
+    PERFORM scores.mark_finals(p_user, ARRAY(
+      SELECT l.origin_id FROM scores.ledger l WHERE l.action_id = ANY (p_row)));
   END IF;
 END $$;
 

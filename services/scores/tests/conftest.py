@@ -156,7 +156,7 @@ async def scores(
         admin = await enter(open_pool(scores_database["admin"], size_max=2))
         await admin.execute(
             "TRUNCATE scores.players, scores.ledger, scores.outbox, scores.receipts,"
-            " scores.reversals, scores.standings, scores.finals"
+            " scores.reversals, scores.standings, scores.finals, scores.left_out"
         )
         pool = await enter(open_pool(scores_database["scores"]))
         actions, fraud = FakeActions(), FakeFraud()
