@@ -15,15 +15,19 @@ from gateway import middleware, routes
 from gateway.body import BYTES_MAX
 from gateway.health import PAUSE_S, Health
 from gateway.hub import Hub
+from gateway.idempotency import Idempotency
 from gateway.identity import Identity, Verifier
 from gateway.limits import Limiter
 from gateway.listener import serve
 from gateway.live import LiveHandler
 from gateway.live_limits import LiveLimits
+from gateway.names import Names
 from gateway.resources import (
     HEALTH,
+    IDEMPOTENCY,
     LIMITER,
     LIVE,
+    NAMES,
     SANCTIONS,
     SETTINGS,
     TRAFFIC,
@@ -70,6 +74,8 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
         limiter = app[LIMITER] = Limiter(
             redis, lifted=settings.limits == "off", batch_max=settings.batch_max
         )
+        app[IDEMPOTENCY] = Idempotency(redis, settings.idempotency_keys)
+        app[NAMES] = Names(upstreams.auth, batch_max=settings.batch_max)
         app[SANCTIONS] = sanctions
         app[HEALTH] = health
         app[TRAFFIC] = Traffic()

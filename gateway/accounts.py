@@ -55,7 +55,7 @@ async def register(request: web.Request, body: Registration) -> Session:
                 username=body.username,
                 password=body.password,
                 email=body.email or "",
-                client=_client(request),
+                client=client(request),
             )
         )
     )
@@ -66,7 +66,7 @@ async def login(request: web.Request, body: Credentials) -> Session:
     return _session(
         await request.app[UPSTREAMS].auth.Login(
             auth_pb2.LoginRequest(
-                username=body.username, password=body.password, client=_client(request)
+                username=body.username, password=body.password, client=client(request)
             )
         )
     )
@@ -76,7 +76,7 @@ async def refresh(request: web.Request, body: Refreshing) -> Session:
     """Changes a refresh token for its successor and a fresh access token."""
     return _session(
         await request.app[UPSTREAMS].auth.Refresh(
-            auth_pb2.RefreshRequest(refresh_token=body.refresh_token, client=_client(request))
+            auth_pb2.RefreshRequest(refresh_token=body.refresh_token, client=client(request))
         )
     )
 
@@ -89,6 +89,13 @@ async def jwks(request: web.Request) -> web.Response:
     )
 
 
+def client(request: web.Request) -> auth_pb2.Client:
+    """Where the request comes from, and what made it."""
+    # Headers may hold bytes that are no text; protobuf takes only text.
+    agent = request.headers.get("User-Agent", "").encode("ascii", "replace").decode()
+    return auth_pb2.Client(address=request[ADDRESS], user_agent=agent[:256])
+
+
 def _session(session: auth_pb2.Session) -> Session:
     return Session(
         user_id=session.user_id,
@@ -98,9 +105,3 @@ def _session(session: auth_pb2.Session) -> Session:
         token_type="Bearer",  # noqa: S106  The scheme's name.
         expires_in=session.expires_in_s,
     )
-
-
-def _client(request: web.Request) -> auth_pb2.Client:
-    # Headers may hold bytes that are no text; protobuf takes only text.
-    agent = request.headers.get("User-Agent", "").encode("ascii", "replace").decode()
-    return auth_pb2.Client(address=request[ADDRESS], user_agent=agent[:256])

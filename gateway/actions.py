@@ -7,6 +7,7 @@ from gateway import scores
 from gateway.answers import Answer, rfc3339
 from gateway.body import Body
 from gateway.claims import Name, Proof, Token
+from gateway.idempotency import Once
 from gateway.limits import SCORES, Policy
 from gateway.resources import IDENTITY, UPSTREAMS
 from gateway.upstreams import left_s
@@ -45,17 +46,21 @@ class Completion(Body):
 
 
 class ActionType(Answer):
-    """One entry of the catalogue."""
+    """One entry of the catalogue. With a formula its `points` are null, and computed from the
+    proof within `pointsMin` and `pointsMax`."""
 
     action_type: str
     title: str
-    points: int
+    points: int | None
     min_duration_ms: int
     max_duration_ms: int
     token_ttl_s: int
     daily_cap: int | None
     max_open: int | None
     authoritative: bool
+    formula: str | None
+    points_min: int | None
+    points_max: int | None
 
 
 class Catalogue(Answer):
@@ -65,7 +70,8 @@ class Catalogue(Answer):
 
 
 class Issued(Answer):
-    """A one-time token, and what its proof is made with."""
+    """A one-time token, and what its proof is made with. `scoreIncrement` is null where the
+    proof will tell."""
 
     action_id: str
     action_type: str
@@ -75,7 +81,7 @@ class Issued(Answer):
     issued_at: str
     expires_at: str
     expires_in: int
-    score_increment: int
+    score_increment: int | None
     min_duration_ms: int
     max_duration_ms: int
 
@@ -102,6 +108,11 @@ class Action(Answer):
 def redemption(body: Completion) -> Policy | None:
     """Only a completion with its token redeems it."""
     return SCORES if body.action_token is not None else None
+
+
+def once(body: Completion) -> Once | None:
+    """A completion without its token gets a fresh token each time, so no answer is a repeat."""
+    return scores.REDEEMED if body.action_token is not None else None
 
 
 async def types(request: web.Request) -> Catalogue:
@@ -131,7 +142,7 @@ async def issue(request: web.Request, body: ActionRequest) -> Issued:
         issued_at=rfc3339(issued.issued_at_ms),
         expires_at=rfc3339(issued.expires_at_ms),
         expires_in=(issued.expires_at_ms - issued.issued_at_ms) // 1000,
-        score_increment=issued.score_increment,
+        score_increment=issued.score_increment if issued.HasField("score_increment") else None,
         min_duration_ms=issued.min_duration_ms,
         max_duration_ms=issued.max_duration_ms,
     )
@@ -174,11 +185,14 @@ def action_type(found: actions_pb2.ActionType) -> ActionType:
     return ActionType(
         action_type=found.action_type,
         title=found.title,
-        points=found.points,
+        points=None if found.formula else found.points,
         min_duration_ms=found.min_duration_ms,
         max_duration_ms=found.max_duration_ms,
         token_ttl_s=found.token_ttl_s,
         daily_cap=found.daily_cap if found.HasField("daily_cap") else None,
         max_open=found.max_open if found.HasField("max_open") else None,
         authoritative=found.authoritative,
+        formula=found.formula or None,
+        points_min=found.points_min if found.HasField("points_min") else None,
+        points_max=found.points_max if found.HasField("points_max") else None,
     )

@@ -1,46 +1,80 @@
 """Administration: the catalogue of action types."""
 
-from typing import Annotated
+from typing import Any
 
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, UnsetType
+from msgspec.structs import fields
 
 from gateway import actions
 from gateway.body import Body
-from gateway.claims import Exact, Name
+from gateway.claims import Exact, Name, Small, Title
+from gateway.idempotency import Once
 from gateway.resources import UPSTREAMS
 from protos import actions_pb2
 
-Small = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
+# What an Idempotency-Key does on calls that change what there is.
+CHANGED = Once(kept=True)
 
 
 class NewActionType(Body):
     """A new entry of the catalogue; actions judges whether it makes sense."""
 
     action_type: Name
-    title: Annotated[str, Meta(max_length=256, pattern=r"^[^\x00]*$")]
-    points: Exact
+    title: Title
     min_duration_ms: Exact
     max_duration_ms: Exact
     token_ttl_s: Small
+    points: Exact | None = None
     daily_cap: Small | None = None
     max_open: Small | None = None
     authoritative: bool = False
+    formula: Name | None = None
+    points_min: Exact | None = None
+    points_max: Exact | None = None
+
+    def __post_init__(self) -> None:
+        if self.points is None and self.formula is None:
+            raise ValueError("Object missing required field `points`")
+
+
+class ActionTypeChange(Body):
+    """A JSON merge patch (RFC 7396): what is missing stays, null takes away."""
+
+    title: Title | UnsetType = UNSET
+    points: Exact | UnsetType = UNSET
+    min_duration_ms: Exact | UnsetType = UNSET
+    max_duration_ms: Exact | UnsetType = UNSET
+    token_ttl_s: Small | UnsetType = UNSET
+    daily_cap: Small | UnsetType | None = UNSET
+    max_open: Small | UnsetType | None = UNSET
+    authoritative: bool | UnsetType = UNSET
+    formula: Name | UnsetType | None = UNSET
+    points_min: Exact | UnsetType | None = UNSET
+    points_max: Exact | UnsetType | None = UNSET
 
 
 async def create_type(request: web.Request, body: NewActionType) -> actions.ActionType:
     """Adds an action type."""
     created = await request.app[UPSTREAMS].actions.CreateType(
-        actions_pb2.ActionType(
-            action_type=body.action_type,
-            title=body.title,
-            points=body.points,
-            min_duration_ms=body.min_duration_ms,
-            max_duration_ms=body.max_duration_ms,
-            token_ttl_s=body.token_ttl_s,
-            daily_cap=body.daily_cap,
-            max_open=body.max_open,
-            authoritative=body.authoritative,
-        )
+        actions_pb2.ActionType(**_given(body))
     )
     return actions.action_type(created)
+
+
+async def change_type(request: web.Request, body: ActionTypeChange) -> actions.ActionType:
+    """Changes an action type, from the next request for a token on."""
+    given = _given(body)
+    changed = await request.app[UPSTREAMS].actions.UpdateType(
+        actions_pb2.UpdateTypeRequest(
+            type=actions_pb2.ActionType(action_type=request.match_info["action_type"], **given),
+            fields=given,
+        )
+    )
+    return actions.action_type(changed)
+
+
+def _given(body: Body) -> dict[str, Any]:
+    """The fields that were sent, by the names that the contract between us and actions has."""
+    sent = {known.name: getattr(body, known.name) for known in fields(body)}
+    return {name: value for name, value in sent.items() if value is not UNSET}

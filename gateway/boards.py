@@ -1,21 +1,21 @@
-"""Leaderboards: their tops, one's place, and the ranks of friends."""
+"""Leaderboards: their tops and pages, one's place, the ranks of friends, would-be ranks."""
 
 from typing import Annotated
 
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
-from chassis.errors import FieldError
+from gateway import etags
 from gateway.answers import Answer, optional, rfc3339
 from gateway.body import Body
-from gateway.errors import ValidationFailed
+from gateway.claims import UserId
+from gateway.query import cursor, number, period, required_number
 from gateway.resources import IDENTITY, UPSTREAMS
+from gateway.seen import seen_on
 from gateway.upstreams import left_s
 from protos import scores_pb2
 
 MAIN_BOARD = "all_time"
-
-UserId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
 class Friends(Body):
@@ -24,29 +24,34 @@ class Friends(Body):
     user_ids: Annotated[list[UserId], Meta(min_length=1, max_length=200)]
 
 
-class Entry(Answer):
-    """One row of a board."""
+class Entry(Answer, kw_only=True):
+    """One row of a board; `removed` from a closed period by what came after it."""
 
     rank: int
     user_id: str
     username: str
     score: int
     reached_at: str
+    removed: bool | UnsetType = UNSET
 
 
-class Neighbour(Answer):
+class Neighbour(Entry, kw_only=True):
     """One row around a player, `own` on the player's."""
 
-    rank: int
-    user_id: str
-    username: str
-    score: int
-    reached_at: str
     own: bool
 
 
-class Top(Answer):
-    """The best of a board."""
+class Seal(Answer):
+    """What a closed period's final table is known by; in hexadecimal digits."""
+
+    hash: str
+    signature: str
+    key_id: int
+    closed_at: str
+
+
+class Top(Answer, kw_only=True):
+    """A page of a board, from the best on."""
 
     board: str
     period: str
@@ -55,6 +60,8 @@ class Top(Answer):
     updated_at: str
     degraded: bool
     resets_at: str | None
+    next_cursor: str | None
+    seal: Seal | UnsetType
 
 
 class Place(Answer):
@@ -72,47 +79,34 @@ class Place(Answer):
     degraded: bool
 
 
-class Board(Answer):
-    """A board's rules, and when it begins anew."""
-
-    board: str
-    title: str
-    operator: str
-    order: str
-    ties: str
-    reset: str
-    window: int
-    public: bool
-    resets_at: str | None
-
-
-class Boards(Answer):
-    """All boards."""
-
-    boards: list[Board]
-
-
 class Ranks(Answer):
     """The rows of those asked for who are ranked."""
 
     board: str
+    period: str
     entries: list[Entry]
+    degraded: bool
 
 
-async def main(request: web.Request) -> Top:
+class WouldBe(Answer):
+    """The rank of a player who reached `score` now."""
+
+    board: str
+    period: str
+    score: int
+    rank: int
+    total: int
+    degraded: bool
+
+
+async def main(request: web.Request) -> web.Response:
     """The top of the main board."""
     return await _top(request, MAIN_BOARD)
 
 
-async def top(request: web.Request) -> Top:
-    """The top of a board."""
+async def top(request: web.Request) -> web.Response:
+    """A page of a board."""
     return await _top(request, request.match_info["board"])
-
-
-async def boards(request: web.Request) -> Boards:
-    """The boards."""
-    reply = await request.app[UPSTREAMS].scores.Boards(scores_pb2.BoardsRequest())
-    return Boards([_board(found) for found in reply.boards])
 
 
 async def place(request: web.Request) -> Place:
@@ -127,19 +121,43 @@ async def own_place(request: web.Request) -> Place:
 
 async def ranks(request: web.Request, body: Friends) -> Ranks:
     """The ranks of up to 200 players."""
-    board = request.match_info["board"]
-    reply = await request.app[UPSTREAMS].scores.Ranks(
-        scores_pb2.RanksRequest(board=board, user_ids=body.user_ids)
+    board, asked = request.match_info["board"], period(request)
+    found = await request.app[UPSTREAMS].scores.Ranks(
+        scores_pb2.RanksRequest(
+            board=board, user_ids=body.user_ids, period=asked, anonymous=_anonymous(request)
+        )
     )
-    return Ranks(board, [_entry(found) for found in reply.entries])
+    seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+    return Ranks(board, found.period, [_entry(entry) for entry in found.entries], found.degraded)
 
 
-async def _top(request: web.Request, board: str) -> Top:
-    limit = _number(request, "limit", default=10, low=1, high=100)
-    found = await request.app[UPSTREAMS].top.submit(
-        scores_pb2.TopItem(board=board, limit=limit), timeout_s=left_s()
+async def would_be(request: web.Request) -> WouldBe:
+    """The rank that a score would have."""
+    board, asked = request.match_info["board"], period(request)
+    score = required_number(request, "score", low=-(2**63), high=2**63 - 1)
+    found = await request.app[UPSTREAMS].scores.WouldBe(
+        scores_pb2.WouldBeRequest(
+            board=board, score=score, period=asked, anonymous=_anonymous(request)
+        )
     )
-    return Top(
+    seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+    return WouldBe(board, found.period, score, found.rank, found.total, found.degraded)
+
+
+async def _top(request: web.Request, board: str) -> web.Response:
+    asked, seen = period(request), seen_on(request)
+    item = scores_pb2.TopItem(
+        board=board,
+        limit=number(request, "limit", default=10, low=1, high=100),
+        period=asked,
+        cursor=cursor(request),
+        version_min=max(seen.version(board, asked), etags.version(request)),
+        fresh=seen.fresh,
+        anonymous=_anonymous(request),
+    )
+    found = await request.app[UPSTREAMS].top.submit(item, timeout_s=left_s())
+    seen.show(board, asked, period=found.period, version=found.version)
+    answer = Top(
         board=found.board,
         period=found.period,
         entries=[_entry(entry) for entry in found.entries],
@@ -147,15 +165,25 @@ async def _top(request: web.Request, board: str) -> Top:
         updated_at=rfc3339(found.updated_at_ms),
         degraded=found.degraded,
         resets_at=optional(found.resets_at_ms if found.HasField("resets_at_ms") else None),
+        next_cursor=found.next_cursor or None,
+        seal=_seal(found.seal) if found.HasField("seal") else UNSET,
     )
+    return etags.response(request, answer, version=found.version)
 
 
 async def _place(request: web.Request, user_id: str) -> Place:
-    radius = _number(request, "radius", default=5, low=0, high=50)
+    board, asked = request.match_info["board"], period(request)
     found = await request.app[UPSTREAMS].around.submit(
-        scores_pb2.AroundItem(board=request.match_info["board"], user_id=user_id, radius=radius),
+        scores_pb2.AroundItem(
+            board=board,
+            user_id=user_id,
+            radius=number(request, "radius", default=5, low=0, high=50),
+            period=asked,
+            anonymous=_anonymous(request),
+        ),
         timeout_s=left_s(),
     )
+    seen_on(request).show(board, asked, period=found.period, version=found.board_version)
     return Place(
         board=found.board,
         period=found.period,
@@ -172,12 +200,18 @@ async def _place(request: web.Request, user_id: str) -> Place:
                 username=entry.username,
                 score=entry.score,
                 reached_at=rfc3339(entry.reached_at_ms),
+                removed=entry.removed or UNSET,
                 own=entry.user_id == user_id,
             )
             for entry in found.neighbours
         ],
         degraded=found.degraded,
     )
+
+
+def _anonymous(request: web.Request) -> bool:
+    """Nobody is known to ask: boards that are not public are closed then."""
+    return IDENTITY not in request
 
 
 def _entry(entry: scores_pb2.Entry) -> Entry:
@@ -187,29 +221,14 @@ def _entry(entry: scores_pb2.Entry) -> Entry:
         username=entry.username,
         score=entry.score,
         reached_at=rfc3339(entry.reached_at_ms),
+        removed=entry.removed or UNSET,
     )
 
 
-def _board(found: scores_pb2.Board) -> Board:
-    return Board(
-        board=found.board,
-        title=found.title,
-        operator=found.operator,
-        order=found.order,
-        ties=found.ties,
-        reset=found.reset,
-        window=found.window,
-        public=found.public,
-        resets_at=optional(found.resets_at_ms if found.HasField("resets_at_ms") else None),
+def _seal(seal: scores_pb2.Seal) -> Seal:
+    return Seal(
+        hash=seal.hash.hex(),
+        signature=seal.signature.hex(),
+        key_id=seal.key_id,
+        closed_at=rfc3339(seal.closed_at_ms),
     )
-
-
-def _number(request: web.Request, name: str, *, default: int, low: int, high: int) -> int:
-    """A number of the query. Raises ValidationFailed."""
-    text = request.query.get(name)
-    if text is None:
-        return default
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and low <= int(text) <= high):
-        detail = f"A whole number from {low} to {high}."
-        raise ValidationFailed(errors=[FieldError(name, "OUT_OF_RANGE", detail)])
-    return int(text)

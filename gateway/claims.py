@@ -9,8 +9,11 @@ from protos import actions_pb2
 
 # Longer than anything that is right; NUL is what a database cannot hold.
 Name = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00]*$")]
+UserId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Token = Annotated[str, Meta(max_length=2048)]
 Signature = Annotated[str, Meta(max_length=256)]
+Title = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00]*$")]
+Small = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
 # What JSON numbers can say exactly everywhere.
 Exact = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
 

@@ -75,6 +75,17 @@ _OWN_STATUS: Mapping[type[Failed], int] = {
     HeadersTooLarge: 431,
 }
 
+# What RFC 6749 (5.2) calls the failures of a client that asks for a token.
+_OAUTH = frozenset(
+    {
+        "INVALID_REQUEST",
+        "INVALID_CLIENT",
+        "UNAUTHORIZED_CLIENT",
+        "UNSUPPORTED_GRANT_TYPE",
+        "INVALID_SCOPE",
+    }
+)
+
 
 def shown(failed: Failed) -> Failed:
     """The failure as an outsider may see it: nothing of how we are built.
@@ -108,6 +119,8 @@ def problem(failed: Failed, request_id: str) -> bytes:
         "code": failed.code,
         "requestId": request_id,
     }
+    if failed.code in _OAUTH:
+        body["error"] = failed.code.lower()
     if failed.errors:
         body["errors"] = [
             {"field": e.field, "code": e.code, "detail": e.detail} for e in failed.errors
@@ -125,5 +138,6 @@ def headers(failed: Failed) -> dict[str, str]:
     if failed.retry_after_s:
         found["Retry-After"] = str(failed.retry_after_s)
     if failed.kind == Failure.UNAUTHENTICATED:
-        found["WWW-Authenticate"] = 'Bearer realm="scoreboard"'
+        scheme = "Basic" if failed.code == "INVALID_CLIENT" else "Bearer"
+        found["WWW-Authenticate"] = f'{scheme} realm="scoreboard"'
     return found

@@ -29,6 +29,9 @@ LEEWAY_S = 30
 CACHE_MAX = 10_000
 REFETCH_S = 60.0
 
+# What only a game server may do. It may do nothing else.
+CLIENT_SCOPES = frozenset({"scores:award"})
+
 _KID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _USER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PADDING, _HASH = PKCS1v15(), SHA256()
@@ -47,15 +50,22 @@ class AccessTokenExpired(Unauthenticated):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a valid access token speaks for."""
+    """Who a valid access token speaks for: a player, or a game server."""
 
-    user_id: str
-    username: str
-    name_version: int
-    roles: frozenset[str]
+    user_id: str  # of a game server the client's id
     scopes: frozenset[str]
-    session_id: str
     expires_at_ms: int
+    username: str = ""
+    name_version: int = 0
+    roles: frozenset[str] = frozenset()
+    session_id: str = ""
+    action_types: tuple[str, ...] | None = None  # a game server's; None: it is a player
+
+    def may(self, scope: str) -> bool:
+        """Whether this token opens what asks for `scope`: what game servers do is closed to
+        players, all else to game servers, whatever a token says."""
+        is_client = self.action_types is not None
+        return scope in self.scopes and (scope in CLIENT_SCOPES) == is_client
 
 
 class Verifier:
@@ -146,7 +156,9 @@ class Verifier:
     def _believed(self, claims_bytes: bytes) -> Identity:
         """The identity in claims whose signature was right."""
         try:
-            claims = _CLAIMS.decode(claims_bytes)
+            claims = _COMMON.decode(claims_bytes)
+            if claims.action_types is None:
+                claims = _PLAYER.decode(claims_bytes)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise AccessTokenInvalid from None
         if claims.iss != self._issuer or claims.aud != self._audience:
@@ -156,15 +168,7 @@ class Verifier:
         latest_s = clock.now_ms() / 1000 + LEEWAY_S
         if claims.nbf > latest_s or claims.iat > latest_s:
             raise AccessTokenInvalid
-        return Identity(
-            user_id=claims.sub,
-            username=claims.preferred_username,
-            name_version=claims.name_ver,
-            roles=frozenset(claims.roles),
-            scopes=frozenset(claims.scope.split()),
-            session_id=claims.sid,
-            expires_at_ms=claims.exp * 1000,
-        )
+        return _player(claims) if isinstance(claims, _PlayerClaims) else _client(claims)
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True):
@@ -183,6 +187,10 @@ class _Claims(msgspec.Struct):
     jti: str
     client_id: str
     scope: str
+    action_types: tuple[str, ...] | None = None
+
+
+class _PlayerClaims(_Claims, kw_only=True):
     roles: list[str]
     sid: str
     ver: int
@@ -204,7 +212,31 @@ class _KeySet(msgspec.Struct):
 
 
 _HEADER = msgspec.json.Decoder(_Header)
-_CLAIMS = msgspec.json.Decoder(_Claims)
+_COMMON = msgspec.json.Decoder(_Claims)
+_PLAYER = msgspec.json.Decoder(_PlayerClaims)
+
+
+def _player(claims: _PlayerClaims) -> Identity:
+    return Identity(
+        user_id=claims.sub,
+        username=claims.preferred_username,
+        name_version=claims.name_ver,
+        roles=frozenset(claims.roles),
+        scopes=frozenset(claims.scope.split()),
+        session_id=claims.sid,
+        expires_at_ms=claims.exp * 1000,
+    )
+
+
+def _client(claims: _Claims) -> Identity:
+    if claims.sub != claims.client_id:
+        raise AccessTokenInvalid
+    return Identity(
+        user_id=claims.sub,
+        scopes=frozenset(claims.scope.split()),
+        expires_at_ms=claims.exp * 1000,
+        action_types=claims.action_types,
+    )
 
 
 def _decode(part: str) -> bytes:

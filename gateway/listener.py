@@ -15,6 +15,7 @@ from chassis.telemetry import log
 from gateway import errors
 from gateway.errors import BadRequest, HeadersTooLarge
 from gateway.resources import TRAFFIC
+from gateway.seen import Seen
 from gateway.settings import Settings
 
 HEAD_S = 10.0  # for a request's head to arrive whole
@@ -81,7 +82,7 @@ class Connection(web.RequestHandler):
     connection for ever.
     """
 
-    __slots__ = ("_head_timer",)
+    __slots__ = ("_head_timer", "seen")
 
     def __init__(self, server: Any, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
@@ -92,6 +93,7 @@ class Connection(web.RequestHandler):
             auto_decompress=False,
         )
         self._head_timer: asyncio.TimerHandle | None = None
+        self.seen = Seen()
 
     @property
     def idle(self) -> bool:

@@ -26,11 +26,15 @@ from gateway import errors
 from gateway.addresses import prefix
 from gateway.body import Body, Reader
 from gateway.errors import MethodNotAllowed, NotFound
+from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
+from gateway.idempotency import Once, repeatable
 from gateway.identity import AccessTokenInvalid, Identity
 from gateway.limits import REQUESTS, Check, Policy, RateLimited
 from gateway.resources import (
     ADDRESS,
+    IDEMPOTENCY,
     IDENTITY,
+    KEY_HASH,
     LIMITER,
     REQUEST_ID,
     SANCTIONS,
@@ -72,9 +76,11 @@ class ScopeMissing(Forbidden):
 class Route:
     """One line of the API.
 
-    `scope` is what the access token must hold, or PUBLIC. `policy` counts the user's
-    requests; given a function, it names the policy of a body, or None. `counted`: against
-    the caller's address. `budget_s` is the time to answer; None: as long as it takes.
+    `scope` is what the access token must hold, or PUBLIC; `optional`: there may be no token,
+    but one that is there must be right. `policy` counts the user's requests; given a
+    function, it names the policy of a body, or None. `once` says what an Idempotency-Key does,
+    in the same way; None: nothing. `counted`: against the caller's address. `budget_s` is the
+    time to answer; None: as long as it takes.
     """
 
     method: str
@@ -82,7 +88,9 @@ class Route:
     handler: Handler
     scope: str
     status: int = 200
+    optional: bool = False
     policy: Policy | Callable[[Any], Policy | None] | None = None
+    once: Once | Callable[[Any], Once | None] | None = None
     counted: bool = True
     budget_s: float | None = BUDGET_S
 
@@ -105,7 +113,7 @@ class Endpoint:
         identity: Identity | None = None
         body: Any = None
         try:
-            if route.scope != PUBLIC:
+            if self._identifies(request):
                 identity = request[IDENTITY] = _identify(request, route.scope)
             if self._reader:
                 body = await self._reader.read(request)
@@ -121,12 +129,47 @@ class Endpoint:
         if route.budget_s is not None:
             deadline.set(asyncio.get_running_loop().time() + route.budget_s)
         with telemetry.span(route.path, request.headers):
-            answer = await (
-                route.handler(request, body) if self._takes_body else route.handler(request)
-            )
+            if route.once and identity and IDEMPOTENCY_KEY in request.headers:
+                return await self._repeatable(request, identity, body)
+            return await self._handled(request, body)
+
+    async def _handled(self, request: web.Request, body: Any) -> web.StreamResponse:
+        route = self._route
+        answer = await (
+            route.handler(request, body) if self._takes_body else route.handler(request)
+        )
         if isinstance(answer, web.StreamResponse):
             return answer
         return json(answer, status=route.status)
+
+    async def _repeatable(
+        self, request: web.Request, identity: Identity, body: Any
+    ) -> web.StreamResponse:
+        """The answer to a request that came with an Idempotency-Key."""
+        once = self._route.once
+        if once and not isinstance(once, Once):
+            once = once(body)
+        if once is None:
+            return await self._handled(request, body)
+        call = repeatable(
+            request,
+            subject=identity.user_id,
+            body_hash=once.body_hash(body, await request.read()),
+        )
+        request[KEY_HASH] = call.key_hash
+        return await request.app[IDEMPOTENCY].answer(
+            call,
+            lambda: self._handled(request, body),
+            kept=once.kept,
+            budget_s=self._route.budget_s or BUDGET_S,
+            request_id=request[REQUEST_ID],
+        )
+
+    def _identifies(self, request: web.Request) -> bool:
+        """Whether it matters who asks."""
+        if self._route.optional:
+            return "Authorization" in request.headers
+        return self._route.scope != PUBLIC
 
     def _policy(self, body: Any) -> Policy | None:
         policy = self._route.policy
@@ -214,7 +257,7 @@ def _identify(request: web.Request, scope: str) -> Identity:
     if kind.lower() != "bearer":
         raise AccessTokenInvalid
     identity = request.app[VERIFIER].verify(token.strip())
-    if scope not in identity.scopes:
+    if not identity.may(scope):
         raise ScopeMissing
     return identity
 

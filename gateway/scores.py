@@ -1,21 +1,25 @@
-"""Scores: redeeming action tokens, and receipts."""
+"""Scores: redeeming action tokens, grants of game servers, receipts, one's own ledger."""
 
 import hashlib
-import re
 
 from aiohttp import web
 
-from chassis.errors import FieldError
 from chassis.ids import uuid7
 from gateway.answers import Answer, rfc3339
 from gateway.body import Body
-from gateway.claims import Name, Proof, Signature
-from gateway.errors import ValidationFailed
-from gateway.resources import IDENTITY, UPSTREAMS
+from gateway.claims import Name, Proof, Signature, UserId
+from gateway.idempotency import Once
+from gateway.ledger import Row, row
+from gateway.query import cursor, number
+from gateway.resources import IDENTITY, KEY_HASH, NAMES, UPSTREAMS
+from gateway.seen import seen_on
 from gateway.upstreams import left_s
 from protos import actions_pb2, scores_pb2
 
-_KEY = re.compile(r'"?([\x21\x23-\x5b\x5d-\x7e]{1,255})"?')
+# What an Idempotency-Key does: the ledger knows the award and answers it again.
+REDEEMED = Once(kept=False)
+GRANTED = Once(kept=False, by_contents=True)
+
 _INT64_MAX = 2**63 - 1
 
 
@@ -43,6 +47,15 @@ class Increment(Body):
             raise ValueError("Object missing required field `clientSignature`")
 
 
+class Grant(Body):
+    """An award by a game server's word; `actionId` is of its own making."""
+
+    action_id: Name
+    user_id: UserId
+    action_type: Name
+    score_increment: int | None = None
+
+
 class Award(Answer):
     """An award, with the player's place on the all_time board."""
 
@@ -60,14 +73,20 @@ class Award(Answer):
     held: bool
 
 
+class History(Answer):
+    """A page of a player's ledger, newest first."""
+
+    rows: list[Row]
+    next_cursor: str | None
+
+
 async def update(request: web.Request, body: Update) -> Award:
     """Redeems a token, every claim stated and signed."""
     claims = actions_pb2.Claims(
         user_id=body.user_id,
         action_id=body.action_id,
         action_type=body.action_type,
-        # Whatever lies beyond 64 bits is as far out of range as their ends.
-        score_increment=max(-_INT64_MAX, min(body.score_increment, _INT64_MAX)),
+        score_increment=_int64(body.score_increment),
         timestamp=body.timestamp,
         client_signature=body.client_signature,
         proof=body.proof.message() if body.proof else None,
@@ -85,6 +104,32 @@ async def increment(request: web.Request, body: Increment) -> Award:
     return await award(request, token=_token(request), claims=claims)
 
 
+async def grant(request: web.Request, body: Grant) -> Award:
+    """Awards a player by the word of the game server that asks."""
+    client = request[IDENTITY]
+    name = await request.app[NAMES].of(body.user_id, timeout_s=left_s())
+    granted = actions_pb2.Grant(
+        client_id=client.user_id,
+        action_types=client.action_types,
+        action_id=body.action_id,
+        user_id=body.user_id,
+        action_type=body.action_type,
+        score_increment=None if body.score_increment is None else _int64(body.score_increment),
+    )
+    return await _submit(
+        request,
+        scores_pb2.AwardItem(
+            attempt_id=uuid7(),
+            user_id=body.user_id,
+            username=name.username,
+            name_version=name.version,
+            grant=granted,
+            key_hash=request.get(KEY_HASH, b""),
+            body_hash=GRANTED.body_hash(body, b""),
+        ),
+    )
+
+
 async def receipt(request: web.Request) -> Award:
     """An award of one's own, as it was answered."""
     return _award(
@@ -96,26 +141,41 @@ async def receipt(request: web.Request) -> Award:
     )
 
 
-async def award(request: web.Request, *, token: str, claims: actions_pb2.Claims) -> Award:
-    """Asks for an award. Raises what scores refuses it for, ValidationFailed for an
-    idempotency key that is none."""
-    identity = request[IDENTITY]
-    return _award(
-        await request.app[UPSTREAMS].award.submit(
-            scores_pb2.AwardItem(
-                # Made here and never taken from the caller: whoever shows it gets the receipt.
-                attempt_id=uuid7(),
-                user_id=identity.user_id,
-                username=identity.username,
-                name_version=identity.name_version,
-                action_token=token,
-                claims=claims,
-                key_hash=_key_hash(request),
-                body_hash=hashlib.sha256(await request.read()).digest(),
-            ),
-            timeout_s=left_s(),
+async def history(request: web.Request) -> History:
+    """A page of one's own ledger."""
+    reply = await request.app[UPSTREAMS].scores.History(
+        scores_pb2.HistoryRequest(
+            user_id=request[IDENTITY].user_id,
+            cursor=cursor(request),
+            limit=number(request, "limit", default=20, low=1, high=100),
         )
     )
+    return History([row(found) for found in reply.rows], reply.next_cursor or None)
+
+
+async def award(request: web.Request, *, token: str, claims: actions_pb2.Claims) -> Award:
+    """Asks for an award. Raises what scores refuses it for."""
+    identity = request[IDENTITY]
+    return await _submit(
+        request,
+        scores_pb2.AwardItem(
+            # Made here and never taken from the caller: whoever shows it gets the receipt.
+            attempt_id=uuid7(),
+            user_id=identity.user_id,
+            username=identity.username,
+            name_version=identity.name_version,
+            action_token=token,
+            claims=claims,
+            key_hash=request.get(KEY_HASH, b""),
+            body_hash=hashlib.sha256(await request.read()).digest(),
+        ),
+    )
+
+
+async def _submit(request: web.Request, item: scores_pb2.AwardItem) -> Award:
+    found = await request.app[UPSTREAMS].award.submit(item, timeout_s=left_s())
+    seen_on(request).award()
+    return _award(found)
 
 
 def _award(found: scores_pb2.Award) -> Award:
@@ -141,14 +201,6 @@ def _token(request: web.Request) -> str:
     return request.headers.get("X-Action-Token", "").encode("ascii", "replace").decode()
 
 
-def _key_hash(request: web.Request) -> bytes:
-    """The hash of the route and its Idempotency-Key; empty where none is given."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return b""
-    match = _KEY.fullmatch(key)
-    if match is None:
-        raise ValidationFailed(
-            errors=[FieldError("Idempotency-Key", "INVALID", "1 to 255 visible ASCII characters.")]
-        )
-    return hashlib.sha256(f"{request.path}\n{match[1]}".encode()).digest()
+def _int64(number: int) -> int:
+    # Whatever lies beyond 64 bits is as far out of range as their ends.
+    return max(-_INT64_MAX, min(number, _INT64_MAX))

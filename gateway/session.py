@@ -280,7 +280,7 @@ class Session:
         """Who `token` speaks for; where that fails the socket closes."""
         try:
             identity = self._verify(token)
-            if SCOPE not in identity.scopes:
+            if not identity.may(SCOPE):
                 raise ScopeMissing
             return identity
         except Failed as failed:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from chassis.keyring import Keyring
 from chassis.settings import Named, OneOf, ProcessSettings
 from gateway.addresses import Proxies
 
@@ -21,6 +22,7 @@ class Settings(ProcessSettings):
     realtime_target: str
     issuer: str  # of access tokens, compared exactly
     audience: str
+    idempotency_keys: Keyring  # seal the answers that are kept for repeated requests
     # "off" lifts every threshold; the counting is still done.
     limits: Annotated[str, OneOf("default", "off"), Named("SCOREBOARD_LIMITS")] = "default"
     trusted_proxies: Annotated[Proxies, Named("SCOREBOARD_TRUSTED_PROXIES")] = NO_PROXIES

@@ -16,6 +16,7 @@ KEYRINGS = (
     "journal_keys",
     "cursor_keys",
     "seal_keys",
+    "idempotency_keys",
 )
 
 

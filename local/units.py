@@ -20,6 +20,7 @@ _PLAYERS_GRACE_S = 5.0
 _SECRETS = {
     "auth": ("signing_key", "pepper", "refresh_keys"),
     "actions": ("sealing_keys", "signing_keys"),
+    "gateway": ("idempotency_keys",),
     "scores": ("journal_keys", "cursor_keys", "seal_keys"),
 }
 _NAMES = ("127.0.0.1", "localhost")  # by which pages of this machine are opened

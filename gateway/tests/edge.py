@@ -8,13 +8,15 @@ from typing import Any
 
 import aiohttp
 
+from chassis.keyring import Keyring
 from chassis.testing import Certificates
 from gateway.__main__ import opened
 from gateway.addresses import Proxies
 from gateway.listener import listening
 from gateway.settings import Settings
-from gateway.tests.services import ACTION, ADA, AT, AUDIENCE, ISSUER, Fakes
+from gateway.tests.services import ACTION, ADA, AT, AUDIENCE, ISSUER, Fakes, encoded
 
+KEYS = Keyring(f"1:{encoded(bytes(32))}")
 UPDATE = {
     "userId": ADA,
     "actionId": ACTION,
@@ -96,6 +98,7 @@ def edge_settings(
         "redis_url": redis_url,
         "issuer": ISSUER,
         "audience": AUDIENCE,
+        "idempotency_keys": KEYS,
         "trusted_proxies": Proxies("127.0.0.0/8, ::1/128"),
         **fakes.targets,
     }

@@ -39,6 +39,7 @@ ACTION = "0190a000-0000-7000-8000-0000000000aa"
 PLAYER = "actions:write scores:read realtime:subscribe profile:write"
 MODERATOR = f"{PLAYER} cases:read cases:decide players:read players:sanction scores:void"
 ADMIN = f"{MODERATOR} catalogue:write boards:write rules:publish audit:read"
+ARENA = "0190a000-0000-7000-8000-0000000000c1"  # a game server
 AT_MS = 1_800_000_000_123
 AT = "2027-01-15T08:00:00.123Z"
 
@@ -90,6 +91,12 @@ class Signer:
     def signed(self, header: Any, claims: Any) -> str:
         signing = f"{part(header)}.{part(claims)}"
         return f"{signing}.{encoded(self.key.sign(signing.encode(), PKCS1v15(), SHA256()))}"
+
+    def client_token(self, **changed: Any) -> str:
+        """A game server's token."""
+        gone = dict.fromkeys(("roles", "sid", "ver", "name_ver", "preferred_username"))
+        own = {"client_id": ARENA, "scope": "scores:award", "action_types": ["WIN_GAME"]}
+        return self.token(ARENA, **{**gone, **own, **changed})
 
     def token(self, user_id: str = ADA, scope: str = PLAYER, **changed: Any) -> str:
         header = {"alg": "RS256", "typ": "at+jwt", "kid": self.kid}
@@ -197,6 +204,7 @@ PLACE = scores_pb2.Place(
     behind=5,
     points_to_next=50,
     neighbours=ENTRIES,
+    board_version=9,
 )
 BOARD = scores_pb2.Board(
     board="daily",
@@ -205,10 +213,50 @@ BOARD = scores_pb2.Board(
     order="descending",
     ties="first_to_reach",
     reset="day",
+    reset_at="00:00",
+    zone="UTC",
     window=10,
     public=True,
     resets_at_ms=AT_MS,
 )
+HIDDEN_BOARD = scores_pb2.Board(
+    board="staff",
+    title="Staff",
+    operator="best",
+    order="ascending",
+    ties="dense",
+    reset="none",
+    reset_at="00:00",
+    zone="Europe/Berlin",
+    window=50,
+    action_types=["WIN_GAME"],
+)
+ROW = scores_pb2.LedgerRow(
+    action_id=ACTION,
+    kind="award",
+    action_type="WIN_GAME",
+    points=50,
+    old_score=50,
+    new_score=100,
+    version=2,
+    at_ms=AT_MS,
+)
+VOIDED = scores_pb2.LedgerRow(
+    action_id="0190a000-0000-7000-8000-0000000000ab",
+    kind="void",
+    origin_id=ACTION,
+    action_type="WIN_GAME",
+    points=-50,
+    old_score=100,
+    new_score=50,
+    version=3,
+    at_ms=AT_MS,
+)
+CLIENT_TOKEN = auth_pb2.ClientTokenReply(access_token="at", expires_in_s=300, scope="scores:award")
+ACCOUNTS = [
+    auth_pb2.Account(user_id=ADA, username="ada", name_version=3),
+    auth_pb2.Account(user_id=BOB, username="bob", name_version=1),
+]
 
 
 class _Auth(auth_pb2_grpc.AuthServicer):
@@ -228,6 +276,13 @@ class _Auth(auth_pb2_grpc.AuthServicer):
         document = json.dumps({"keys": [self._fakes.signer.public()]}).encode()
         return await self._fakes.unary("Keys", request, auth_pb2.KeysReply(jwks=document))
 
+    async def ClientToken(self, request: Any, context: Any) -> Any:
+        return await self._fakes.unary("ClientToken", request, CLIENT_TOKEN)
+
+    async def Names(self, request: Any, context: Any) -> Any:
+        known = [account for account in ACCOUNTS if account.user_id in request.user_ids]
+        return await self._fakes.unary("Names", request, auth_pb2.NamesReply(accounts=known))
+
 
 class _Actions(actions_pb2_grpc.ActionsServicer):
     def __init__(self, fakes: Fakes) -> None:
@@ -239,6 +294,14 @@ class _Actions(actions_pb2_grpc.ActionsServicer):
 
     async def CreateType(self, request: Any, context: Any) -> Any:
         return await self._fakes.unary("CreateType", request, request)
+
+    async def UpdateType(self, request: Any, context: Any) -> Any:
+        changed = actions_pb2.ActionType()
+        changed.CopyFrom(TYPE)
+        for name in request.fields:
+            changed.ClearField(name)
+        changed.MergeFrom(request.type)
+        return await self._fakes.unary("UpdateType", request, changed)
 
     async def Issue(self, request: Any, context: Any) -> Any:
         method = "IssuePatiently" if request.patient else "Issue"
@@ -278,8 +341,25 @@ class _Scores(scores_pb2_grpc.ScoresServicer):
         return await self._fakes.unary("Receipt", request, AWARD)
 
     async def Boards(self, request: Any, context: Any) -> Any:
-        usual = scores_pb2.BoardsReply(boards=[BOARD])
+        usual = scores_pb2.BoardsReply(boards=[BOARD, HIDDEN_BOARD])
         return await self._fakes.unary("Boards", request, usual)
+
+    async def CreateBoard(self, request: Any, context: Any) -> Any:
+        return await self._fakes.unary("CreateBoard", request, request)
+
+    async def History(self, request: Any, context: Any) -> Any:
+        usual = scores_pb2.HistoryReply(rows=[VOIDED, ROW], next_cursor="older")
+        return await self._fakes.unary("History", request, usual)
+
+    async def Reverse(self, request: Any, context: Any) -> Any:
+        usual = scores_pb2.ReverseReply(
+            rows=[VOIDED], old_score=100, new_score=50, dry_run=request.dry_run
+        )
+        return await self._fakes.unary("Reverse", request, usual)
+
+    async def WouldBe(self, request: Any, context: Any) -> Any:
+        usual = scores_pb2.WouldBeReply(rank=3, total=7, period="all", board_version=9)
+        return await self._fakes.unary("WouldBe", request, usual)
 
     async def Top(self, request: Any, context: Any) -> Any:
         results = await self._fakes.batch("Top", request.items, scores_pb2.TopResult, "top", TOP)
@@ -292,7 +372,7 @@ class _Scores(scores_pb2_grpc.ScoresServicer):
         return scores_pb2.AroundReply(results=results)
 
     async def Ranks(self, request: Any, context: Any) -> Any:
-        usual = scores_pb2.RanksReply(entries=ENTRIES)
+        usual = scores_pb2.RanksReply(entries=ENTRIES, period="all", board_version=9)
         return await self._fakes.unary("Ranks", request, usual)
 
 

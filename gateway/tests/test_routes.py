@@ -10,8 +10,17 @@ from chassis.errors import Missing, TooMany, Unprocessable
 from gateway.middleware import PUBLIC
 from gateway.routes import ID, ROUTES
 from gateway.tests.edge import PROOF, UPDATE, Edge
-from gateway.tests.services import ACTION, ADA, ADMIN, AT, AWARD, BOB, MODERATOR, PLAYER
-from protos import scores_pb2
+from gateway.tests.services import (
+    ACTION,
+    ADA,
+    ADMIN,
+    AT,
+    AWARD,
+    ISSUED,
+    MODERATOR,
+    PLAYER,
+)
+from protos import actions_pb2, scores_pb2
 
 AWARDED = {
     "actionId": ACTION,
@@ -27,7 +36,6 @@ AWARDED = {
     "warnings": [],
     "held": False,
 }
-ROW = {"userId": ADA, "username": "ada", "score": 100, "rank": 2, "reachedAt": AT}
 
 
 @pytest.mark.parametrize(
@@ -81,6 +89,9 @@ async def test_the_catalogue_is_public(edge: Edge) -> None:
             "dailyCap": None,
             "maxOpen": 5,
             "authoritative": False,
+            "formula": None,
+            "pointsMin": None,
+            "pointsMax": None,
         }
     ]
 
@@ -104,6 +115,16 @@ async def test_an_action_is_requested_at_either_address(edge: Edge, path: str) -
         "maxDurationMs": 300_000,
     }
     assert edge.fakes.told("Issue").user_id == ADA
+
+
+async def test_what_a_formula_will_tell_is_null_in_the_answer_to_request(edge: Edge) -> None:
+    unpriced = actions_pb2.Issued()
+    unpriced.CopyFrom(ISSUED)
+    unpriced.ClearField("score_increment")
+    edge.fakes.answers["Issue"] = unpriced
+    answer = await edge.play("/actions/request", {"actionType": "WIN_GAME"})
+
+    assert answer.json()["scoreIncrement"] is None
 
 
 async def test_who_has_too_many_open_tokens_asks_again_in_a_batch_that_may_wait(
@@ -169,7 +190,8 @@ async def test_update_states_every_claim(edge: Edge) -> None:
     assert told.claims.client_signature == "ab" * 32
     assert not told.claims.HasField("proof")
     assert told.body_hash == hashlib.sha256(raw).digest()
-    assert told.key_hash == hashlib.sha256(b"/api/v1/scores/update\nk1").digest()
+    scope = f"{ADA}\nPOST /api/v1/scores/update\nk1"
+    assert told.key_hash == hashlib.sha256(scope.encode()).digest()
 
 
 async def test_each_request_is_an_attempt_of_its_own_whatever_the_caller_sends(edge: Edge) -> None:
@@ -229,6 +251,43 @@ async def test_a_receipt_is_the_award_again(edge: Edge) -> None:
     assert edge.fakes.told("Receipt").user_id == ADA
 
 
+async def test_one_s_own_ledger_comes_in_pages(edge: Edge) -> None:
+    token = edge.fakes.signer.token()
+    answer = await edge.call("GET", "/api/v1/me/scores?limit=2&cursor=newer", token=token)
+
+    award = {
+        "actionId": ACTION,
+        "kind": "award",
+        "actionType": "WIN_GAME",
+        "points": 50,
+        "oldScore": 50,
+        "newScore": 100,
+        "version": 2,
+        "timestamp": AT,
+    }
+    assert answer.json() == {
+        "rows": [
+            {
+                **award,
+                "actionId": "0190a000-0000-7000-8000-0000000000ab",
+                "kind": "void",
+                "originId": ACTION,
+                "points": -50,
+                "oldScore": 100,
+                "newScore": 50,
+                "version": 3,
+            },
+            award,
+        ],
+        "nextCursor": "older",
+    }
+    told = edge.fakes.told("History")
+    assert (told.user_id, told.limit, told.cursor) == (ADA, 2, "newer")
+    edge.fakes.answers["History"] = scores_pb2.HistoryReply()
+    answer = await edge.call("GET", "/api/v1/me/scores", token=token)
+    assert answer.json() == {"rows": [], "nextCursor": None}
+
+
 async def test_an_action_tells_its_state(edge: Edge) -> None:
     token = edge.fakes.signer.token()
     answer = await edge.call("GET", f"/api/v1/actions/{ACTION}", token=token)
@@ -240,77 +299,6 @@ async def test_an_action_tells_its_state(edge: Edge) -> None:
         "issuedAt": AT,
         "expiresAt": AT,
     }
-
-
-async def test_the_top_of_a_board(edge: Edge) -> None:
-    answer = await edge.call("GET", "/api/v1/leaderboard?limit=3")
-
-    assert answer.json() == {
-        "board": "all_time",
-        "period": "all",
-        "entries": [{**ROW, "userId": BOB, "username": "bob", "score": 150, "rank": 1}, ROW],
-        "total": 7,
-        "updatedAt": AT,
-        "degraded": False,
-        "resetsAt": None,
-    }
-    await edge.call("GET", "/api/v1/leaderboards/daily")
-    assert [(i.board, i.limit) for i in edge.fakes.calls["Top"]] == [("all_time", 3), ("daily", 10)]
-
-
-@pytest.mark.parametrize("limit", ["0", "101", "-1", "1.0", "x", "", "٣", "9" * 40])
-async def test_a_limit_outside_its_bounds_is_named(edge: Edge, limit: str) -> None:
-    answer = await edge.call("GET", f"/api/v1/leaderboard?limit={limit}")
-
-    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
-    assert answer.json()["errors"][0]["field"] == "limit"
-
-
-async def test_a_place_with_its_own_row_marked(edge: Edge) -> None:
-    path = "/api/v1/leaderboards/all_time/players"
-    answer = await edge.call("GET", f"{path}/{ADA}?radius=2")
-    own = await edge.call("GET", f"{path}/me", token=edge.fakes.signer.token())
-
-    found = answer.json()
-    assert found["percentile"] == 71.4
-    assert found["pointsToNextRank"] == 50
-    assert [row["own"] for row in found["neighbours"]] == [False, True]
-    assert own.json() == found
-    assert [(i.user_id, i.radius) for i in edge.fakes.calls["Around"]] == [(ADA, 2), (ADA, 5)]
-
-
-async def test_the_boards_and_the_ranks_of_friends(edge: Edge) -> None:
-    boards = await edge.call("GET", "/api/v1/leaderboards")
-    ranks = await edge.call("POST", "/api/v1/leaderboards/all_time/ranks", {"userIds": [ADA, BOB]})
-
-    assert boards.json()["boards"][0]["resetsAt"] == AT
-    assert ranks.json()["entries"][1] == ROW
-    assert list(edge.fakes.told("Ranks").user_ids) == [ADA, BOB]
-
-
-async def test_more_friends_than_200_are_refused(edge: Edge) -> None:
-    answer = await edge.call(
-        "POST", "/api/v1/leaderboards/all_time/ranks", {"userIds": [ADA] * 201}
-    )
-
-    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
-
-
-async def test_an_admin_adds_an_action_type(edge: Edge) -> None:
-    body = {
-        "actionType": "NEW",
-        "title": "New",
-        "points": 5,
-        "minDurationMs": 0,
-        "maxDurationMs": 10,
-        "tokenTtlS": 60,
-        "dailyCap": 3,
-    }
-    token = edge.fakes.signer.token(scope=ADMIN)
-    answer = await edge.call("POST", "/api/v1/admin/action-types", body, token=token)
-
-    assert answer.status == 201
-    assert answer.json() == {**body, "maxOpen": None, "authoritative": False}
 
 
 async def test_a_service_s_refusal_passes_unchanged(edge: Edge) -> None:
@@ -332,6 +320,7 @@ SCOPES: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/auth/register"): PUBLIC,
     ("POST", "/api/v1/auth/login"): PUBLIC,
     ("POST", "/api/v1/auth/refresh"): PUBLIC,
+    ("POST", "/api/v1/auth/token"): PUBLIC,
     ("GET", "/.well-known/jwks.json"): PUBLIC,
     ("GET", "/api/v1/actions/types"): PUBLIC,
     ("POST", "/api/v1/actions/request"): "actions:write",
@@ -340,15 +329,23 @@ SCOPES: dict[tuple[str, str], str] = {
     ("GET", "/api/v1/actions/{action_id}"): "actions:write",
     ("POST", "/api/v1/scores/update"): "actions:write",
     ("POST", "/api/v1/scores/increment"): "actions:write",
+    ("POST", "/api/v1/scores/award"): "scores:award",
+    ("GET", "/api/v1/me/scores"): "scores:read",
     ("GET", "/api/v1/me/scores/{action_id}"): "scores:read",
-    ("GET", "/api/v1/leaderboard"): PUBLIC,
-    ("GET", "/api/v1/leaderboards"): PUBLIC,
-    ("GET", "/api/v1/leaderboards/{board}"): PUBLIC,
+    ("GET", "/api/v1/leaderboard"): "scores:read",
+    ("GET", "/api/v1/leaderboards"): "scores:read",
+    ("GET", "/api/v1/leaderboards/{board}"): "scores:read",
     ("GET", "/api/v1/leaderboards/{board}/players/me"): "scores:read",
-    ("GET", "/api/v1/leaderboards/{board}/players/{user_id}"): PUBLIC,
-    ("POST", "/api/v1/leaderboards/{board}/ranks"): PUBLIC,
+    ("GET", "/api/v1/leaderboards/{board}/players/{user_id}"): "scores:read",
+    ("POST", "/api/v1/leaderboards/{board}/ranks"): "scores:read",
+    ("GET", "/api/v1/leaderboards/{board}/would-be"): "scores:read",
     ("GET", "/api/v1/admin/action-types"): "catalogue:write",
     ("POST", "/api/v1/admin/action-types"): "catalogue:write",
+    ("PATCH", "/api/v1/admin/action-types/{action_type}"): "catalogue:write",
+    ("GET", "/api/v1/admin/boards"): "boards:write",
+    ("POST", "/api/v1/admin/boards"): "boards:write",
+    ("POST", "/api/v1/admin/scores/void"): "scores:void",
+    ("POST", "/api/v1/admin/scores/restore"): "scores:void",
     ("GET", "/ws/leaderboard"): PUBLIC,
     ("GET", "/"): PUBLIC,
     ("GET", "/static/{name}"): PUBLIC,
@@ -356,38 +353,75 @@ SCOPES: dict[tuple[str, str], str] = {
     ("GET", "/livez"): PUBLIC,
     ("GET", "/readyz"): PUBLIC,
 }
-ROLES = {"nobody": None, "player": PLAYER, "moderator": MODERATOR, "admin": ADMIN, "none": ""}
+# Which of them are for everybody too, though a token that is shown must be right.
+OPEN = {
+    ("GET", "/api/v1/leaderboard"),
+    ("GET", "/api/v1/leaderboards"),
+    ("GET", "/api/v1/leaderboards/{board}"),
+    ("GET", "/api/v1/leaderboards/{board}/players/{user_id}"),
+    ("POST", "/api/v1/leaderboards/{board}/ranks"),
+    ("GET", "/api/v1/leaderboards/{board}/would-be"),
+}
+# A role, and the scopes of its tokens. Two have more than auth would ever give them.
+ROLES = {
+    "nobody": None,
+    "player": PLAYER,
+    "moderator": MODERATOR,
+    "admin": ADMIN,
+    "none": "",
+    "game server": "scores:award",
+    "player who awards": f"{ADMIN} scores:award",
+    "game server that plays": f"{ADMIN} scores:award",
+}
 
 
 def _template(path: str) -> str:
     """The path as metrics and logs name it."""
-    for pattern in (f":{ID}", ":[a-z0-9_-]{1,64}", ":[A-Za-z0-9._-]{1,64}"):
+    for pattern in (f":{ID}", ":[a-z0-9_-]{1,64}", ":[A-Za-z0-9._-]{1,64}", ":[A-Z0-9_]{1,40}"):
         path = path.replace(pattern, "")
     return path
 
 
+def _may(role: str, scope: str) -> bool:
+    """Whether a role opens a scope: awarding is for game servers, who may do nothing else."""
+    held = ROLES[role]
+    return scope in (held or "").split() and (scope == "scores:award") == ("server" in role)
+
+
 def test_every_route_is_listed_here() -> None:
     assert {(r.method, _template(r.path)): r.scope for r in ROUTES} == SCOPES
+    assert {(r.method, _template(r.path)) for r in ROUTES if r.optional} == OPEN
 
 
 @pytest.mark.parametrize("role", ROLES)
 async def test_every_route_by_every_role(edge: Edge, role: str) -> None:
-    held = ROLES[role]
-    token = None if held is None else edge.fakes.signer.token(scope=held)
+    held, signer = ROLES[role], edge.fakes.signer
+    token = None if held is None else signer.token(scope=held)
+    if "server" in role:
+        token = signer.client_token(scope=held)
     for number, ((method, template), scope) in enumerate(SCOPES.items()):
-        path = template.format(action_id=ACTION, user_id=ADA, board="daily", name="none.js")
-        body: Any = {} if method == "POST" else None
+        path = template.format(
+            action_id=ACTION, user_id=ADA, board="daily", name="none.js", action_type="WIN_GAME"
+        )
+        body: Any = {} if method in ("POST", "PATCH") else None
         answer = await edge.call(method, path, body, token=token, address=f"203.0.113.{number}")
 
-        if scope == PUBLIC:
+        if scope == PUBLIC or (held is None and (method, template) in OPEN):
             assert answer.status not in (401, 403), template
         elif held is None:
             assert (answer.status, answer.code) == (401, "UNAUTHENTICATED"), template
             assert answer.headers["WWW-Authenticate"].startswith("Bearer")
-        elif scope in held.split():
+        elif _may(role, scope):
             assert answer.status not in (401, 403), template
         else:
             assert (answer.status, answer.code) == (403, "FORBIDDEN"), template
+
+
+async def test_a_token_that_is_shown_must_be_right_where_none_is_needed(edge: Edge) -> None:
+    for method, template in OPEN:
+        path = template.format(user_id=ADA, board="daily")
+        answer = await edge.call(method, path, {} if method == "POST" else None, token="forged")
+        assert (answer.status, answer.code) == (401, "UNAUTHENTICATED"), template
 
 
 async def test_what_is_not_listed_is_not_there(edge: Edge) -> None:

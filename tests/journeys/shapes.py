@@ -15,6 +15,7 @@ ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f
 TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 TOKEN = re.compile(r"v1\.[A-Za-z0-9_-]+")
 KEY = re.compile(r"[A-Za-z0-9_-]{43}")  # 32 bytes
+HEX = re.compile(r"[0-9a-f]{64}")
 NONCE = re.compile(r"[A-Za-z0-9_-]{22}")  # 16 bytes
 
 SESSION = {
@@ -28,13 +29,16 @@ SESSION = {
 ACTION_TYPE = {
     "actionType": str,
     "title": str,
-    "points": int,
+    "points": (int, None),
     "minDurationMs": int,
     "maxDurationMs": int,
     "tokenTtlS": int,
     "dailyCap?": int,
     "maxOpen?": int,
     "authoritative": bool,
+    "formula?": str,
+    "pointsMin?": int,
+    "pointsMax?": int,
 }
 ISSUED = {
     "actionId": ID,
@@ -45,7 +49,7 @@ ISSUED = {
     "issuedAt": TIME,
     "expiresAt": TIME,
     "expiresIn": int,
-    "scoreIncrement": int,
+    "scoreIncrement": (int, None),
     "minDurationMs": int,
     "maxDurationMs": int,
 }
@@ -82,6 +86,7 @@ TOP = {
     "degraded": bool,
     "resetsAt?": TIME,
     "nextCursor?": str,
+    "seal?": {"hash": HEX, "signature": HEX, "keyId": int, "closedAt": TIME},
 }
 PLACE = {
     "board": str,
@@ -94,6 +99,47 @@ PLACE = {
     "pointsToNextRank?": int,
     "neighbours": [ENTRY | {"own": bool}],
     "degraded": bool,
+}
+BOARD = {
+    "board": str,
+    "title": str,
+    "operator": re.compile("sum|best|latest"),
+    "order": re.compile("descending|ascending"),
+    "ties": re.compile("first_to_reach|shared|dense"),
+    "actionTypes": [str],
+    "reset": {"every": re.compile("none|day|week|month"), "at": re.compile(r"\d\d:\d\d")},
+    "zone": str,
+    "window": int,
+    "public": bool,
+    "resetsAt?": TIME,
+}
+RANKS = {"board": str, "period": str, "entries": [ENTRY], "degraded": bool}
+WOULD_BE = {
+    "board": str,
+    "period": str,
+    "score": int,
+    "rank": int,
+    "total": int,
+    "degraded": bool,
+}
+ROW = {
+    "actionId": ID,
+    "kind": re.compile("award|void|restore"),
+    "originId?": ID,
+    "actionType": str,
+    "points": int,
+    "oldScore": int,
+    "newScore": int,
+    "version": int,
+    "timestamp": TIME,
+}
+REVERSED = {
+    "userId": ID,
+    "dryRun": bool,
+    "oldScore": int,
+    "newScore": int,
+    "rows": [ROW],
+    "more": bool,
 }
 # What the live channel tells a player of an award.
 SCORE_UPDATED = {
@@ -111,17 +157,27 @@ SCORE_UPDATED = {
 }
 
 _UUID = "[0-9a-f-]{36}"
+_QUERY = r"(\?\S*)?"
 _SHAPES: tuple[tuple[str, tuple[Shape, ...]], ...] = (
     ("POST /auth/(register|login|refresh)", (SESSION,)),
     ("GET /actions/types", ({"types": [ACTION_TYPE]},)),
     ("POST /actions/(request|token)", (ISSUED,)),
     ("POST /actions/complete", (AWARD, COMPLETED)),
     (f"GET /actions/{_UUID}", (ACTION,)),
-    ("POST /scores/(update|increment)", (AWARD,)),
+    ("POST /scores/(update|increment|award)", (AWARD,)),
     (f"GET /me/scores/{_UUID}", (AWARD,)),
-    (r"GET /leaderboards?(/\w+)?(\?limit=\d+)?", (TOP,)),
-    (rf"GET /leaderboards/\w+/players/(me|{_UUID})(\?radius=\d+)?", (PLACE,)),
+    (rf"GET /me/scores{_QUERY}", ({"rows": [ROW], "nextCursor?": str},)),
+    (rf"GET /leaderboards{_QUERY}", ({"boards": [BOARD]},)),
+    (rf"GET /leaderboards?(/\w+)?{_QUERY}", (TOP,)),
+    (rf"GET /leaderboards/\w+/players/(me|{_UUID}){_QUERY}", (PLACE,)),
+    (rf"POST /leaderboards/\w+/ranks{_QUERY}", (RANKS,)),
+    (rf"GET /leaderboards/\w+/would-be{_QUERY}", (WOULD_BE,)),
+    ("GET /admin/action-types", ({"types": [ACTION_TYPE]},)),
     ("POST /admin/action-types", (ACTION_TYPE,)),
+    (r"PATCH /admin/action-types/\w+", (ACTION_TYPE,)),
+    ("GET /admin/boards", ({"boards": [BOARD]},)),
+    ("POST /admin/boards", (BOARD,)),
+    ("POST /admin/scores/(void|restore)", (REVERSED,)),
 )
 
 

@@ -1,0 +1,101 @@
+"""Game servers: the tokens they get by their credentials, as RFC 6749 (4.4) has it."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, unquote_plus
+
+import msgspec
+from aiohttp import web
+
+from chassis.errors import Invalid, Unauthenticated
+from gateway.accounts import client
+from gateway.body import raw
+from gateway.errors import UnsupportedMediaType
+from gateway.resources import UPSTREAMS
+from protos import auth_pb2
+
+FIELDS_MAX = 32
+
+
+class InvalidRequest(Invalid):
+    """The form lacks a parameter, has one twice, or cannot be read."""
+
+
+class UnsupportedGrantType(Invalid):
+    """The grant type must be client_credentials."""
+
+
+class InvalidClient(Unauthenticated):
+    """The client's id or secret is missing or wrong."""
+
+
+class Token(msgspec.Struct):
+    """An access token, in the words of RFC 6749; `expires_in` in seconds."""
+
+    access_token: str
+    token_type: str
+    expires_in: int
+    scope: str
+
+
+async def token(request: web.Request) -> Token:
+    """An access token for a client's own id and secret."""
+    form = await _form(request)
+    client_id, secret = _credentials(request, form)
+    if "grant_type" not in form:
+        raise InvalidRequest("The parameter grant_type is required.")
+    if form["grant_type"] != "client_credentials":
+        raise UnsupportedGrantType
+    reply = await request.app[UPSTREAMS].auth.ClientToken(
+        auth_pb2.ClientTokenRequest(
+            client_id=client_id,
+            client_secret=secret,
+            scope=form.get("scope", ""),
+            client=client(request),
+        )
+    )
+    return Token(
+        access_token=reply.access_token,
+        token_type="Bearer",  # noqa: S106  The scheme's name.
+        expires_in=reply.expires_in_s,
+        scope=reply.scope,
+    )
+
+
+async def _form(request: web.Request) -> Mapping[str, str]:
+    """The parameters; one without a value counts as missing. Raises InvalidRequest."""
+    if request.content_type != "application/x-www-form-urlencoded" or (
+        "Content-Encoding" in request.headers
+    ):
+        raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded.")
+    try:
+        text = (await raw(request)).decode("ascii")
+        pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
+    except ValueError:
+        raise InvalidRequest from None
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise InvalidRequest
+    return {name: value for name, value in pairs if value}
+
+
+def _credentials(request: web.Request, form: Mapping[str, str]) -> tuple[str, str]:
+    """Id and secret, given in one way only. Raises InvalidClient, InvalidRequest."""
+    scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
+    if not scheme:
+        if "client_id" not in form or "client_secret" not in form:
+            raise InvalidClient
+        return form["client_id"], form["client_secret"]
+    if "client_secret" in form:
+        raise InvalidRequest("Give the client's secret in one way, not in two.")
+    try:
+        if scheme.lower() != "basic":
+            raise ValueError
+        plain = base64.b64decode(encoded.strip(), validate=True).decode()
+        name, colon, secret = plain.partition(":")
+        if not colon:
+            raise ValueError
+        # Each was encoded as a form's value before it was put into the header (2.3.1).
+        return unquote_plus(name, errors="strict"), unquote_plus(secret, errors="strict")
+    except (binascii.Error, ValueError):
+        raise InvalidClient from None

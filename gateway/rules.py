@@ -1,0 +1,117 @@
+"""The boards there are and their rules: told to everybody, added by administrators."""
+
+from typing import Annotated
+
+from aiohttp import web
+from msgspec import Meta, field
+
+from gateway.answers import Answer, optional
+from gateway.body import Body
+from gateway.claims import Name, Small, Title
+from gateway.resources import IDENTITY, UPSTREAMS
+from protos import scores_pb2
+
+
+class Reset(Body):
+    """When a board begins anew: `none`, or each `day`, `week` or `month`, `at` that time."""
+
+    every: Name
+    at: Name = "00:00"
+
+
+class NewBoard(Body):
+    """A board to be added; scores judges whether it makes sense."""
+
+    board: Name
+    title: Title
+    operator: Name = "sum"
+    order: Name = "descending"
+    ties: Name = "first_to_reach"
+    action_types: Annotated[list[Name], Meta(max_length=64)] = field(default_factory=list)
+    reset: Reset = field(default_factory=lambda: Reset(every="none"))
+    zone: Name = "UTC"
+    window: Small = 10
+    public: bool = True
+
+
+class ResetRule(Answer):
+    """When a board begins anew."""
+
+    every: str
+    at: str
+
+
+class Board(Answer):
+    """A board's rules, and when it begins anew. No action types: all of them count."""
+
+    board: str
+    title: str
+    operator: str
+    order: str
+    ties: str
+    action_types: list[str]
+    reset: ResetRule
+    zone: str
+    window: int
+    public: bool
+    resets_at: str | None
+
+
+class Boards(Answer):
+    """All boards."""
+
+    boards: list[Board]
+
+
+async def boards(request: web.Request) -> Boards:
+    """The boards that the caller may read."""
+    found = await _all(request)
+    known = IDENTITY in request
+    return Boards([board for board in found if known or board.public])
+
+
+async def every_board(request: web.Request) -> Boards:
+    """All boards."""
+    return Boards(await _all(request))
+
+
+async def create(request: web.Request, body: NewBoard) -> Board:
+    """Adds a board."""
+    return _board(
+        await request.app[UPSTREAMS].scores.CreateBoard(
+            scores_pb2.Board(
+                board=body.board,
+                title=body.title,
+                operator=body.operator,
+                order=body.order,
+                ties=body.ties,
+                reset=body.reset.every,
+                reset_at=body.reset.at,
+                zone=body.zone,
+                window=body.window,
+                public=body.public,
+                action_types=body.action_types,
+            )
+        )
+    )
+
+
+async def _all(request: web.Request) -> list[Board]:
+    reply = await request.app[UPSTREAMS].scores.Boards(scores_pb2.BoardsRequest())
+    return [_board(found) for found in reply.boards]
+
+
+def _board(found: scores_pb2.Board) -> Board:
+    return Board(
+        board=found.board,
+        title=found.title,
+        operator=found.operator,
+        order=found.order,
+        ties=found.ties,
+        action_types=list(found.action_types),
+        reset=ResetRule(every=found.reset, at=found.reset_at),
+        zone=found.zone,
+        window=found.window,
+        public=found.public,
+        resets_at=optional(found.resets_at_ms if found.HasField("resets_at_ms") else None),
+    )

@@ -1,0 +1,60 @@
+"""What a connection was shown: no later read on it may answer anything older."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from aiohttp import web
+
+BOARDS_MAX = 32  # remembered for one connection
+FRESH_S = 1.0  # after an award reads go past every cache
+
+
+class _Remembering(Protocol):
+    seen: "Seen"
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    period: str  # its id
+    version: int
+
+
+class Seen:
+    """The versions of boards that one connection was shown."""
+
+    __slots__ = ("_awarded_s", "_shown")
+
+    def __init__(self) -> None:
+        self._shown: OrderedDict[tuple[str, str], _Shown] = OrderedDict()
+        self._awarded_s = float("-inf")
+
+    def show(self, board: str, asked: str, *, period: str, version: int) -> None:
+        """A read of `board` that asked for a period as `asked` was answered with `period`."""
+        before = self._shown.get((board, asked))
+        if before and before.period == period and before.version >= version:
+            return
+        self._shown[board, asked] = _Shown(period, version)
+        self._shown.move_to_end((board, asked))
+        if len(self._shown) > BOARDS_MAX:
+            self._shown.popitem(last=False)
+
+    def version(self, board: str, asked: str) -> int:
+        """The newest version that such a read was answered with; 0: there was none."""
+        shown = self._shown.get((board, asked))
+        return shown.version if shown else 0
+
+    def award(self) -> None:
+        """An award was answered: whoever reads now looks for it."""
+        self._awarded_s = asyncio.get_running_loop().time()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether an award was answered a moment ago."""
+        return asyncio.get_running_loop().time() < self._awarded_s + FRESH_S
+
+
+def seen_on(request: web.Request) -> Seen:
+    """What the request's connection was shown."""
+    return cast(_Remembering, request.protocol).seen

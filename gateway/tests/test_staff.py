@@ -1,0 +1,204 @@
+"""What moderators and administrators do: the catalogue, boards, voiding and restoring awards."""
+
+from typing import Any
+
+import pytest
+
+from gateway.tests.edge import Answered, Edge
+from gateway.tests.services import ACTION, ADA, ADMIN, AT, AT_MS, BOB, MODERATOR
+from protos.scores_pb2 import ReverseRequest
+
+API = "/api/v1/admin"
+TYPE = {
+    "actionType": "NEW",
+    "title": "New",
+    "points": 5,
+    "minDurationMs": 0,
+    "maxDurationMs": 10,
+    "tokenTtlS": 60,
+    "dailyCap": 3,
+}
+FORMULA = {"formula": "speed", "pointsMin": 1, "pointsMax": 90}
+ABSENT = dict.fromkeys(("maxOpen", "formula", "pointsMin", "pointsMax"))
+BOARD = {
+    "board": "raid",
+    "title": "Raid",
+    "operator": "best",
+    "order": "ascending",
+    "ties": "dense",
+    "actionTypes": ["WIN_GAME"],
+    "reset": {"every": "week", "at": "06:30"},
+    "zone": "Europe/Berlin",
+    "window": 25,
+    "public": False,
+}
+
+
+async def admin(edge: Edge, method: str, path: str, body: Any = None) -> Answered:
+    token = edge.fakes.signer.token(BOB, scope=ADMIN)
+    return await edge.call(method, API + path, body, token=token)
+
+
+async def test_an_admin_adds_an_action_type(edge: Edge) -> None:
+    answer = await admin(edge, "POST", "/action-types", TYPE)
+
+    assert answer.status == 201
+    assert answer.json() == {**TYPE, **ABSENT, "authoritative": False}
+
+
+async def test_a_type_with_a_formula_has_no_points(edge: Edge) -> None:
+    body = {**TYPE, **FORMULA}
+    del body["points"]
+    answer = await admin(edge, "POST", "/action-types", body)
+
+    assert answer.status == 201
+    found = answer.json()
+    assert found["points"] is None
+    assert {name: found[name] for name in FORMULA} == FORMULA
+
+    del body["formula"]
+    refused = await admin(edge, "POST", "/action-types", body)
+    assert (refused.status, refused.code) == (422, "VALIDATION_FAILED")
+    assert refused.json()["errors"][0]["field"] == "points"
+
+
+async def test_a_patch_changes_what_it_names_and_null_takes_away(edge: Edge) -> None:
+    answer = await admin(
+        edge, "PATCH", "/action-types/WIN_GAME", {"title": "Won", "maxOpen": None, "dailyCap": 9}
+    )
+
+    assert answer.status == 200
+    assert (answer.json()["title"], answer.json()["points"]) == ("Won", 50)
+    assert (answer.json()["maxOpen"], answer.json()["dailyCap"]) == (None, 9)
+    told = edge.fakes.told("UpdateType")
+    assert told.type.action_type == "WIN_GAME"
+    assert sorted(told.fields) == ["daily_cap", "max_open", "title"]
+    assert not told.type.HasField("max_open")
+
+
+async def test_a_patch_takes_a_formula_away_or_puts_one_in(edge: Edge) -> None:
+    nothing = {"formula": None, "pointsMin": None, "pointsMax": None}
+    await admin(edge, "PATCH", "/action-types/NEW", {**nothing, "points": 7})
+    await admin(edge, "PATCH", "/action-types/NEW", FORMULA)
+    await admin(edge, "PATCH", "/action-types/NEW", {})
+
+    first, second, third = edge.fakes.calls["UpdateType"]
+    assert (first.type.formula, first.type.points) == ("", 7)
+    assert sorted(first.fields) == ["formula", "points", "points_max", "points_min"]
+    assert (second.type.formula, second.type.points_max) == ("speed", 90)
+    assert list(third.fields) == []
+
+
+@pytest.mark.parametrize("body", [{"title": None}, {"points": None}, {"actionType": "X"}, []])
+async def test_a_patch_that_does_not_fit_is_refused(edge: Edge, body: Any) -> None:
+    answer = await admin(edge, "PATCH", "/action-types/NEW", body)
+
+    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
+    assert not edge.fakes.calls["UpdateType"]
+
+
+async def test_an_admin_adds_a_board_and_sees_all(edge: Edge) -> None:
+    answer = await admin(edge, "POST", "/boards", BOARD)
+    every = await admin(edge, "GET", "/boards")
+
+    assert answer.status == 201
+    assert answer.json() == {**BOARD, "resetsAt": None}
+    told = edge.fakes.told("CreateBoard")
+    assert (told.reset, told.reset_at, told.zone) == ("week", "06:30", "Europe/Berlin")
+    assert [board["board"] for board in every.json()["boards"]] == ["daily", "staff"]
+
+
+async def test_a_board_s_rules_have_defaults(edge: Edge) -> None:
+    answer = await admin(edge, "POST", "/boards", {"board": "b", "title": "B"})
+
+    assert answer.json() == {
+        "board": "b",
+        "title": "B",
+        "operator": "sum",
+        "order": "descending",
+        "ties": "first_to_reach",
+        "actionTypes": [],
+        "reset": {"every": "none", "at": "00:00"},
+        "zone": "UTC",
+        "window": 10,
+        "public": True,
+        "resetsAt": None,
+    }
+
+
+@pytest.mark.parametrize(("path", "kind"), [("void", "VOID"), ("restore", "RESTORE")])
+async def test_a_moderator_reverses_awards_and_is_told_the_rows(
+    edge: Edge, path: str, kind: str
+) -> None:
+    body = {
+        "userId": ADA,
+        "from": "2027-01-15T08:00:00.123456789Z",
+        "to": "2027-01-15T09:30:00.1+01:30",
+        "actionIds": [ACTION],
+        "reason": "a bot",
+        "dryRun": True,
+    }
+    token = edge.fakes.signer.token(BOB, scope=MODERATOR)
+    answer = await edge.call("POST", f"{API}/scores/{path}", body, token=token)
+
+    assert answer.json() == {
+        "userId": ADA,
+        "dryRun": True,
+        "oldScore": 100,
+        "newScore": 50,
+        "rows": [
+            {
+                "actionId": "0190a000-0000-7000-8000-0000000000ab",
+                "kind": "void",
+                "originId": ACTION,
+                "actionType": "WIN_GAME",
+                "points": -50,
+                "oldScore": 100,
+                "newScore": 50,
+                "version": 3,
+                "timestamp": AT,
+            }
+        ],
+        "more": False,
+    }
+    told = edge.fakes.told("Reverse")
+    assert told.kind == ReverseRequest.Kind.Value(kind)
+    assert (told.user_id, told.actor, told.reason) == (ADA, BOB, "a bot")
+    assert (told.from_ms, told.to_ms) == (AT_MS, AT_MS - 23)
+    assert list(told.action_ids) == [ACTION]
+    assert told.dry_run
+
+
+async def test_a_reversal_without_bounds_is_of_all(edge: Edge) -> None:
+    await admin(edge, "POST", "/scores/void", {"userId": ADA, "reason": "x", "dryRun": False})
+
+    told = edge.fakes.told("Reverse")
+    assert not told.HasField("from_ms")
+    assert not told.HasField("to_ms")
+    assert not told.action_ids
+    assert not told.dry_run
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"from": "yesterday"}, "from"),
+        ({"to": "2027-13-01T00:00:00Z"}, "to"),
+        ({"to": "2027-01-01T00:00:00"}, "to"),
+        ({"reason": ""}, "reason"),
+        ({"reason": None}, "reason"),
+        ({"dryRun": None}, "dryRun"),
+        ({"userId": "ada"}, "userId"),
+        ({"actionIds": ["x"]}, "actionIds[0]"),
+        ({"all": True}, "all"),
+    ],
+)
+async def test_a_reversal_that_does_not_fit_is_named(
+    edge: Edge, changed: dict[str, Any], field: str
+) -> None:
+    body = {"userId": ADA, "reason": "x", "dryRun": True, **changed}
+    answer = await admin(edge, "POST", "/scores/void", body)
+
+    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
+    assert answer.json()["errors"][0]["field"] == field
+    assert not edge.fakes.calls["Reverse"]
