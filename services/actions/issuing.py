@@ -100,7 +100,8 @@ class Issuer:
         be settled; nothing is locked meanwhile.
         """
         await self._catalogue.learn({one.action_type for one in wanted})
-        results: list[Issued | Failed] = [self._refusal(one) or TooManyPending() for one in wanted]
+        too_many = TooManyPending()  # one for all: a failure costs more than a token
+        results: list[Issued | Failed] = [self._refusal(one) or too_many for one in wanted]
         pending = await self._try(wanted, range(len(wanted)), results)
         if not pending or not patient:
             return results
