@@ -7,7 +7,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import AskError, ClusterDownError, DataError, MovedError, RedisError
+from redis.exceptions import (
+    AskError,
+    ClusterCrossSlotError,
+    ClusterDownError,
+    DataError,
+    MovedError,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chassis.redis_link import Argument, Command, Link, Server
@@ -66,8 +73,14 @@ class Cluster:
         return [unit.answers[0] for unit in units]
 
     async def execute_atomic(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of commands on one slot that run in one step, MULTI and EXEC among them."""
-        unit = _Unit(commands, self._slot(commands[1]))
+        """The answers of commands on one slot, the first of them MULTI and the last EXEC.
+
+        Raises ClusterCrossSlotError.
+        """
+        slot, *others = {self._slot(command) for command in commands[1:-1]}
+        if others:
+            raise ClusterCrossSlotError("the keys of one step belong to several slots")
+        unit = _Unit(commands, slot)
         await self._run([unit])
         return unit.answers
 

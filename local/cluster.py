@@ -79,6 +79,25 @@ class Cluster:
                 _tell(node, "MEET", "127.0.0.1", self._ports[0], self._bus_ports[0])
         self.settle()
 
+    def move(self, slot: int, source: int, target: int) -> None:
+        """Gives a slot to another node, without what it holds."""
+        with self.node(source) as old, self.node(target) as new:
+            for key in _tell(old, "GETKEYSINSLOT", slot, 1000):
+                old.delete(key)
+            # The new owner first, so that there is always one.
+            for node in (new, old):
+                _tell(node, "SETSLOT", slot, "NODE", _tell(new, "MYID"))
+
+    @contextmanager
+    def moving(self, slot: int, source: int, target: int) -> Iterator[None]:
+        """Within it, the slot is on its way to another node, and has nothing left at the old."""
+        with self.node(source) as old, self.node(target) as new:
+            _tell(new, "SETSLOT", slot, "IMPORTING", _tell(old, "MYID"))
+            _tell(old, "SETSLOT", slot, "MIGRATING", _tell(new, "MYID"))
+            yield
+            for node in (new, old):
+                _tell(node, "SETSLOT", slot, "STABLE")
+
     def settle(self) -> None:
         """Returns when every node is there and says that all is well. Raises TimeoutError."""
         until = time.monotonic() + _JOIN_S

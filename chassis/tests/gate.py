@@ -1,0 +1,73 @@
+"""A way to a Redis that a test can close: it counts who comes, and cuts or swallows at will."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+Dial = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
+
+
+class Gate:
+    """Passes everything on, both ways, until told otherwise."""
+
+    def __init__(self, dial: Dial) -> None:
+        self.port = 0
+        self.arrivals = 0  # connections so far
+        self.shut = False  # who arrives is sent away
+        self.answering = asyncio.Event()  # while unset, answers are kept back
+        self.answering.set()
+        self._dial = dial
+        self._pairs: set[asyncio.StreamWriter] = set()
+
+    def cut(self) -> None:
+        """Ends all connections that stand."""
+        for writer in self._pairs:
+            writer.transport.abort()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.arrivals += 1
+        if self.shut:
+            writer.close()
+            return
+        answers, questions = await self._dial()
+        pair = {writer, questions}
+        self._pairs |= pair
+        try:
+            with contextlib.suppress(OSError):
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(_pass(reader, questions, None))
+                    tasks.create_task(_pass(answers, writer, self.answering))
+        except* OSError:
+            pass
+        finally:
+            self._pairs -= pair
+            for end in pair:
+                end.transport.abort()
+
+
+async def _pass(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, allowed: asyncio.Event | None
+) -> None:
+    while data := await reader.read(65536):
+        if allowed is not None:
+            await allowed.wait()
+        writer.write(data)
+        await writer.drain()
+    raise ConnectionResetError  # ends the other way too
+
+
+@asynccontextmanager
+async def gate_to(dial: Dial, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Gate]:
+    """A gate on loopback before what `dial` reaches, shown by TLS if told so."""
+    gate = Gate(dial)
+    server = await asyncio.start_server(gate.serve, "127.0.0.1", 0, ssl=tls)
+    gate.port = server.sockets[0].getsockname()[1]
+    try:
+        yield gate
+    finally:
+        server.close()
+        gate.answering.set()
+        gate.cut()
+        await asyncio.sleep(0)
