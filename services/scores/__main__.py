@@ -18,6 +18,10 @@ from services.scores.awards import Awards
 from services.scores.boards import Boards
 from services.scores.closer import Closer
 from services.scores.events import Events
+from services.scores.live import Live
+from services.scores.names import Names
+from services.scores.reading import Reads
+from services.scores.rebuild import Rebuild
 from services.scores.registry import Registry
 from services.scores.relay import Relay
 from services.scores.seals import Seals
@@ -46,7 +50,9 @@ async def main(settings: Settings) -> None:
         registry = Registry(standings)
         await registry.refresh()
         ledger = Ledger(database, registry.refresh)
-        boards, events = Boards(redis, ledger.names), Events(redis)
+        boards = Boards(redis, registry, ledger.names, standings)
+        events = Events(redis, registry)
+        reads = Reads(registry, Live(redis, Names(redis, ledger.names)))
         awards = Awards(
             ledger, boards, events, actions=ActionsStub(actions), fraud=FraudStub(fraud)
         )
@@ -57,9 +63,10 @@ async def main(settings: Settings) -> None:
             Lease(redis, "lease:scores:closer").run(closer.work, pause_s=0.5),
             repeat(ledger.make_partitions, pause_s=PARTITIONS_PAUSE_S),
             registry.follow(),
+            repeat(Rebuild(boards, registry, standings).work, pause_s=1),
         ):
             await serve(
-                partial(add_ScoresServicer_to_server, ScoresService(awards, boards)),
+                partial(add_ScoresServicer_to_server, ScoresService(awards, registry, reads)),
                 settings=settings,
                 callers=callers("scores"),
                 checks={"postgres": database.ping, "redis": redis.ping},

@@ -1,27 +1,28 @@
 -- A player's place on one board and period, and the entries around it.
 --
--- KEYS  the board (sorted set), its members (hash)
--- ARGV  the player (16 bytes), how many entries to each side
--- Answers nothing for a player who is not on the board, else: how many players are on it, the
--- player's rank (0-based), the player's version (8 bytes), the rank of the first entry, the total
--- of who is one place ahead (empty: nobody), then each entry as top.lua does.
+-- ARGV  (after order.lua's) the player (16 bytes), how many entries to each side
+-- Answers an empty text for a player who is not on the board, else: version, players, the player's
+-- position, players strictly behind, whether there is a next rank and its score, the first entry's
+-- position and rank as doubles, the player's version (8 bytes), then the entries.
 
-local kept = redis.call('HGET', KEYS[2], ARGV[1])
-if not kept or #kept == 8 then
+if not complete() then
   return false
 end
-local rank = redis.call('ZREVRANK', KEYS[1], string.sub(kept, 9, 16) .. ARGV[1])
-local first = math.max(0, rank - ARGV[2])
-local ahead = ''
-if rank > 0 then
-  ahead = redis.call('ZREVRANGE', KEYS[1], rank - 1, rank - 1, 'WITHSCORES')[2]
+local kept = redis.call('HGET', members, ARGV[3])
+local member = kept and string.sub(kept, 9, 16) .. ARGV[3]
+local place = kept and #kept > 8 and position(member)
+if not place then
+  return ''
 end
-local answer = {redis.call('ZCARD', KEYS[1]), rank, string.sub(kept, 1, 8), first, ahead}
-local entries = redis.call('ZREVRANGE', KEYS[1], first, rank + ARGV[2], 'WITHSCORES')
-for i = 1, #entries, 2 do
-  local user = string.sub(entries[i], 9)
-  answer[#answer + 1] = user
-  answer[#answer + 1] = entries[i + 1]
-  answer[#answer + 1] = string.sub(redis.call('HGET', KEYS[2], user), 17)
+local score = redis.call('ZSCORE', board, member)
+local behind, next_place
+if ties == 'first_to_reach' then
+  behind, next_place = total() - place - 1, place - 1
+else
+  behind, next_place = beyond(board, score, false), beyond(board, score, true) - 1
 end
-return answer
+local next_score = next_place >= 0 and range(next_place, next_place)[2]
+local first = math.max(0, place - ARGV[4])
+local found = range(first, place + ARGV[4])
+return numbers(version(), total(), place, behind, next_score and 1 or 0, tonumber(next_score or 0), first,
+  rank(first, found[2])) .. string.sub(kept, 1, 8) .. entries(found)

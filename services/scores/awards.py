@@ -205,7 +205,7 @@ class Awards:
         try:
             ranks = await self._boards.apply(rows)
             told = True
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, DbUnavailable) as error:
             # The awards are written: whatever ails the boards, they are answered.
             log.warning("boards_away", error=repr(error))
             ranks, told = [UNRANKED] * len(rows), False

@@ -1,354 +1,282 @@
-"""The boards: their rules, and the sorted sets in Redis that hold their order.
+"""The boards in Redis: who stands where, put there, and the mark that a board is complete."""
 
-Boards hold players' ids; names stand in one hash. Everything of a board and period
-shares a hash tag, so that one script can touch it on a cluster too.
-"""
-
-import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from enum import Enum
-from typing import Any
+import secrets
+import struct
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
 
 from chassis import clock
 from chassis.redis import Argument, Redis, Script
+from services.scores import keyspace
+from services.scores.names import Names
+from services.scores.registry import Known, Registry
+from services.scores.rules import ALL_TIME, Board, Period, Reset, Ties, moment
 from services.scores.store.ledger import Row
-from services.scores.store.standings import Standing
+from services.scores.store.standings import Standing, Standings
 
-WINDOW = 10  # entries that a live channel shows, unless a board says otherwise
-KEPT = timedelta(days=8)  # how long a period stays in Redis after its end
-SEQ_MAX = 2**63 - 1
-NAMES = "leaderboard:{names}"
-
-
-class Reset(Enum):
-    """How often a board begins anew, at midnight UTC (weeks on Monday)."""
-
-    NONE = "none"
-    DAY = "day"
-    WEEK = "week"
-    MONTH = "month"
-
-
-@dataclass(frozen=True)
-class Period:
-    """One run of a board: `all`, or named by its start, as `20261102T000000Z`."""
-
-    id: str
-    start: datetime | None = None
-    end: datetime | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Board:
-    """A ranking rule over the ledger."""
-
-    name: str
-    title: str
-    reset: Reset
-    window: int = WINDOW
-
-    def period(self, at: datetime) -> Period:
-        """The period that `at` (UTC) belongs to."""
-        day = at.replace(hour=0, minute=0, second=0, microsecond=0)
-        match self.reset:
-            case Reset.NONE:
-                return Period("all")
-            case Reset.DAY:
-                start, end = day, day + timedelta(days=1)
-            case Reset.WEEK:
-                start = day - timedelta(days=day.weekday())
-                end = start + timedelta(days=7)
-            case Reset.MONTH:
-                start = day.replace(day=1)
-                end = (start + timedelta(days=32)).replace(day=1)
-        return Period(start.strftime("%Y%m%dT%H%M%SZ"), start, end)
-
-    def total(self, row: Row) -> int:
-        """The player's total on this board right after the award `row`."""
-        match self.reset:
-            case Reset.NONE:
-                return row.new_score
-            case Reset.DAY:
-                return row.day_total
-            case Reset.WEEK:
-                return row.week_total
-            case Reset.MONTH:
-                return row.month_total
-
-
-ALL_TIME = Board(name="all_time", title="All time", reset=Reset.NONE)
-BOARDS = {
-    board.name: board
-    for board in (
-        ALL_TIME,
-        Board(name="daily", title="Today", reset=Reset.DAY),
-        Board(name="weekly", title="This week", reset=Reset.WEEK),
-        Board(name="monthly", title="This month", reset=Reset.MONTH),
-    )
-}
+NamesOf = Callable[[Sequence[str]], Awaitable[dict[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """Ranks before and after an award; None: not on the board."""
+    """Ranks on all_time before and after a change; None: not on the board, or not known."""
 
     old: int | None
     new: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One row of a board."""
+class State:
+    """What Redis has of a player on one board and period.
 
-    rank: int
-    user_id: str
-    username: str
-    score: int
-    reached_at_ms: int
+    `seq` None: not on the board. `score` None with a `seq`: an entry has been lost.
+    """
 
-
-@dataclass(frozen=True)
-class Top:
-    """The first entries of a board's present period."""
-
-    period: Period
     version: int
-    updated_at_ms: int
-    total: int
-    entries: list[Entry]
-
-
-@dataclass(frozen=True)
-class Place:
-    """A player's place, and the rows around it with the player's own."""
-
-    period: Period
-    rank: int
-    score: int
-    total: int
-    version: int
-    points_to_next: int | None
-    neighbours: list[Entry] = field(default_factory=list)
-
-
-NamesOf = Callable[[Sequence[str]], Awaitable[dict[str, str]]]
+    score: int | None
+    seq: int | None
+    at_ms: int
 
 
 class Boards:
-    """The boards in Redis. Every method raises RedisError when Redis is away.
+    """The writing side. Every method raises RedisError when Redis is away.
 
+    Redis holds absolute state, so that putting a player somewhere twice, or late, changes nothing.
     `names_of` answers the names that Redis does not have, by user id.
     """
 
-    def __init__(self, redis: Redis, names_of: NamesOf) -> None:
+    def __init__(
+        self, redis: Redis, registry: Registry, names_of: NamesOf, standings: Standings
+    ) -> None:
         self._redis = redis
-        self._names_of = names_of
-        self._apply = Script.read(redis, __package__, "apply.lua")
-        self._top = Script.read(redis, __package__, "top.lua")
-        self._around = Script.read(redis, __package__, "around.lua")
-        self._ranks = Script.read(redis, __package__, "ranks.lua")
+        self._registry = registry
+        self._standings = standings
+        self._names = Names(redis, names_of)
+        self._apply, self._begin, self._finish, self._prepare, self._states, self._remove = (
+            Script.read(redis, __package__, f"{name}.lua")
+            for name in ("apply", "begin", "finish", "prepare", "states", "remove")
+        )
 
     async def apply(self, rows: Sequence[Row]) -> list[Ranks]:
         """Moves the players of `rows`, awards in ledger order, on every board at once.
 
-        Answers the ranks on all_time around each award. One script call per board and
-        period, in one round trip; applying an award again, or late, changes nothing.
+        Answers the ranks on all_time around each award. One script call per board and period, in
+        one round trip. Raises DbUnavailable when boards beside the built-in ones are to be asked
+        for in Postgres, and it is away.
         """
         # Only all_time tells a rank for each award, so elsewhere a player's last award will do.
-        last = {row.user_id: row for row in rows}.values()
-        calls = [_application(ALL_TIME, ALL_TIME.period(clock.now()), rows, ranked=True)]
-        for board in BOARDS.values():
-            if board is not ALL_TIME:
-                for period, part in _by_period(board, last):
-                    calls.append(_application(board, period, part, ranked=False))
-        flat = (await self._apply.many(calls))[0]
-        return [
-            Ranks(_rank(old), _rank(new)) for old, new in zip(flat[::2], flat[1::2], strict=True)
-        ]
+        last = {row.user_id: row for row in rows}
+        calls: list[_Call] = []
+        for known in self._registry.all():
+            board = known.board
+            if board.name == ALL_TIME:
+                period = known.periods[0]
+                calls.insert(0, _call(board, period, _awarded(board, rows), ranked=True))
+            elif board.built_in:
+                for period, part in _by_period(known, last.values()):
+                    calls.append(_call(board, period, _awarded(board, part)))
+        if self._registry.added():
+            found = await self._standings.of(list(last))
+            calls += [
+                _call(board, period, _placed(board, group))
+                for board, period, group in await self._grouped(found)
+                if not board.built_in
+            ]
+        return _ranks((await self._apply.many(calls))[0], len(rows))
 
-    async def place(self, standings: Sequence[Standing]) -> dict[str, Ranks]:
+    async def place(
+        self, standings: Sequence[Standing], *, force: bool = False
+    ) -> dict[str, Ranks]:
         """Puts players where they stand, on every board, if what is known there is older.
 
-        Answers the ranks on all_time before and after, by user id.
+        `force`: also if it is of the same version. Answers the ranks on all_time before and after,
+        by user id. A thousand players at once are enough: nothing else runs meanwhile.
         """
-        groups: dict[tuple[str, int], list[Standing]] = {}
-        for standing in standings:
-            if standing.board in BOARDS:
-                groups.setdefault((standing.board, standing.period), []).append(standing)
-        calls = []
-        for (name, period_ms), group in groups.items():
-            board, at = BOARDS[name], datetime.fromtimestamp(period_ms / 1000, UTC)
-            calls.append(_placing(board, board.period(at), group, ranked=board is ALL_TIME))
+        groups = await self._grouped(standings)
+        calls = [
+            _call(board, period, _placed(board, group), ranked=board.name == ALL_TIME, force=force)
+            for board, period, group in groups
+        ]
         answers = await self._apply.many(calls)
         ranks: dict[str, Ranks] = {}
-        for group, flat in zip(groups.values(), answers, strict=True):
-            for standing, old, new in zip(group, flat[::2], flat[1::2], strict=False):
-                ranks[standing.user_id] = Ranks(_rank(old), _rank(new))
+        for (board, _, group), flat in zip(groups, answers, strict=True):
+            if board.name == ALL_TIME:
+                users = [standing.user_id for standing in group]
+                ranks = dict(zip(users, _ranks(flat, len(users)), strict=True))
         return ranks
 
-    async def name(self, names: dict[str, str]) -> None:
+    async def name(self, names: Mapping[str, str]) -> None:
         """Keeps the players' names, by id."""
-        if names:
-            await self._redis.hset(NAMES, mapping={_packed(u): n for u, n in names.items()})
+        await self._names.keep(names)
 
-    async def top(self, asked: Sequence[tuple[Board, int]]) -> list[Top]:
-        """The first entries, `limit` of each board asked for."""
-        now = clock.now()
-        periods = [board.period(now) for board, _ in asked]
-        answers = await self._top.many(
+    async def ready(self, board: Board, period: Period) -> bool:
+        """Whether the board is complete in Redis, as far as it is told of changes."""
+        return bool(await self._redis.exists(keyspace.keys(board, period)[3]))
+
+    async def begin_rebuild(self, board: Board, period: Period, *, wipe: bool) -> str:
+        """The board is not complete until `set_ready`; `wipe`: it begins empty.
+
+        Answers the token that `set_ready` takes. Changes are taken meanwhile.
+        """
+        token = secrets.token_hex(8)
+        await self._begin(
+            keyspace.keys(board, period),
             [
-                (_keys(board, period), [limit])
-                for (board, limit), period in zip(asked, periods, strict=True)
-            ]
+                clock.offset_ms(),
+                _expires(period),
+                "wipe" if wipe else "",
+                keyspace.INVALIDATE,
+                keyspace.tag(board, period),
+                token,
+            ],
         )
-        names = await self._names(user for answer in answers for user in answer[3::3])
-        return [
-            Top(
-                period=period,
-                version=int(answer[0]),
-                updated_at_ms=int(answer[1]),
-                total=int(answer[2]),
-                entries=_entries(answer[3:], names, first=1),
-            )
-            for answer, period in zip(answers, periods, strict=True)
-        ]
+        return token
 
-    async def around(self, asked: Sequence[tuple[Board, str, int]]) -> list[Place | None]:
-        """The places of players (board, user id, radius); None: not on the board."""
-        now = clock.now()
-        periods = [board.period(now) for board, _, _ in asked]
-        answers = await self._around.many(
-            [
-                (_keys(board, period)[:2], [_packed(user), radius])
-                for (board, user, radius), period in zip(asked, periods, strict=True)
-            ]
+    async def set_ready(self, board: Board, period: Period, token: str) -> bool:
+        """The board is complete; False when it was lost, or another rebuild began, since."""
+        arguments: list[Argument] = [clock.offset_ms(), _expires(period), token]
+        return bool(await self._finish(keyspace.keys(board, period), arguments))
+
+    async def prepare(self, board: Board, period: Period) -> bool:
+        """A period that has not begun has nobody on its board: it is complete.
+
+        False when it has begun by Redis' clock, and is not ready.
+        """
+        arguments = [clock.offset_ms(), _expires(period), period.start_ms]
+        return bool(await self._prepare(keyspace.keys(board, period), arguments))
+
+    async def states(
+        self, board: Board, period: Period, users: Sequence[str]
+    ) -> list[State | None]:
+        """What Redis has of those players; None: nothing."""
+        arguments: list[Argument] = [keyspace.packed(user) for user in users]
+        answers = await self._states(keyspace.keys(board, period), arguments)
+        return [_state(board, answer) for answer in answers]
+
+    async def members(
+        self, board: Board, period: Period, cursor: int, count: int
+    ) -> tuple[int, list[str]]:
+        """Some of the players known there, about `count`, and where to go on; 0: that was all."""
+        next_cursor, found = await self._redis.hscan(
+            keyspace.keys(board, period)[1], cursor=cursor, count=count
         )
-        names = await self._names(user for answer in answers if answer for user in answer[5::3])
-        return [
-            _place(answer, user, period, names) if answer else None
-            for answer, (_, user, _), period in zip(answers, asked, periods, strict=True)
+        return int(next_cursor), [
+            keyspace.unpacked(user) for user in cast(dict[bytes, bytes], found)
         ]
 
-    async def ranks(self, board: Board, users: Sequence[str]) -> list[Entry]:
-        """The places of `users` who are on the board, in their order."""
-        keys = _keys(board, board.period(clock.now()))[:2]
-        flat = await self._ranks(keys, [_packed(user) for user in users])
-        names = await self._names(flat[::4])
+    async def forget(self, board: Board, period: Period, users: Sequence[str]) -> None:
+        """Takes players whom Postgres does not know from the board."""
+        arguments: list[Argument] = [
+            clock.offset_ms(),
+            keyspace.INVALIDATE,
+            keyspace.tag(board, period),
+        ]
+        await self._remove(
+            keyspace.keys(board, period), arguments + [keyspace.packed(user) for user in users]
+        )
+
+    async def _grouped(
+        self, standings: Iterable[Standing]
+    ) -> list[tuple[Board, Period, list[Standing]]]:
+        """The standings by board and period, without the periods that were closed meanwhile."""
+        groups: dict[tuple[str, int], list[Standing]] = {}
+        for standing in standings:
+            groups.setdefault((standing.board, standing.period), []).append(standing)
+        found = {key: self._registry.find(*key) for key in groups}
+        if None in found.values():
+            # Made a moment ago, by another replica.
+            await self._registry.refresh()
+            found = {key: self._registry.find(*key) for key in groups}
         return [
-            Entry(
-                int(flat[i + 1]) + 1,
-                _unpacked(flat[i]),
-                names.get(flat[i], ""),
-                int(flat[i + 2]),
-                int.from_bytes(flat[i + 3]),
-            )
-            for i in range(0, len(flat), 4)
+            (place[0].board, place[1], groups[key])
+            for key, place in found.items()
+            if place and not place[1].closed
         ]
 
-    async def _names(self, users: Iterable[bytes]) -> dict[bytes, str]:
-        wanted = list(dict.fromkeys(users))
-        if not wanted:
-            return {}
-        found = await self._redis.hmget(NAMES, wanted)
-        names = {
-            user: name.decode()
-            for user, name in zip(wanted, found, strict=True)
-            if isinstance(name, bytes)
-        }
-        if len(names) < len(wanted):
-            lost = await self._names_of([_unpacked(u) for u in wanted if u not in names])
-            await self.name(lost)
-            names |= {_packed(user): name for user, name in lost.items()}
-        return names
+
+_Call = tuple[list[str], list[Argument]]
 
 
-def _keys(board: Board, period: Period) -> list[str]:
-    tag = board.name if period.start is None else f"{board.name}:{period.id}"
-    key = f"leaderboard:{{{tag}}}"
-    return [key, f"{key}:members", f"{key}:meta"]
+def _call(
+    board: Board,
+    period: Period,
+    arguments: Iterable[Argument],
+    *,
+    ranked: bool = False,
+    force: bool = False,
+) -> _Call:
+    return keyspace.keys(board, period), [
+        clock.offset_ms(),
+        _expires(period),
+        "dense" if board.ties is Ties.DENSE else "",
+        "ranked" if ranked else "",
+        "force" if force else "",
+        keyspace.INVALIDATE,
+        keyspace.tag(board, period),
+        *arguments,
+    ]
 
 
-def _application(
-    board: Board, period: Period, rows: Iterable[Row], *, ranked: bool
-) -> tuple[list[str], list[Argument]]:
-    expires = 0
-    if period.end is not None:
-        # Redis counts by the machine's clock, which ours may be ahead of.
-        expires = int((period.end + KEPT).timestamp() * 1000) - clock.offset_ms()
-    arguments: list[Argument] = [expires, int(ranked), clock.now_ms()]
+def _expires(period: Period) -> int:
+    # Redis counts by the machine's clock, which ours may be ahead of.
+    return period.end_ms + keyspace.KEPT_MS - clock.offset_ms() if period.end_ms else 0
+
+
+def _awarded(board: Board, rows: Iterable[Row]) -> Iterable[Argument]:
     for row in rows:
-        arguments += (
-            _packed(row.user_id),
-            row.version.to_bytes(8),
-            b"" if row.hidden else (SEQ_MAX - row.seq).to_bytes(8),
-            row.at_ms.to_bytes(8),
-            board.total(row),
-        )
-    return _keys(board, period), arguments
+        yield keyspace.packed(row.user_id)
+        yield row.version.to_bytes(8)
+        yield b"" if row.hidden else keyspace.place(board, row.seq)
+        yield row.at_ms.to_bytes(8)
+        yield _total(board, row)
 
 
-def _placing(
-    board: Board, period: Period, standings: Iterable[Standing], *, ranked: bool
-) -> tuple[list[str], list[Argument]]:
-    keys, arguments = _application(board, period, (), ranked=ranked)
+def _total(board: Board, row: Row) -> int:
+    match board.every:
+        case Reset.DAY:
+            return row.day_total
+        case Reset.WEEK:
+            return row.week_total
+        case Reset.MONTH:
+            return row.month_total
+    return row.new_score
+
+
+def _placed(board: Board, standings: Iterable[Standing]) -> Iterable[Argument]:
     for standing in standings:
+        yield keyspace.packed(standing.user_id)
+        yield standing.version.to_bytes(8)
         away = standing.hidden or standing.seq is None
-        arguments += (
-            _packed(standing.user_id),
-            standing.version.to_bytes(8),
-            b"" if away else (SEQ_MAX - (standing.seq or 0)).to_bytes(8),
-            standing.at_ms.to_bytes(8),
-            standing.score,
-        )
-    return keys, arguments
+        yield b"" if away else keyspace.place(board, standing.seq or 0)
+        yield standing.at_ms.to_bytes(8)
+        yield standing.score
 
 
-def _by_period(board: Board, rows: Iterable[Row]) -> list[tuple[Period, list[Row]]]:
-    parts: dict[str, tuple[Period, list[Row]]] = {}
+def _by_period(known: Known, rows: Iterable[Row]) -> list[tuple[Period, list[Row]]]:
+    parts: dict[int, tuple[Period, list[Row]]] = {}
     for row in rows:
-        period = board.period(datetime.fromtimestamp(row.at_ms / 1000, UTC))
-        parts.setdefault(period.id, (period, []))[1].append(row)
+        period = known.at(row.at_ms) or known.board.period(moment(row.at_ms))
+        parts.setdefault(period.start_ms, (period, []))[1].append(row)
     return list(parts.values())
 
 
-def _place(answer: list[Any], user: str, period: Period, names: dict[bytes, str]) -> Place:
-    total, rank, version, first, ahead = answer[:5]
-    neighbours = _entries(answer[5:], names, first=int(first) + 1)
-    score = next(entry.score for entry in neighbours if entry.user_id == user)
-    return Place(
-        period=period,
-        rank=int(rank) + 1,
-        score=score,
-        total=int(total),
-        version=int.from_bytes(version),
-        # One point more than the player ahead has: an equal score reached later stays behind.
-        points_to_next=int(ahead) - score + 1 if ahead else None,
-        neighbours=neighbours,
-    )
-
-
-def _entries(flat: list[Any], names: dict[bytes, str], *, first: int) -> list[Entry]:
-    return [
-        Entry(
-            first + i // 3,
-            _unpacked(flat[i]),
-            names.get(flat[i], ""),
-            int(flat[i + 1]),
-            int.from_bytes(flat[i + 2]),
-        )
-        for i in range(0, len(flat), 3)
-    ]
+def _ranks(flat: Sequence[int], count: int) -> list[Ranks]:
+    if not flat:
+        return [Ranks(None, None)] * count
+    return [Ranks(_rank(old), _rank(new)) for old, new in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def _rank(position: int) -> int | None:
     return None if position < 0 else position + 1
 
 
-def _packed(user_id: str) -> bytes:
-    return bytes.fromhex(user_id.replace("-", ""))
-
-
-def _unpacked(user: bytes) -> str:
-    return str(uuid.UUID(bytes=user))
+def _state(board: Board, answer: bytes | None) -> State | None:
+    if answer is None:
+        return None
+    version = int.from_bytes(answer[:8])
+    if len(answer) == 8:
+        return State(version, None, None, 0)
+    place, at_ms = struct.unpack_from(">QQ", answer, 8)
+    score = int(struct.unpack_from(">d", answer, 24)[0]) if len(answer) == 32 else None
+    return State(version, score, keyspace.seq(board, place), at_ms)

@@ -1,12 +1,13 @@
 """What others hear of awards: the stream `{events}:awards`."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from chassis import clock
 from chassis.redis import Redis
 from protos import events_pb2
-from services.scores.boards import BOARDS, Ranks
+from services.scores.boards import Ranks
+from services.scores.registry import Registry
 from services.scores.store.ledger import Change, Row
 
 STREAM = "{events}:awards"
@@ -16,13 +17,18 @@ KEPT_MS = 24 * 3600 * 1000
 class Events:
     """The writing end of the stream. Methods raise RedisError when Redis is away."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, registry: Registry) -> None:
         self._redis = redis
+        self._registry = registry
 
     async def publish(self, changes: Sequence[Change], ranks: Sequence[Ranks]) -> None:
         """Appends one entry that tells of all these changes. Telling one twice does no harm."""
+        boards = self._boards({change.action_type for change in changes})
         batch = events_pb2.ScoreEvents(
-            events=[_event(change, rank) for change, rank in zip(changes, ranks, strict=True)]
+            events=[
+                _event(change, rank, boards[change.action_type])
+                for change, rank in zip(changes, ranks, strict=True)
+            ]
         )
         await self._append(batch)
 
@@ -41,6 +47,14 @@ class Events:
         # The stream's ids follow Redis' clock, which ours may be ahead of.
         oldest = clock.now_ms() - clock.offset_ms() - KEPT_MS
         await self._redis.xadd(STREAM, {"batch": batch.SerializeToString()}, minid=str(oldest))
+
+    def _boards(self, action_types: Iterable[str]) -> dict[str, list[str]]:
+        """The boards that are touched, by action type; all by what has none."""
+        boards = [known.board for known in self._registry.listed()]
+        return {
+            name: [board.name for board in boards if not name or board.counts(name)]
+            for name in action_types
+        }
 
 
 def award_change(row: Row) -> Change:
@@ -62,7 +76,7 @@ def award_change(row: Row) -> Change:
     )
 
 
-def _event(change: Change, ranks: Ranks) -> events_pb2.ScoreEvent:
+def _event(change: Change, ranks: Ranks, boards: list[str]) -> events_pb2.ScoreEvent:
     return events_pb2.ScoreEvent(
         kind=change.kind.upper(),
         event_id=change.event_id,
@@ -79,10 +93,9 @@ def _event(change: Change, ranks: Ranks) -> events_pb2.ScoreEvent:
         at_ms=change.at_ms,
         hidden=change.hidden,
         origin_id=change.origin_id,
-        boards=_BOARD_NAMES,
+        boards=boards,
     )
 
 
-_BOARD_NAMES = list(BOARDS)
 # The ids of closings are made of it; a UUIDv4.
 _CLOSED = uuid.UUID("5c0a3a0b-6f0e-4f0b-9d4c-0d3f6c9a1e52")

@@ -1,19 +1,20 @@
 -- The places of several players on one board and period.
 --
--- KEYS  the board (sorted set), its members (hash)
--- ARGV  the players (16 bytes each)
--- Answers for each player who is on the board: the player, the rank (0-based), the total, when it
--- was reached (8 bytes).
+-- ARGV  (after order.lua's) the players (16 bytes each)
+-- Answers the version as a double, then for each player who is on the board the rank as a double
+-- and the entry.
 
-local answer = {}
-for i = 1, #ARGV do
-  local kept = redis.call('HGET', KEYS[2], ARGV[i])
-  if kept and #kept > 8 then
-    local member = string.sub(kept, 9, 16) .. ARGV[i]
-    answer[#answer + 1] = ARGV[i]
-    answer[#answer + 1] = redis.call('ZREVRANK', KEYS[1], member)
-    answer[#answer + 1] = redis.call('ZSCORE', KEYS[1], member)
-    answer[#answer + 1] = string.sub(kept, 17)
+if not complete() then
+  return false
+end
+local answer = {numbers(version())}
+for i = 3, #ARGV do
+  local kept = redis.call('HGET', members, ARGV[i])
+  local member = kept and string.sub(kept, 9, 16) .. ARGV[i]
+  local place = kept and #kept > 8 and position(member)
+  if place then
+    local score = redis.call('ZSCORE', board, member)
+    answer[#answer + 1] = numbers(rank(place, score)) .. entries({member, score})
   end
 end
-return answer
+return table.concat(answer)

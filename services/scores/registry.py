@@ -35,6 +35,10 @@ class Known:
         """The period that the moment belongs to."""
         return next((p for p in reversed(self.periods) if p.holds(at_ms)), None)
 
+    def starting(self, start_ms: int) -> Period | None:
+        """The period that begins then."""
+        return next((p for p in reversed(self.periods) if p.start_ms == start_ms), None)
+
     def open(self) -> list[Period]:
         """The periods that began and are not closed."""
         now_ms = clock.now_ms()
@@ -66,6 +70,12 @@ class Registry:
         if known is None or not known.listed:
             raise BoardNotFound
         return known
+
+    def find(self, name: str, start_ms: int) -> tuple[Known, Period] | None:
+        """A board, shown or not, and its period that begins then."""
+        known = self._known.get(name)
+        period = known.starting(start_ms) if known else None
+        return (known, period) if known and period else None
 
     def period(self, known: Known, name: str) -> Period:
         """The period `current` (or empty), `previous`, or of that id. Raises PeriodNotFound."""

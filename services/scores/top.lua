@@ -1,17 +1,24 @@
 -- The first entries of one board and period.
 --
--- KEYS  the board (sorted set), its members (hash), its meta (hash)
--- ARGV  how many
--- Answers the board's version, when it changed (Unix ms), how many players are on it, then for
--- each entry: the player (16 bytes), the total, when it was reached (8 bytes).
+-- ARGV  (after order.lua's) how many, how long the answer is kept (ms; 0: it is read from the sorted
+--       set, and not kept), a version that the board has at least
+-- Answers version, time of the last change (Unix ms), players, the first entry's position and rank
+-- as doubles, then the entries.
 
-local meta = redis.call('HMGET', KEYS[3], 'version', 'at')
-local answer = {meta[1] or '0', meta[2] or '0', redis.call('ZCARD', KEYS[1])}
-local entries = redis.call('ZREVRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')
-for i = 1, #entries, 2 do
-  local user = string.sub(entries[i], 9)
-  answer[#answer + 1] = user
-  answer[#answer + 1] = entries[i + 1]
-  answer[#answer + 1] = string.sub(redis.call('HGET', KEYS[2], user), 17)
+if not complete() then
+  return false
+end
+local keep_ms = tonumber(ARGV[4])
+-- One about to vanish is made anew: who keeps a copy for a second is told of a change by this key.
+if keep_ms > 0 and redis.call('PTTL', cache) > 1500 then
+  return redis.call('GET', cache)
+end
+if version() < tonumber(ARGV[5]) then
+  redis.call('HSET', meta, 'version', ARGV[5])
+end
+local at = tonumber(redis.call('HGET', meta, 'at') or 0)
+local answer = numbers(version(), at, total(), 0, 1) .. entries(range(0, ARGV[3] - 1))
+if keep_ms > 0 then
+  redis.call('SET', cache, answer, 'PX', keep_ms)
 end
 return answer

@@ -21,6 +21,10 @@ from protos.scores_pb2_grpc import ScoresStub, add_ScoresServicer_to_server
 from services.scores.awards import Awards
 from services.scores.boards import Boards
 from services.scores.events import Events
+from services.scores.live import Live
+from services.scores.names import Names
+from services.scores.reading import Reads
+from services.scores.rebuild import Rebuild
 from services.scores.registry import Registry
 from services.scores.relay import Relay
 from services.scores.service import ScoresService
@@ -106,6 +110,7 @@ class Scores:
     boards: Boards
     awards: Awards
     relay: Relay
+    rebuild: Rebuild
     stub: ScoresStub
     actions: FakeActions = field(default_factory=FakeActions)
     fraud: FakeFraud = field(default_factory=FakeFraud)
@@ -183,7 +188,11 @@ async def scores(
         registry = Registry(standings)
         await registry.refresh()
         ledger = Ledger(database, registry.refresh)
-        boards, events = Boards(redis, ledger.names), Events(redis)
+        boards = Boards(redis, registry, ledger.names, standings)
+        events = Events(redis, registry)
+        reads = Reads(registry, Live(redis, Names(redis, ledger.names)))
+        rebuild = Rebuild(boards, registry, standings)
+        await rebuild.work()
         awards = Awards(
             ledger,
             boards,
@@ -194,7 +203,7 @@ async def scores(
         channel = await enter(
             served(
                 "scores",
-                partial(add_ScoresServicer_to_server, ScoresService(awards, boards)),
+                partial(add_ScoresServicer_to_server, ScoresService(awards, registry, reads)),
                 certificates=certificates,
                 callers=callers("scores"),
                 caller="gateway",
@@ -209,6 +218,7 @@ async def scores(
             registry=registry,
             boards=boards,
             awards=awards,
+            rebuild=rebuild,
             relay=Relay(ledger, standings, boards, events, awards, after_s=0),
             stub=ScoresStub(channel),
             actions=actions,

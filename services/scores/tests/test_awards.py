@@ -299,7 +299,10 @@ async def test_the_relay_brings_a_board_up_to_the_ledger(scores: Scores) -> None
         """
     )
     await scores.admin.execute("TRUNCATE scores.receipts")
-    await scores.redis.flushall()
+    for known in scores.registry.all():
+        for period in known.open():
+            token = await scores.boards.begin_rebuild(known.board, period, wipe=True)
+            assert await scores.boards.set_ready(known.board, period, token)
 
     await scores.relay.work(1)
 
@@ -388,19 +391,20 @@ async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> Non
     with clock.ahead(monday):
         await scores.ledger.make_partitions()
         await scores.award(item(ADA, 50))
+        kept_ms = await scores.redis.pttl("leaderboard:{daily:20310602T000000Z}")
         with clock.ahead(24 * 3600):
+            await _complete(scores)
             await scores.award(item(ADA, 7))
             tops = [await _top(scores, board) for board in ("daily", "weekly", "monthly")]
         with clock.ahead(31 * 24 * 3600):
+            await _complete(scores)
             await scores.award(item(ADA, 1))
             later = [
                 await _top(scores, board) for board in ("daily", "weekly", "monthly", "all_time")
             ]
 
-        kept_ms = await scores.redis.pttl("leaderboard:{daily:20310602T000000Z}")
-
     assert [[e.score for e in top.entries] for top in tops] == [[7], [57], [57]]
-    assert 8 * 24 * 3600 < kept_ms / 1000 < 9 * 24 * 3600
+    assert 24 * 3600 < kept_ms / 1000 < 2 * 24 * 3600
     assert [top.period for top in tops] == [
         "20310603T000000Z",
         "20310602T000000Z",
@@ -416,6 +420,11 @@ async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> Non
         ("monthly", 1, 57),
         ("weekly", 2, 57),
     ]
+
+
+async def _complete(scores: Scores) -> None:
+    await scores.registry.refresh()
+    await scores.rebuild.work()
 
 
 def _until(moment: str) -> float:

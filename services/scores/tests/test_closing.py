@@ -99,7 +99,7 @@ async def closings(scores: Scores) -> AsyncIterator[Closings]:
         await scores.admin.execute("SELECT scores.make_partitions($1, 2)", noon)
         await scores.registry.refresh()
         store = Closing(Database(scores.pool), Seals(Keyring(f"7:{_encoded(KEY)}")))
-        yield Closings(scores, store, Closer(store, Events(scores.redis)))
+        yield Closings(scores, store, Closer(store, Events(scores.redis, scores.registry)))
     await scores.admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
     await scores.registry.refresh()
 
@@ -275,7 +275,7 @@ async def test_voids_and_bans_racing_the_close_are_wholly_before_or_wholly_after
 
 async def test_two_closers_at_once_close_each_period_once(closings: Closings) -> None:
     await closings.scores.award(item(ADA, 50))
-    other = Closer(closings.store, Events(closings.scores.redis))
+    other = Closer(closings.store, Events(closings.scores.redis, closings.scores.registry))
     with clock.ahead(45 * DAY_S):
         due = await closings.due()
         await asyncio.gather(closings.closer.work(1), other.work(2))
