@@ -223,7 +223,12 @@ def foreign_hosts(text: str) -> list[str]:
 
 def raised_codes() -> set[str]:
     """Every code a failure can have: of the classes there are, and those given by hand."""
-    codes = set(re.findall(r'\bcode="([A-Z_]+)"', _source()))
+    by_hand = re.findall(r'\bcode="([A-Z_]+)"', _source())
+    return {code for code, _ in failures()} | set(by_hand)
+
+
+def failures() -> Iterator[tuple[str, type[Failed]]]:
+    """Every class of failures of the services and the gateway, and the code of its name."""
     for unit in ("services", "gateway"):
         package = importlib.import_module(unit)
         for module in pkgutil.walk_packages(package.__path__, f"{unit}."):
@@ -232,9 +237,8 @@ def raised_codes() -> set[str]:
     waiting = [Failed]
     while waiting:
         kind = waiting.pop()
-        codes.add(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).upper())
+        yield re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).upper(), kind
         waiting += kind.__subclasses__()
-    return codes
 
 
 def _source() -> str:
