@@ -101,7 +101,7 @@ class Client:
     ) -> Award:
         """Redeems a token by `POST /scores/update`; with a proof where none was given before."""
         timestamp = _timestamp(action)
-        body = {
+        body: dict[str, Any] = {
             "userId": self.user_id,
             "actionId": action.action_id,
             "actionType": action.action_type,
