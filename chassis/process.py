@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from chassis import clock, telemetry
+from chassis.errors import Failed
 from chassis.settings import ProcessSettings, SettingsError, load
 from chassis.telemetry import log
 
@@ -53,6 +54,18 @@ async def repeat(work: Callable[[], Awaitable[object]], *, pause_s: float) -> No
         except Exception as error:
             log.warning("repeated_work_failed", work=repr(work), error=repr(error))
         await asyncio.sleep(pause_s)
+
+
+async def until_done(attempt: Callable[[], Awaitable[None]]) -> None:
+    """Tries again for as long as a peer is away: the process is not ready meanwhile."""
+    pause_s = 0.1
+    while True:
+        try:
+            return await attempt()
+        except (Failed, ValueError) as error:
+            log.warning("peer_awaited", error=repr(error))
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, 3.0)
 
 
 @asynccontextmanager

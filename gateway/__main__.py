@@ -1,16 +1,14 @@
 """Gateway: the edge, REST and live. Start reading here, then in `routes.py`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from chassis.errors import Failed
 from chassis.ids import uuid7
-from chassis.process import background, repeat, run
+from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
-from chassis.telemetry import log
 from gateway import middleware, routes
 from gateway.body import BYTES_MAX
 from gateway.health import PAUSE_S, Health
@@ -81,7 +79,7 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
         app[TRAFFIC] = Traffic()
         app[LIVE] = live
 
-        await asyncio.gather(_until_done(verifier.fetch), _until_done(sanctions.catch_up))
+        await asyncio.gather(until_done(verifier.fetch), until_done(sanctions.catch_up))
         async with (
             background(
                 verifier.follow(),
@@ -134,18 +132,6 @@ def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings
 
     sanctions.listen(revoke)
     return live
-
-
-async def _until_done(attempt: Callable[[], Awaitable[None]]) -> None:
-    """Tries again for as long as a peer is away: the process is not ready meanwhile."""
-    pause_s = 0.1
-    while True:
-        try:
-            return await attempt()
-        except (Failed, ValueError) as error:
-            log.warning("peer_awaited", error=repr(error))
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, 3.0)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,10 @@
 """Offences found here, and the relay that tells fraud of them."""
 
-import asyncio
 import uuid
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from chassis.errors import Failed
-from chassis.telemetry import log
+from chassis.outbox import Outbox
 from protos import fraud_pb2
 
 _NAMESPACE = uuid.UUID("4bd0c3a4-4a0f-5d0c-9d7e-2f7a8a3e3b51")
@@ -31,7 +29,7 @@ def incident_id(*, action_id: str, rule: str, attempt_id: str) -> str:
     return str(uuid.uuid5(_NAMESPACE, f"{action_id}\n{rule}\n{attempt_id}"))
 
 
-class Outbox(Protocol):
+class Waiting(Protocol):
     """Where incidents wait."""
 
     async def incidents(self, *, limit: int) -> Sequence[Incident]:
@@ -54,42 +52,26 @@ class Relay:
     Replicas relay side by side: an incident told twice is known by its id.
     """
 
-    def __init__(self, outbox: Outbox, fraud: Fraud, *, batch_max: int = 256) -> None:
-        self._outbox = outbox
+    def __init__(self, waiting: Waiting, fraud: Fraud, *, batch_max: int = 256) -> None:
+        self._waiting = waiting
         self._fraud = fraud
         self._batch_max = batch_max
-        self._woken = asyncio.Event()
+        self._outbox = Outbox("incidents", self.relay)
 
     def wake(self) -> None:
         """Says that an incident was written."""
-        self._woken.set()
+        self._outbox.wake()
 
     async def run(self, *, pause_s: float = 1.0, pause_max_s: float = 10.0) -> None:
         """Relays for ever: when woken, else every `pause_s`, growing while fraud is away."""
-        wait_s = pause_s
-        while True:
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass  # Incidents of a replica that died, or that fraud did not take, wait too.
-            self._woken.clear()
-            try:
-                while await self.relay():
-                    pass
-                wait_s = pause_s
-            except (Failed, TimeoutError) as error:
-                wait_s = min(wait_s * 2, pause_max_s)
-                log.warning("incidents_not_reported", error=repr(error), retry_in_s=wait_s)
-                await asyncio.sleep(wait_s)
-                self._woken.set()
+        await self._outbox.run(pause_s=pause_s, pause_max_s=pause_max_s)
 
     async def relay(self) -> int:
         """Tells fraud of one batch; answers how many. Raises Failed."""
-        incidents = await self._outbox.incidents(limit=self._batch_max)
+        incidents = await self._waiting.incidents(limit=self._batch_max)
         if incidents:
             await self._fraud.Report(fraud_pb2.ReportRequest(incidents=map(_proto, incidents)))
-            await self._outbox.drop_incidents([incident.incident_id for incident in incidents])
+            await self._waiting.drop_incidents([incident.incident_id for incident in incidents])
         return len(incidents)
 
 

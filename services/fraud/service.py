@@ -52,25 +52,18 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         self._relays = relays
 
     async def Judge(self, request: pb.JudgeRequest, context: Any) -> pb.JudgeReply:
-        items = request.items
-        bounded(items)
-        attempts = [_attempt(item) for item in items]
-        counted = await self._windows.count(attempts)
-        verdicts: list[pb.Verdict] = [_ALLOWED] * len(attempts)
-        charges: dict[int, Charge] = {}
-        for at, (attempt, seen) in enumerate(zip(attempts, counted, strict=True)):
-            facts: tuple[Fact, ...] = (seen.burst,) if seen.burst else ()
-            if not attempt.accepted and items[at].refusal == OUT_OF_BOUNDS:
-                facts = (*facts, _duration(items[at]))
-            if facts or self._sanctions.lately(attempt.user_id):
-                charges[at] = _charge(attempt, seen, facts)
-        if charges:
-            settled = await self._settle(list(charges.values()))
-            for at, (verdict, sanction) in zip(charges, settled, strict=True):
-                verdicts[at] = _verdict(verdict, sanction)
-                _verdicts.labels(verdict.decision.name.lower()).inc()
-        _verdicts.labels("allow").inc(len(attempts) - len(charges))
-        return pb.JudgeReply(verdicts=verdicts)
+        bounded(request.items)
+        # A trusted server's word is not judged: it is answered the player's sanction alone.
+        items = [item for item in request.items if not item.granted]
+        judged = iter(await self._judge(items))
+        return pb.JudgeReply(
+            verdicts=[
+                _verdict(ALLOWED, self._sanctions.of(item.user_id))
+                if item.granted
+                else next(judged)
+                for item in request.items
+            ]
+        )
 
     async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportReply:
         bounded(request.incidents)
@@ -93,6 +86,27 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         except AWAY as error:
             raise DbUnavailable from error
         return pb.SanctionsSinceReply(sanctions=map(to_proto, found))
+
+    async def _judge(self, items: Sequence[pb.JudgeItem]) -> list[pb.Verdict]:
+        if not items:
+            return []
+        attempts = [_attempt(item) for item in items]
+        counted = await self._windows.count(attempts)
+        verdicts: list[pb.Verdict] = [_ALLOWED] * len(attempts)
+        charges: dict[int, Charge] = {}
+        for at, (attempt, seen) in enumerate(zip(attempts, counted, strict=True)):
+            facts: tuple[Fact, ...] = (seen.burst,) if seen.burst else ()
+            if not attempt.accepted and items[at].refusal == OUT_OF_BOUNDS:
+                facts = (*facts, _duration(items[at]))
+            if facts or self._sanctions.lately(attempt.user_id):
+                charges[at] = _charge(attempt, seen, facts)
+        if charges:
+            settled = await self._settle(list(charges.values()))
+            for at, (verdict, sanction) in zip(charges, settled, strict=True):
+                verdicts[at] = _verdict(verdict, sanction)
+                _verdicts.labels(verdict.decision.name.lower()).inc()
+        _verdicts.labels("allow").inc(len(attempts) - len(charges))
+        return verdicts
 
     async def _settle(self, charges: Sequence[Charge]) -> list[tuple[Verdict, Sanction | None]]:
         """Each charge's verdict, recorded where it is not allow, and its player's sanction."""

@@ -6,7 +6,7 @@ from pathlib import Path
 from chassis.client import open_channel
 from chassis.lease import Lease
 from chassis.postgres import Database, expect_schema, open_pool
-from chassis.process import background, repeat, run
+from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
 from chassis.server import serve
 from chassis.tls import Identity
@@ -17,19 +17,28 @@ from protos.scores_pb2_grpc import add_ScoresServicer_to_server
 from services.scores.awards import Awards
 from services.scores.boards import Boards
 from services.scores.closer import Closer
+from services.scores.cursors import Cursors
 from services.scores.events import Events
+from services.scores.findings import Findings
+from services.scores.history import History
+from services.scores.journal import Journal
 from services.scores.live import Live
 from services.scores.names import Names
 from services.scores.reading import Reads
 from services.scores.rebuild import Rebuild
 from services.scores.registry import Registry
 from services.scores.relay import Relay
+from services.scores.reversals import Reversals
+from services.scores.sanctions import Sanctions, since
 from services.scores.seals import Seals
 from services.scores.service import ScoresService
 from services.scores.settings import Settings
 from services.scores.store.closing import Closing
+from services.scores.store.incidents import Incidents
 from services.scores.store.ledger import Ledger
 from services.scores.store.standings import Standings
+from services.scores.telling import Telling
+from services.scores.writing import Breaker, Writer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 PARTITIONS_PAUSE_S = 3600
@@ -53,25 +62,48 @@ async def main(settings: Settings) -> None:
         boards = Boards(redis, registry, ledger.names, standings)
         events = Events(redis, registry)
         reads = Reads(registry, Live(redis, Names(redis, ledger.names)))
-        awards = Awards(
-            ledger, boards, events, actions=ActionsStub(actions), fraud=FraudStub(fraud)
+        to_actions, to_fraud = ActionsStub(actions), FraudStub(fraud)
+        telling = Telling(ledger, standings, boards, events, actions=to_actions)
+        journal = Journal(
+            redis, settings.journal_keys, ledger, telling, items_max=settings.journal_max
         )
-        relay = Relay(ledger, standings, boards, events, awards, after_s=settings.relay_after_s)
+        breaker = Breaker(database.ping)
+        findings = Findings(Incidents(database), to_fraud)
+        awards = Awards(
+            ledger,
+            Writer(ledger, journal, breaker),
+            telling,
+            findings,
+            actions=to_actions,
+            fraud=to_fraud,
+        )
+        sanctions = Sanctions(since(to_fraud), ledger, telling)
+        relay = Relay(ledger, telling, after_s=settings.relay_after_s)
         closer = Closer(Closing(database, Seals(settings.seal_keys)), events)
+        history = History(ledger, Cursors(settings.cursor_keys))
+        service = ScoresService(awards, history, Reversals(ledger, telling), registry, reads)
+        await journal.warn_unless_persistent()
+        await until_done(sanctions.catch_up)
         async with background(
             Lease(redis, "lease:scores:relay").run(relay.work, pause_s=0.5),
             Lease(redis, "lease:scores:closer").run(closer.work, pause_s=0.5),
+            Lease(redis, "lease:scores:journal").run(journal.drain, pause_s=0.5),
+            Lease(redis, "lease:scores:sanctions").run(sanctions.lift, pause_s=0.5),
+            sanctions.follow(redis),
+            findings.run(),
+            breaker.follow(),
             repeat(ledger.make_partitions, pause_s=PARTITIONS_PAUSE_S),
             registry.follow(),
             repeat(Rebuild(boards, registry, standings).work, pause_s=1),
         ):
             await serve(
-                partial(add_ScoresServicer_to_server, ScoresService(awards, registry, reads)),
+                partial(add_ScoresServicer_to_server, service),
                 settings=settings,
                 callers=callers("scores"),
                 checks={"postgres": database.ping, "redis": redis.ping},
             )
-        await awards.drain()
+        await telling.drain()
+        await findings.drain()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """What an attempt is answered: failures, and the one rendering of an award."""
 
-from chassis.errors import Failed, Forbidden, Invalid, Missing, Unprocessable
-from protos import scores_pb2
+from chassis.errors import Failed, Forbidden, Invalid, Missing, Unavailable, Unprocessable
+from protos import actions_pb2, scores_pb2
 from services.scores.store.ledger import Receipt, Row
 
 
@@ -10,7 +10,7 @@ class TokenAlreadyUsed(Invalid):
 
 
 class IdempotencyKeyReused(Unprocessable):
-    """This idempotency key came before with another body."""
+    """This idempotency key, or the id of this action, came before with other contents."""
 
 
 class ScoreOutOfRange(Unprocessable):
@@ -27,6 +27,10 @@ class AccountBanned(Forbidden):
 
 class AwardNotFound(Missing):
     """There is no award for this action."""
+
+
+class QueuedForReplay(Unavailable):
+    """The database is away; this award is kept and will be applied once."""
 
 
 def render(row: Row, receipt: Receipt | None) -> scores_pb2.Award:
@@ -48,10 +52,33 @@ def render(row: Row, receipt: Receipt | None) -> scores_pb2.Award:
     )
 
 
-def conflict(item: scores_pb2.AwardItem, row: Row) -> Failed | None:
-    """Why an attempt at an action that has a row is refused; None: it is the same request."""
+def conflict(item: scores_pb2.AwardItem, row: Row, *, points: int) -> Failed | None:
+    """Why an attempt at an action that has a row is refused; None: it is the same request.
+
+    `points` is what the attempt was found worth; 0 where it was refused.
+    """
     if row.attempt_id == item.attempt_id:
         return None
-    if item.key_hash and row.key_hash == item.key_hash:
+    if item.HasField("grant"):
+        return None if _same_grant(item, row, points) else IdempotencyKeyReused()
+    if row.client_id is None and item.key_hash and row.key_hash == item.key_hash:
         return None if row.body_hash == item.body_hash else IdempotencyKeyReused()
     return TokenAlreadyUsed()
+
+
+def _same_grant(item: scores_pb2.AwardItem, row: Row, points: int) -> bool:
+    """The same game server says the same again: for it the action's id is the key."""
+    grant = item.grant
+    if row.client_id != grant.client_id:
+        return False
+    if item.body_hash and row.body_hash == item.body_hash:
+        return True
+    return (row.user_id, row.action_type, row.points) == (
+        grant.user_id,
+        grant.action_type,
+        _stated(grant, points),
+    )
+
+
+def _stated(grant: actions_pb2.Grant, points: int) -> int:
+    return grant.score_increment if grant.HasField("score_increment") else points

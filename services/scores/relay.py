@@ -3,11 +3,8 @@
 from prometheus_client import Counter, Gauge
 
 from chassis.batching import BATCH_MAX
-from services.scores.awards import UNRANKED, Awards
-from services.scores.boards import Boards, Ranks
-from services.scores.events import Events
 from services.scores.store.ledger import Change, Ledger, Receipt
-from services.scores.store.standings import Standings
+from services.scores.telling import Telling
 
 relayed = Counter("scoreboard_awards_relayed_total", "Awards told again by the relay")
 outbox_age = Gauge("scoreboard_outbox_age_seconds", "Age of the oldest award in the outbox")
@@ -20,21 +17,9 @@ class Relay:
     events expect repeats.
     """
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        standings: Standings,
-        boards: Boards,
-        events: Events,
-        awards: Awards,
-        *,
-        after_s: float,
-    ) -> None:
+    def __init__(self, ledger: Ledger, telling: Telling, *, after_s: float) -> None:
         self._ledger = ledger
-        self._standings = standings
-        self._boards = boards
-        self._events = events
-        self._awards = awards
+        self._telling = telling
         self._after_s = after_s
 
     async def work(self, number: int) -> None:
@@ -51,7 +36,7 @@ class Relay:
             told = [o.change for o in outstanding if o.published]
             if told:
                 # Their receipts are written; only the outbox has to hear of the settlement.
-                if not await self._awards.settle([c.event_id for c in told], awarded=True):
+                if not await self._telling.settle([c.event_id for c in told], awarded=True):
                     return
                 await self._ledger.clear([c.seq for c in told])
             if len(outstanding) < BATCH_MAX:
@@ -60,8 +45,8 @@ class Relay:
     async def _tell(self, awards: list[Change]) -> None:
         if not awards:
             return
-        ranks = await self._place(awards)
-        settled = await self._awards.settle([c.event_id for c in awards], awarded=True)
+        ranks = await self._telling.place(awards)
+        settled = await self._telling.settle([c.event_id for c in awards], awarded=True)
         # The receipts of awards whose own were lost: with the ranks the relay saw.
         receipts = [
             Receipt(rank.new, rank.old, (), change.hidden)
@@ -72,14 +57,5 @@ class Relay:
 
     async def _tell_others(self, changes: list[Change]) -> None:
         if changes:
-            await self._place(changes)
+            await self._telling.place(changes)
             await self._ledger.clear([c.seq for c in changes])
-
-    async def _place(self, changes: list[Change]) -> list[Ranks]:
-        """Puts the players where they stand by now, and publishes the changes."""
-        placed = await self._boards.place(
-            await self._standings.of(list({c.user_id for c in changes}))
-        )
-        ranks = [placed.get(c.user_id, UNRANKED) for c in changes]
-        await self._events.publish(changes, ranks)
-        return ranks

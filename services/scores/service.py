@@ -10,8 +10,10 @@ from chassis.errors import Failed, to_proto
 from protos import scores_pb2, scores_pb2_grpc
 from services.scores import board_answers
 from services.scores.awards import Awards
+from services.scores.history import History
 from services.scores.reading import NotRanked, Reads
 from services.scores.registry import Registry
+from services.scores.reversals import Reversals
 
 TOP_MAX = 100
 RADIUS_MAX = 50
@@ -23,8 +25,17 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ScoresService(scores_pb2_grpc.ScoresServicer):
     """See protos/scores.proto."""
 
-    def __init__(self, awards: Awards, registry: Registry, reads: Reads) -> None:
+    def __init__(
+        self,
+        awards: Awards,
+        history: History,
+        reversals: Reversals,
+        registry: Registry,
+        reads: Reads,
+    ) -> None:
         self._awards = awards
+        self._history = history
+        self._reversals = reversals
         self._registry = registry
         self._reads = reads
 
@@ -46,6 +57,16 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
         self, request: scores_pb2.ReceiptRequest, context: Context
     ) -> scores_pb2.Award:
         return await self._awards.receipt(request.user_id, request.action_id)
+
+    async def History(
+        self, request: scores_pb2.HistoryRequest, context: Context
+    ) -> scores_pb2.HistoryReply:
+        return await self._history.page(request)
+
+    async def Reverse(
+        self, request: scores_pb2.ReverseRequest, context: Context
+    ) -> scores_pb2.ReverseReply:
+        return await self._reversals.reverse(request)
 
     async def Boards(
         self, request: scores_pb2.BoardsRequest, context: Context

@@ -17,6 +17,7 @@ class Settings(ProcessSettings):
     database_replica_url: str = ""
     replica_lag_max_s: Annotated[float, Between(0.1, 300)] = 5.0  # beyond it the primary serves
     journal_keys: Keyring  # authenticate the awards that wait for Postgres
+    journal_max: Annotated[int, Between(1, 10_000_000)] = 100_000  # awards that may wait there
     cursor_keys: Keyring  # authenticate the cursors of pages
     seal_keys: Keyring  # sign the final tables of closed periods
     actions_target: str

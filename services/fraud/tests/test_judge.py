@@ -413,3 +413,24 @@ async def _ban(fraud: Fraud, user: str, *, last: list[JudgeItem] | None = None) 
             await fraud.burst(user)
     with clock.ahead(140):
         return (await fraud.judge(*(last or [attempt(user) for _ in range(9)])))[-1]
+
+
+async def test_a_grant_is_answered_the_players_sanction_and_nothing_else(
+    fraud: Fraud, user: str
+) -> None:
+    many = await fraud.judge(*(_granted(user) for _ in range(20)))
+    played = await fraud.play(user, 9)
+    granted, judged = await fraud.judge(_granted(user), attempt(user))
+
+    # None of the grants counted for the burst, and none has a verdict of its own.
+    assert set(decisions(many)) == {"ALLOW"}
+    assert decisions(played) == ["ALLOW"] * 8 + ["FLAG"]
+    assert (granted.decision, granted.decision_id) == (Verdict.ALLOW, "")
+    assert granted.sanction == played[-1].sanction
+    assert judged.decision == Verdict.FLAG
+
+
+def _granted(user: str) -> JudgeItem:
+    item = attempt(user)
+    item.granted = True
+    return item

@@ -21,7 +21,7 @@ CREATE TABLE scores.players (
   week  bigint, week_total  bigint, week_seq  bigint, week_at  timestamptz,
   month bigint, month_total bigint, month_seq bigint, month_at timestamptz,
   hidden           boolean NOT NULL DEFAULT false,
-  sanction_version bigint  NOT NULL DEFAULT 0
+  sanction_version bigint  NOT NULL DEFAULT 0  -- twice fraud's; one more once it ended by itself
 ) WITH (fillfactor = 80);  -- no index on a total here, so that every award stays a HOT update
 
 -- An award's row is its token's redemption: a token is used if and only if its row is here.
@@ -102,6 +102,14 @@ CREATE TABLE scores.receipts (  -- what was answered beside the ledger row
   held      boolean NOT NULL
 );
 
+CREATE TABLE scores.incidents (  -- tokens shown again; fraud has not taken these yet
+  incident_id uuid   PRIMARY KEY,
+  user_id     uuid   NOT NULL,
+  action_id   uuid   NOT NULL,
+  action_type text   NOT NULL,
+  at_ms       bigint NOT NULL
+);
+
 -- The lowest UUIDv7 of a moment: 48 bits of milliseconds, then zeros.
 CREATE FUNCTION scores.id_floor(t timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
   SELECT (lpad(to_hex((extract(epoch FROM t) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
@@ -135,3 +143,4 @@ GRANT SELECT ON scores.migrations, scores.in_force TO scores;
 GRANT SELECT, INSERT ON scores.ledger, scores.reversals, scores.receipts TO scores;
 GRANT SELECT, INSERT, UPDATE ON scores.players TO scores;
 GRANT SELECT, INSERT, UPDATE, DELETE ON scores.outbox TO scores;
+GRANT SELECT, INSERT, DELETE ON scores.incidents TO scores;

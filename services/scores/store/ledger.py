@@ -31,6 +31,7 @@ class Claim:
     client_id: str | None  # the game server that grants it
     key_hash: bytes | None
     body_hash: bytes | None
+    under_review: bool = False  # told to the player, not written
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,11 +335,24 @@ class Ledger:
             for r in records
         ]
 
+    async def total(self, user_id: str) -> int | None:
+        """The player's total; None: there is no such player."""
+        records = await self._fetch(
+            "SELECT p.total FROM scores.players p WHERE p.user_id = $1", user_id
+        )
+        return records[0]["total"] if records else None
+
     async def reverse(self, order: Order, *, limit: int) -> list[Change]:
         """Voids or restores, in one transaction, at most `limit` awards, oldest first.
 
-        Answers the changes, those that a dry run would have made as well.
+        Answers the changes, those that a dry run would have made as well. Raises ScoreRange.
         """
+        try:
+            return await self._reverse(order, limit)
+        except (asyncpg.CheckViolationError, asyncpg.NumericValueOutOfRangeError):
+            raise ScoreRange from None
+
+    async def _reverse(self, order: Order, limit: int) -> list[Change]:
         async with self._database.transaction() as connection:
             records = await connection.fetch(
                 """

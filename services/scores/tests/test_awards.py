@@ -208,24 +208,12 @@ async def test_the_award_goes_on_without_fraud(scores: Scores) -> None:
     assert (await scores.award(item(ADA)))[0].new_score == 50
 
 
-async def test_while_postgres_is_away_every_call_that_needs_it_says_so(scores: Scores) -> None:
-    scores.pool.terminate()
-
-    for call in (
-        scores.award(item(ADA)),
-        scores.award(item(ADA, refusal="TOKEN_EXPIRED")),
-        scores.stub.Receipt(scores_pb2.ReceiptRequest(user_id=ADA, action_id=uuid7())),
-    ):
-        with pytest.raises(Failed, match="DB_UNAVAILABLE"):
-            await call
-
-
 async def test_an_award_that_is_written_is_answered_whatever_ails_redis(scores: Scores) -> None:
     """A Redis that is full is not away, but takes nothing."""
     await scores.redis.config_set("maxmemory", "1")
     try:
         answer = (await scores.award(item(ADA)))[0]
-        await scores.awards.drain()
+        await scores.telling.drain()
     finally:
         await scores.redis.config_set("maxmemory", "0")
     assert (answer.new_score, list(answer.warnings)) == (50, ["RANK_UNAVAILABLE"])
@@ -254,7 +242,7 @@ async def test_a_receipt_is_the_award_as_it_was_answered_and_its_owners_only(
 
 async def test_every_award_is_told_to_the_stream_and_to_actions(scores: Scores) -> None:
     answers = await scores.award(item(ADA, 50, username="ada"), item(BOB, 60))
-    await scores.awards.drain()
+    await scores.telling.drain()
 
     entries: Any = await scores.redis.xrange("{events}:awards")
     events = [
@@ -274,7 +262,7 @@ async def test_every_award_is_told_to_the_stream_and_to_actions(scores: Scores) 
 async def test_the_relay_tells_what_the_path_could_not(scores: Scores) -> None:
     scores.actions.away = True
     answer = (await scores.award(item(ADA)))[0]
-    await scores.awards.drain()
+    await scores.telling.drain()
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 1
 
     scores.actions.away = False
@@ -288,7 +276,7 @@ async def test_the_relay_brings_a_board_up_to_the_ledger(scores: Scores) -> None
     """A process killed between the ledger and the board leaves a row in the outbox only."""
     claim = item(ADA, 50)
     await scores.award(claim)
-    await scores.awards.drain()
+    await scores.telling.drain()
     await scores.admin.execute(
         """
         INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type,

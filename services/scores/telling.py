@@ -1,0 +1,161 @@
+"""What follows a change of the ledger: boards, answer, and, after it, event, receipt and Settle.
+
+What happens after the answer may be lost with the process: the relay does it again from
+the outbox.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from redis.exceptions import RedisError
+
+from chassis.batching import BATCH_MAX
+from chassis.errors import Failed
+from chassis.postgres import DbUnavailable
+from chassis.telemetry import log
+from protos import actions_pb2, scores_pb2
+from protos.actions_pb2_grpc import ActionsStub
+from services.scores.answers import render
+from services.scores.boards import Boards, Ranks
+from services.scores.events import Events, award_change
+from services.scores.store.ledger import Change, Claim, Ledger, Receipt, Row
+from services.scores.store.standings import Standings
+
+SETTLE_S = 0.2  # how long a refusal waits for its action to be closed
+UNRANKED = Ranks(None, None)
+
+
+class Telling:
+    """Tells boards, readers of events, and actions."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        standings: Standings,
+        boards: Boards,
+        events: Events,
+        *,
+        actions: ActionsStub,
+    ) -> None:
+        self._ledger = ledger
+        self._standings = standings
+        self._boards = boards
+        self._events = events
+        self._actions = actions
+        self._afterwards: set[asyncio.Task[None]] = set()
+
+    async def tell(self, claims: Sequence[Claim], rows: Sequence[Row]) -> list[scores_pb2.Award]:
+        """Moves the boards by awards just written, and answers them; the rest comes after."""
+        renamed = await self._name(claims, rows)
+        if renamed:
+            rows = [
+                replace(row, username=renamed[row.user_id]) if row.user_id in renamed else row
+                for row in rows
+            ]
+        try:
+            ranks: Sequence[Ranks] = await self._boards.apply(rows)
+            told = True
+        except (RedisError, OSError, DbUnavailable) as error:
+            # The awards are written: whatever ails the boards, they are answered.
+            log.warning("boards_away", error=repr(error))
+            ranks, told = [UNRANKED] * len(rows), False
+        receipts = [
+            _receipt(claim, row, rank) for claim, row, rank in zip(claims, rows, ranks, strict=True)
+        ]
+        newer = [c for c in claims if c.user_id in renamed]
+        task = asyncio.create_task(self._after(rows, ranks, receipts, newer, told=told))
+        self._afterwards.add(task)
+        task.add_done_callback(self._afterwards.discard)
+        return [render(row, receipt) for row, receipt in zip(rows, receipts, strict=True)]
+
+    async def tell_changes(self, changes: Sequence[Change]) -> None:
+        """Tells of changes that are no awards. What fails is left to the relay."""
+        if not changes:
+            return
+        try:
+            await self.place(changes)
+            await self._ledger.clear([change.seq for change in changes])
+        except (RedisError, OSError, DbUnavailable) as error:
+            log.warning("changes_left_to_relay", error=repr(error), changes=len(changes))
+
+    async def place(self, changes: Sequence[Change]) -> list[Ranks]:
+        """Puts the players where they stand by now, publishes the changes, answers their ranks.
+
+        Raises what the stores raise.
+        """
+        users = list(dict.fromkeys(change.user_id for change in changes))
+        placed = await self._boards.place(await self._standings.of(users))
+        ranks = [placed.get(change.user_id, UNRANKED) for change in changes]
+        for start in range(0, len(changes), BATCH_MAX):
+            end = start + BATCH_MAX
+            await self._events.publish(changes[start:end], ranks[start:end])
+        return ranks
+
+    async def settle(self, action_ids: Sequence[str], *, awarded: bool) -> bool:
+        """Tells actions what became of them; whether it has heard."""
+        settlements = [actions_pb2.Settlement(action_id=i, awarded=awarded) for i in action_ids]
+        try:
+            await self._actions.Settle(
+                actions_pb2.SettleRequest(settlements=settlements),
+                timeout=2.0 if awarded else SETTLE_S,
+            )
+        except Failed as failed:
+            log.warning("settlement_failed", code=failed.code, actions=len(action_ids))
+            return False
+        return True
+
+    async def drain(self) -> None:
+        """Returns when all that follows the answers given is done."""
+        while self._afterwards:
+            await asyncio.wait(self._afterwards)
+
+    async def _name(self, claims: Sequence[Claim], rows: Sequence[Row]) -> dict[str, str]:
+        """Shows the names of players who are new or renamed; answers those of the renamed."""
+        new: dict[str, str] = {}
+        renamed: dict[str, tuple[int, str]] = {}
+        for claim, row in zip(claims, rows, strict=True):
+            if row.version == 1:
+                new[row.user_id] = row.username
+            if claim.name_version > row.name_version:
+                newest = (claim.name_version, claim.username)
+                renamed[row.user_id] = max(newest, renamed.get(row.user_id, newest))
+        names = {user: name for user, (_, name) in renamed.items()}
+        if new or names:
+            try:
+                await self._boards.name(new | names)
+            except (RedisError, OSError) as error:
+                log.warning("names_not_shown", error=repr(error))
+        return names
+
+    async def _after(
+        self,
+        rows: Sequence[Row],
+        ranks: Sequence[Ranks],
+        receipts: Sequence[Receipt],
+        renamed: Sequence[Claim],
+        *,
+        told: bool,
+    ) -> None:
+        try:
+            if renamed:
+                await self._ledger.rename(
+                    [(claim.user_id, claim.username, claim.name_version) for claim in renamed]
+                )
+            changes = [award_change(row) for row in rows]
+            if told:
+                await self._events.publish(changes, ranks)
+            settled = await self.settle([row.action_id for row in rows], awarded=True)
+            if told:
+                await self._ledger.acknowledge(changes, receipts, settled=settled)
+        except (RedisError, OSError, DbUnavailable) as error:
+            log.warning("acknowledgement_left_to_relay", error=repr(error), awards=len(rows))
+
+
+def _receipt(claim: Claim, row: Row, ranks: Ranks) -> Receipt:
+    warnings: tuple[str, ...] = ()
+    if claim.under_review:
+        warnings = ("UNDER_REVIEW",)
+    if ranks.new is None and not row.hidden:
+        warnings = (*warnings, "RANK_UNAVAILABLE")
+    return Receipt(ranks.new, ranks.old, warnings, row.hidden)
