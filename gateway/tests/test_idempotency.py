@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from chassis import clock
 from chassis.errors import Conflict, Failed, TooMany, Unavailable, Unprocessable
 from chassis.keyring import Keyring
+from chassis.redis import Redis
 from chassis.testing import Certificates
 from gateway import idempotency
 from gateway.tests.edge import KEYS, PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
