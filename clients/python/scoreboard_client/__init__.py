@@ -1,6 +1,7 @@
-"""Plays, proves and watches on a Live Scoreboard."""
+"""Plays, proves and watches on a Live Scoreboard; awards, for game servers."""
 
 from scoreboard_client.client import Client
+from scoreboard_client.game_server import GameServer, new_action_id
 from scoreboard_client.live import Board, Live, Personal, watch
 from scoreboard_client.model import Action, ApiError, Award
 from scoreboard_client.signing import checksum, client_signature, evidence_hash
@@ -11,10 +12,12 @@ __all__ = [
     "Award",
     "Board",
     "Client",
+    "GameServer",
     "Live",
     "Personal",
     "checksum",
     "client_signature",
     "evidence_hash",
+    "new_action_id",
     "watch",
 ]

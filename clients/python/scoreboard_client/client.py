@@ -2,53 +2,31 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Self
-
-import aiohttp
+from typing import Any
 
 from scoreboard_client import signing
-from scoreboard_client.model import Action, ApiError, Award
+from scoreboard_client.api import Api
+from scoreboard_client.model import Action, Award
 
 RENEW_BEFORE_S = 30
 
 
-class Client:
-    """One player's connection to a scoreboard at `base_url`.
-
-    Every call raises ApiError for a refusal and aiohttp.ClientError or TimeoutError where
-    there is no answer.
-    """
+class Client(Api):
+    """One player's connection to a scoreboard at `base_url`."""
 
     def __init__(
         self, base_url: str, *, headers: Mapping[str, str] | None = None, timeout_s: float = 15.0
     ) -> None:
-        self._base = f"{base_url.rstrip('/')}/api/v1"
-        self._headers = dict(headers or {})
-        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
-        self._session: aiohttp.ClientSession | None = None
+        super().__init__(base_url, headers=headers, timeout_s=timeout_s)
         self._refresh_token = ""
         self._renew_at = 0.0  # of the monotonic clock
         self._renewing = asyncio.Lock()
         self.user_id = ""
         self.username = ""
         self.access_token = ""
-
-    async def __aenter__(self) -> Self:
-        self._session = aiohttp.ClientSession(timeout=self._timeout, headers=self._headers)
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._session is not None:
-            await self._session.close()
 
     async def register(self, username: str, password: str) -> None:
         """Makes an account and logs in."""
@@ -99,7 +77,10 @@ class Client:
         evidence: Any = None,
         idempotency_key: str | None = None,
     ) -> Award:
-        """Redeems a token by `POST /scores/update`; with a proof where none was given before."""
+        """Redeems a token by `POST /scores/update`; with a proof where none was given before.
+
+        An action whose points a formula computes must be verified first.
+        """
         timestamp = _timestamp(action)
         body: dict[str, Any] = {
             "userId": self.user_id,
@@ -138,11 +119,32 @@ class Client:
         """The award of an action as it was answered, for a client that lost the reply."""
         return Award.parse(await self.call("GET", f"/me/scores/{action_id}"))
 
-    async def leaderboard(self, board: str = "all_time", *, limit: int = 10) -> dict[str, Any]:
+    async def history(self) -> AsyncIterator[dict[str, Any]]:
+        """One's own ledger, newest first, row by row as the API answers them."""
+        async for page in self._pages("/me/scores?limit=100"):
+            for row in page["rows"]:
+                yield row
+
+    async def leaderboard(
+        self, board: str = "all_time", *, limit: int = 10, period: str = "current"
+    ) -> dict[str, Any]:
         """The first entries of a board, as the API answers them."""
-        path = f"/leaderboards/{board}?limit={limit}"
+        path = f"/leaderboards/{board}?limit={limit}&period={period}"
         answer: dict[str, Any] = await self.call("GET", path)
         return answer
+
+    async def pages(
+        self, board: str = "all_time", *, limit: int = 100, period: str = "current"
+    ) -> AsyncIterator[dict[str, Any]]:
+        """A whole board, page by page, as the API answers them."""
+        async for page in self._pages(f"/leaderboards/{board}?limit={limit}&period={period}"):
+            yield page
+
+    async def would_be(self, score: int, board: str = "all_time") -> int:
+        """The rank of who reached `score` on a board now."""
+        answer = await self.call("GET", f"/leaderboards/{board}/would-be?score={score}")
+        rank: int = answer["rank"]
+        return rank
 
     async def place(self, board: str = "all_time", *, radius: int = 5) -> dict[str, Any]:
         """One's own place on a board, with neighbours, as the API answers it."""
@@ -151,30 +153,12 @@ class Client:
         )
         return answer
 
-    async def call(
-        self,
-        method: str,
-        path: str,
-        body: Any = None,
-        *,
-        headers: Mapping[str, str] | None = None,
-        authorized: bool = True,
-    ) -> Any:
-        """Any call of the API below /api/v1; renews the access token when it is due."""
-        sent = dict(headers or {})
-        if authorized and self.access_token:
-            await self._renew()
-            sent["Authorization"] = f"Bearer {self.access_token}"
-        if self._session is None:
-            raise RuntimeError("use `async with Client(…) as client`")
-        async with self._session.request(
-            method, self._base + path, json=body, headers=sent
-        ) as response:
-            if response.status >= 400:
-                is_problem = response.content_type == "application/problem+json"
-                problem = await response.json() if is_problem else {}
-                raise ApiError(response.status, problem)
-            return await response.json() if response.status != 204 else None
+    async def _pages(self, path: str) -> AsyncIterator[dict[str, Any]]:
+        cursor: str | None = ""
+        while cursor is not None:
+            page = await self.call("GET", f"{path}&cursor={cursor}" if cursor else path)
+            yield page
+            cursor = page["nextCursor"]
 
     async def _redeem(
         self, path: str, action: Action, body: Mapping[str, Any], idempotency_key: str | None
@@ -206,11 +190,12 @@ class Client:
             proof["evidence"] = evidence
         return proof, timestamp
 
-    async def _renew(self) -> None:
+    async def _token(self) -> str:
         async with self._renewing:
             if self._refresh_token and time.monotonic() > self._renew_at:
                 body = {"refreshToken": self._refresh_token}
                 self._log_in(await self.call("POST", "/auth/refresh", body, authorized=False))
+        return self.access_token
 
     def _log_in(self, body: Mapping[str, Any]) -> None:
         self.user_id, self.username = body["userId"], body["username"]

@@ -24,7 +24,10 @@ class ApiError(Exception):
 
 @dataclass(frozen=True)
 class Action:
-    """One play: its token, and what is needed to sign for it. Times are RFC 3339."""
+    """One play: its token, and what is needed to sign for it. Times are RFC 3339.
+
+    `score_increment` is None until the play is verified where a formula computes it.
+    """
 
     action_id: str
     action_type: str

@@ -37,7 +37,12 @@ def checksum(
 
 
 def client_signature(action: Action, *, user_id: str, timestamp: str) -> str:
-    """The signature of a score update, lower-case hex."""
+    """The signature of a score update, lower-case hex.
+
+    Raises ValueError for an action whose points are not known before it is verified.
+    """
+    if action.score_increment is None:
+        raise ValueError("the points of this action are known once it is verified")
     return _sign(
         action,
         "score.v1",
