@@ -36,7 +36,7 @@ class Action:
     nonce: str
     issued_at: str
     expires_at: str
-    score_increment: int | None  # None: a formula tells, once there is a proof
+    score_increment: int | None
     min_duration_ms: int
     max_duration_ms: int
     clock_ahead_s: float  # of this machine's clock, the server's
