@@ -106,7 +106,7 @@ class Report:
     def _head(self) -> list[str]:
         versions = {name: version(name) for name in _LIBRARIES} | self.versions
         machine = (
-            _processor(),
+            processor(),
             f"{psutil.cpu_count()} cores",
             f"{platform.system()} {platform.release()}",
             f"Python {platform.python_version()}",
@@ -117,7 +117,7 @@ class Report:
 
             date      {self.started:%Y-%m-%d %H:%M} UTC
             command   python -m {" ".join(self.command)}
-            code      {_code()}
+            code      {code()}
             machine   {", ".join(machine)}
             versions  {", ".join(f"{name} {value}" for name, value in versions.items())}"""
         return dedent(lines).strip().split("\n")
@@ -176,7 +176,7 @@ class Report:
         ]
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's model."""
     if _CPUINFO.exists():
         for line in _CPUINFO.read_text().splitlines():
@@ -185,7 +185,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _code() -> str:
+def code() -> str:
     """The commit that is measured, and whether files differ from it."""
     try:
         told = subprocess.run(

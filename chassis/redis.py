@@ -74,6 +74,7 @@ class Redis(Client):
         self._options: dict[str, Any] = {**named[0], **waits, "protocol": 2}
         self._pools: dict[Server | None, ConnectionPool] = {}
         super().__init__(connection_pool=self._pool())
+        self._shapes = dict(self.response_callbacks)  # by name, in capitals as redis-py says them
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """The answer to one command, in redis-py's shape. Raises RedisError."""
@@ -138,10 +139,10 @@ class Redis(Client):
 
     def shaped(self, name: str, answer: Any, options: Mapping[str, Any]) -> Any:
         """The answer to the command `name`, as redis-py gives it."""
-        callback = self.response_callbacks.get(name)
-        if callback is None:
+        shape = self._shapes.get(name)
+        if shape is None:
             return answer
-        return callback(answer, **{k: v for k, v in options.items() if k != "keys"})
+        return shape(answer, **{k: v for k, v in options.items() if k != "keys"})
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Ends all connections; calls in flight fail."""
