@@ -11,7 +11,7 @@ from structlog.typing import EventDict
 
 from chassis.postgres import open_pool
 from chassis.testing import Certificates
-from services.actions.tests.players import Actions, CountingPool, cut_off_from, open_actions
+from services.actions.tests.serving import Actions, CountingPool, cut_off_from, open_actions
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,8 @@ from chassis.testing import Certificates, eventually
 from protos import actions_pb2 as pb
 from services.actions.catalogue import Catalogue
 from services.actions.store import ActionsStore
-from services.actions.tests.players import Actions, new_user, open_actions
+from services.actions.tests.players import new_user
+from services.actions.tests.serving import Actions, open_actions
 
 
 async def known(actions: Actions, name: str) -> pb.ActionType:

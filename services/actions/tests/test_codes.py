@@ -12,7 +12,8 @@ from chassis import clock
 from chassis.errors import Failed
 from protos import actions_pb2 as pb
 from services.actions import failures
-from services.actions.tests.players import Actions, Play, new_user, stamp
+from services.actions.tests.players import Play, new_user, stamp
+from services.actions.tests.serving import Actions
 
 FORMULA, CAPPED, SERVERS = "CODES_FORMULA", "CODES_CAPPED", "CODES_SERVERS"
 

@@ -10,7 +10,8 @@ from chassis.errors import Missing
 from chassis.keyring import Keyring
 from chassis.testing import Certificates
 from protos import actions_pb2 as pb
-from services.actions.tests.players import Actions, Play, key, new_user, open_actions, stamp
+from services.actions.tests.players import Play, key, new_user, stamp
+from services.actions.tests.serving import Actions, open_actions
 
 
 def redeem(play: Play, completed: pb.Completed) -> pb.Claims:

@@ -10,7 +10,8 @@ import pytest
 from chassis import clock
 from chassis.batching import BATCH_MAX
 from protos import actions_pb2 as pb
-from services.actions.tests.players import Actions, Play, decode, new_user
+from services.actions.tests.players import Play, decode, new_user
+from services.actions.tests.serving import Actions
 from services.actions.tokens import encode
 
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -11,7 +11,8 @@ from chassis.errors import Unavailable
 from chassis.testing import eventually
 from protos import actions_pb2 as pb
 from protos import fraud_pb2
-from services.actions.tests.players import Actions, Play, new_user
+from services.actions.tests.players import Play, new_user
+from services.actions.tests.serving import Actions
 
 
 async def reported(actions: Actions) -> list[fraud_pb2.Incident]:

@@ -9,7 +9,8 @@ from chassis import clock
 from chassis.errors import Unavailable
 from chassis.testing import Certificates
 from protos import actions_pb2 as pb
-from services.actions.tests.players import Actions, cut_off_from, new_user
+from services.actions.tests.players import new_user
+from services.actions.tests.serving import Actions, cut_off_from
 
 
 async def test_the_seal_alone_verifies_and_refuses(actions: Actions, cut_off: Actions) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from chassis import clock
 from chassis.testing import Certificates
 from protos import actions_pb2 as pb
-from services.actions.tests.players import Actions, Play, new_user, open_actions, stamp
+from services.actions.tests.players import Play, new_user, stamp
+from services.actions.tests.serving import Actions, open_actions
 
 Fault = Callable[[Play, pb.Claims], None]
 

@@ -8,7 +8,8 @@ import pytest
 from chassis import clock
 from chassis.ids import uuid7
 from protos import actions_pb2 as pb
-from services.actions.tests.players import Actions, Play, new_user, stamp
+from services.actions.tests.players import Play, new_user, stamp
+from services.actions.tests.serving import Actions
 
 FORTY = b'{"points":40}'
 
