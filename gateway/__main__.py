@@ -11,6 +11,7 @@ from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
 from gateway import middleware, routes
 from gateway.body import BYTES_MAX
+from gateway.etags import Etags
 from gateway.health import PAUSE_S, Health
 from gateway.hub import Hub
 from gateway.idempotency import Idempotency
@@ -21,6 +22,7 @@ from gateway.live import LiveHandler
 from gateway.live_limits import LiveLimits
 from gateway.names import Names
 from gateway.resources import (
+    ETAGS,
     HEALTH,
     IDEMPOTENCY,
     LIMITER,
@@ -72,6 +74,7 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
         limiter = app[LIMITER] = Limiter(
             redis, lifted=settings.limits == "off", batch_max=settings.batch_max
         )
+        app[ETAGS] = Etags(settings.idempotency_keys)
         app[IDEMPOTENCY] = Idempotency(redis, settings.idempotency_keys)
         app[NAMES] = Names(upstreams.auth, batch_max=settings.batch_max)
         app[SANCTIONS] = sanctions

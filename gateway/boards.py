@@ -5,12 +5,11 @@ from typing import Annotated
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway import etags
 from gateway.answers import Answer, optional, rfc3339
 from gateway.body import Body
 from gateway.claims import UserId
 from gateway.query import cursor, number, period, required_number
-from gateway.resources import IDENTITY, UPSTREAMS
+from gateway.resources import ETAGS, IDENTITY, UPSTREAMS
 from gateway.seen import seen_on
 from gateway.upstreams import left_s
 from protos import scores_pb2
@@ -151,7 +150,7 @@ async def _top(request: web.Request, board: str) -> web.Response:
         limit=number(request, "limit", default=10, low=1, high=100),
         period=asked,
         cursor=cursor(request),
-        version_min=max(seen.version(board, asked), etags.version(request)),
+        version_min=max(seen.version(board, asked), request.app[ETAGS].version(request)),
         fresh=seen.fresh,
         anonymous=_anonymous(request),
     )
@@ -168,7 +167,7 @@ async def _top(request: web.Request, board: str) -> web.Response:
         next_cursor=found.next_cursor or None,
         seal=_seal(found.seal) if found.HasField("seal") else UNSET,
     )
-    return etags.response(request, answer, version=found.version)
+    return request.app[ETAGS].response(request, answer, version=found.version)
 
 
 async def _place(request: web.Request, user_id: str) -> Place:

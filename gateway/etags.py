@@ -1,37 +1,62 @@
 """Answers that are known by an ETag, so that an unchanged one need not be sent again.
 
-A tag is strong: the version of what was read, and a hash of the answer's bytes. Whoever shows
-one is never answered by anything older than that version.
+A tag is strong: the version of what was read, a hash of the answer's bytes, and a MAC. Whoever
+shows one is never answered by anything older than its version. Only tags of ours count for
+that: a version that somebody made up would send every read past the caches.
 """
 
 import hashlib
+import hmac
 import re
 
 import msgspec
 from aiohttp import web
 
-_TAG = re.compile(r'(?:W/)?"(\d{1,18})-([0-9a-f]{16})"')
+from chassis.keyring import Keyring
+
+_HASH_BYTES = _MAC_BYTES = 8
+_TAG = re.compile(r'(?:W/)?"((\d{1,18})-[0-9a-f]{16})-([0-9a-f]{16})"')
 
 
-def version(request: web.Request) -> int:
-    """The newest version that the caller has an answer of; 0: none is shown."""
-    shown = request.headers.get("If-None-Match")
-    return 0 if shown is None else max((int(v) for v, _ in _TAG.findall(shown)), default=0)
+class Etags:
+    """Makes tags and reads them, by the ring's newest key: older tags are nobody's any more."""
 
+    def __init__(self, keys: Keyring) -> None:
+        self._key = hmac.digest(keys[keys.current], b"etag.v1", hashlib.sha256)
 
-def response(request: web.Request, answer: object, *, version: int) -> web.Response:
-    """`answer` as JSON under its tag, or 304 without a body where the caller has it already."""
-    body = msgspec.json.encode(answer)
-    tag = f'"{version}-{hashlib.blake2b(body, digest_size=8).hexdigest()}"'
-    shown = request.headers.get("If-None-Match")
-    # To be kept, and asked about each time.
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
-    if shown is not None and _matches(shown, tag):
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=body, headers={**headers, "Content-Type": "application/json"})
+    def version(self, request: web.Request) -> int:
+        """The newest version that the caller has this answer of; 0: no tag of ours is shown."""
+        shown = request.headers.get("If-None-Match")
+        if shown is None:
+            return 0
+        return max(
+            (
+                int(version)
+                for text, version, mac in _TAG.findall(shown)
+                if hmac.compare_digest(mac, self._mac(request, text))
+            ),
+            default=0,
+        )
+
+    def response(self, request: web.Request, answer: object, *, version: int) -> web.Response:
+        """`answer` as JSON under its tag, or 304 without a body where the caller has it."""
+        body = msgspec.json.encode(answer)
+        text = f"{version}-{hashlib.blake2b(body, digest_size=_HASH_BYTES).hexdigest()}"
+        tag = f'"{text}-{self._mac(request, text)}"'
+        # To be kept, and asked about each time.
+        headers = {"ETag": tag, "Cache-Control": "no-cache"}
+        shown = request.headers.get("If-None-Match")
+        if shown is not None and _matches(shown, tag):
+            return web.Response(status=304, headers=headers)
+        return web.Response(body=body, headers={**headers, "Content-Type": "application/json"})
+
+    def _mac(self, request: web.Request, text: str) -> str:
+        message = f"{request.path}\n{text}".encode()
+        return hmac.digest(self._key, message, hashlib.sha256)[:_MAC_BYTES].hex()
 
 
 def _matches(shown: str, tag: str) -> bool:
     # Compared weakly, as RFC 9110 has it for this header: a proxy that compressed the answer
     # has made the tag a weak one.
-    return shown.strip() == "*" or tag in (f'"{v}-{h}"' for v, h in _TAG.findall(shown))
+    found = (found[0].removeprefix("W/") for found in _TAG.finditer(shown))
+    return shown.strip() == "*" or tag in found

@@ -2,6 +2,7 @@
 
 from aiohttp import web
 
+from gateway.etags import Etags
 from gateway.health import Health
 from gateway.idempotency import Idempotency
 from gateway.identity import Identity, Verifier
@@ -17,6 +18,7 @@ SETTINGS = web.AppKey("settings", Settings)
 UPSTREAMS = web.AppKey("upstreams", Upstreams)
 VERIFIER = web.AppKey("verifier", Verifier)
 LIMITER = web.AppKey("limiter", Limiter)
+ETAGS = web.AppKey("etags", Etags)
 IDEMPOTENCY = web.AppKey("idempotency", Idempotency)
 NAMES = web.AppKey("names", Names)
 SANCTIONS = web.AppKey("sanctions", Sanctions)

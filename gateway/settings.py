@@ -22,7 +22,7 @@ class Settings(ProcessSettings):
     realtime_target: str
     issuer: str  # of access tokens, compared exactly
     audience: str
-    idempotency_keys: Keyring  # seal the answers that are kept for repeated requests
+    idempotency_keys: Keyring  # seal the answers kept for repeated requests, and sign ETags
     # "off" lifts every threshold; the counting is still done.
     limits: Annotated[str, OneOf("default", "off"), Named("SCOREBOARD_LIMITS")] = "default"
     trusted_proxies: Annotated[Proxies, Named("SCOREBOARD_TRUSTED_PROXIES")] = NO_PROXIES

@@ -252,7 +252,7 @@ async def test_who_has_the_answer_already_is_told_so(edge: Edge) -> None:
         ("W/{tag}", 304),
         ('"other", {tag}', 304),
         ("*", 304),
-        ('"9-0000000000000000"', 200),
+        ('"9-0000000000000000-0000000000000000"', 200),
         ("nonsense", 200),
         ("", 200),
         ("x" * 3000, 200),
@@ -272,20 +272,41 @@ async def test_a_tag_changes_with_the_version_and_with_any_byte(edge: Edge) -> N
     for found in (top(9), top(10), top(10, degraded=True)):
         edge.fakes.answers["Top"] = found
         tags.add((await edge.call("GET", f"{API}/leaderboard")).headers["ETag"])
-    tags.add((await edge.call("GET", f"{API}/leaderboards/daily?limit=3")).headers["ETag"])
+    tags.add((await edge.call("GET", f"{API}/leaderboard?limit=3")).headers["ETag"])
 
     # The last two differ in nothing but how they were asked for.
     assert len(tags) == 3
 
 
 async def test_a_shown_tag_s_version_is_the_least_that_is_answered(edge: Edge) -> None:
-    shown = '"41-00112233445566ff", W/"7-00112233445566ff"'
-    # Another connection than that of other tests.
-    headers = {"If-None-Match": shown, "Connection": "close"}
-    await edge.call("GET", f"{API}/leaderboards/monthly", headers=headers)
-    await edge.call("GET", f"{API}/leaderboards/monthly", headers={"If-None-Match": '"x"'})
+    path = f"{API}/leaderboards/monthly"
+    tags = []
+    for version in (41, 42):
+        edge.fakes.answers["Top"] = top(version)
+        # Each on a connection of its own, which has been shown nothing.
+        answer = await edge.call("GET", path, headers={"Connection": "close"})
+        tags.append(answer.headers["ETag"])
+    older, newer = tags
+    for shown in (older, f'"x", W/{older}', f"{newer}, {older}"):
+        headers = {"If-None-Match": shown, "Connection": "close"}
+        await edge.call("GET", path, headers=headers)
 
-    assert [item.version_min for item in edge.fakes.calls["Top"]] == [41, 0]
+    assert [item.version_min for item in edge.fakes.calls["Top"]] == [0, 0, 41, 41, 42]
+
+
+async def test_a_tag_that_is_not_ours_or_not_of_this_address_asks_for_nothing(edge: Edge) -> None:
+    closing = {"Connection": "close"}
+    tag = (await edge.call("GET", f"{API}/leaderboard", headers=closing)).headers["ETag"]
+    version, digest, mac = tag.strip('"').split("-")
+    for path, shown in (
+        ("leaderboard", f'"{int(version) + 1}-{digest}-{mac}"'),
+        ("leaderboard", f'"{10**17}-{digest}-{"0" * 16}"'),
+        ("leaderboard", f'"{version}-{"0" * 16}-{mac}"'),
+        ("leaderboards/monthly", tag),
+    ):
+        headers = {"If-None-Match": shown, **closing}
+        assert (await edge.call("GET", f"{API}/{path}", headers=headers)).status == 200
+        assert edge.fakes.calls["Top"][-1].version_min == 0
 
 
 async def test_no_read_on_a_connection_is_older_than_one_before(edge: Edge) -> None:

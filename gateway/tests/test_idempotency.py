@@ -182,8 +182,21 @@ async def test_the_mark_of_a_gateway_that_died_ends_with_the_route_s_time(edge: 
     finally:
         held.let_go()
         await running
-    # Who was taken for dead does not end what another one began since.
-    assert (await award(edge)).status == 200
+
+
+async def test_who_was_taken_for_dead_does_not_end_what_was_begun_since(edge: Edge) -> None:
+    first = Held(edge.fakes, "Award", AWARD)
+    slow = asyncio.create_task(award(edge))
+    await first.asked.wait()
+    with clock.ahead(5.1):
+        second = Held(edge.fakes, "Award", AWARD)
+        running = asyncio.create_task(award(edge))
+        await second.asked.wait()
+        first.let_go()
+        assert (await slow).status == 200
+        assert (await award(edge)).code == "REQUEST_IN_PROGRESS"
+        second.let_go()
+        assert (await running).status == 200
 
 
 async def test_a_key_counts_for_a_day_from_its_first_use(edge: Edge) -> None:
@@ -195,6 +208,14 @@ async def test_a_key_counts_for_a_day_from_its_first_use(edge: Edge) -> None:
         answer = await add(edge, {**BOARD, "title": "x"})
         assert answer.status == 201
         assert "Idempotency-Replayed" not in answer.headers
+
+
+async def test_a_repeat_does_not_make_a_key_count_longer(edge: Edge) -> None:
+    await award(edge)
+    with clock.ahead(DAY_S - 60):
+        await award(edge)
+    with clock.ahead(DAY_S + 1):
+        assert (await award(edge, {**UPDATE, "scoreIncrement": 51})).status == 200
 
 
 async def test_marks_end_by_themselves_and_hold_nothing_readable(edge: Edge, redis: Redis) -> None:
