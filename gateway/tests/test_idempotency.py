@@ -168,35 +168,35 @@ async def test_of_many_at_once_one_runs(edge: Edge) -> None:
 
 
 async def test_the_mark_of_a_gateway_that_died_ends_with_the_route_s_time(edge: Edge) -> None:
-    held = Held(edge.fakes, "Award", AWARD)
-    running = asyncio.create_task(award(edge))
+    held = Held(edge.fakes, "CreateBoard", Board(board="raid"))
+    running = asyncio.create_task(add(edge))
     await held.asked.wait()
     edge.fakes.answers.clear()
     try:
         with clock.ahead(4.9):
-            assert (await award(edge)).code == "REQUEST_IN_PROGRESS"
+            assert (await add(edge)).code == "REQUEST_IN_PROGRESS"
         with clock.ahead(5.1):
-            changed = await award(edge, {**UPDATE, "scoreIncrement": 51})
+            changed = await add(edge, {**BOARD, "title": "Other"})
             assert changed.code == "IDEMPOTENCY_KEY_REUSED"
-            assert (await award(edge)).status == 200
+            assert (await add(edge)).status == 201
     finally:
         held.let_go()
         await running
 
 
 async def test_who_was_taken_for_dead_does_not_end_what_was_begun_since(edge: Edge) -> None:
-    first = Held(edge.fakes, "Award", AWARD)
-    slow = asyncio.create_task(award(edge))
+    first = Held(edge.fakes, "CreateBoard", Board(board="raid"))
+    slow = asyncio.create_task(add(edge))
     await first.asked.wait()
     with clock.ahead(5.1):
-        second = Held(edge.fakes, "Award", AWARD)
-        running = asyncio.create_task(award(edge))
+        second = Held(edge.fakes, "CreateBoard", Board(board="raid"))
+        running = asyncio.create_task(add(edge))
         await second.asked.wait()
         first.let_go()
-        assert (await slow).status == 200
-        assert (await award(edge)).code == "REQUEST_IN_PROGRESS"
+        assert (await slow).status == 201
+        assert (await add(edge)).code == "REQUEST_IN_PROGRESS"
         second.let_go()
-        assert (await running).status == 200
+        assert (await running).status == 201
 
 
 async def test_a_key_counts_for_a_day_from_its_first_use(edge: Edge) -> None:
