@@ -34,7 +34,7 @@ class _Unit:
     """Commands that go to one node in one piece, and their answers."""
 
     commands: Sequence[Command]
-    slot: int
+    slot: int | None  # None: any node will do
     answers: list[Any] = field(default_factory=list)
     asked: Link | None = None  # the node that takes the slot over, if it was said to do so
 
@@ -59,7 +59,6 @@ class Cluster:
         self._trusted = False  # whether the owners are not in doubt
         self._learning: asyncio.Task[None] | None = None
         self._learned_at = 0.0
-        self._turn = itertools.cycle(range(0, REDIS_CLUSTER_HASH_SLOTS, 1021))
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, the servers' errors and those of lost nodes among them as values.
@@ -68,7 +67,7 @@ class Cluster:
         """
         if len(commands) == 1 and _name(commands[0]) in _EVERYWHERE:
             return [await self._everywhere(commands[0])]
-        units = [_Unit((command,), self._slot(command)) for command in commands]
+        units = [_Unit((command,), _slot(command)) for command in commands]
         await self._run(units)
         return [unit.answers[0] for unit in units]
 
@@ -77,7 +76,7 @@ class Cluster:
 
         Raises ClusterCrossSlotError.
         """
-        slot, *others = {self._slot(command) for command in commands[1:-1]}
+        slot, *others = {_slot(command) for command in commands[1:-1]}
         if others:
             raise ClusterCrossSlotError("the keys of one step belong to several slots")
         unit = _Unit(commands, slot)
@@ -86,11 +85,11 @@ class Cluster:
 
     async def execute_alone(self, command: Command, *, wait_s: float) -> Any:
         """The answer to a command that blocks up to `wait_s`, as `execute` gives it."""
-        slot = self._slot(command)
+        slot = _slot(command)
         answer: Any = None
         for _ in range(REDIRECTIONS_MAX):
             await self._learned()
-            link = self._owners[slot]
+            link = self._holder(slot)
             if link is None:
                 return _unserved(slot)
             try:
@@ -120,7 +119,7 @@ class Cluster:
             await self._learned()
             shares: dict[Link, list[_Unit]] = {}
             for unit in left:
-                link = unit.asked or self._owners[unit.slot]
+                link = unit.asked or self._holder(unit.slot)
                 if link is None:
                     unit.answers = [_unserved(unit.slot)] * len(unit.commands)
                 else:
@@ -164,30 +163,18 @@ class Cluster:
     async def _everywhere(self, command: Command) -> Any:
         await self._learned()
         links = dict.fromkeys(link for link in self._owners if link is not None)
-        answers = await asyncio.gather(*(link.execute([command]) for link in links))
+        if not links:
+            raise ClusterDownError("no node holds any slot")
+        try:
+            answers = await asyncio.gather(*(link.execute([command]) for link in links))
+        except RedisError:
+            self._trusted = False
+            raise
         errors = (answer for (answer,) in answers if isinstance(answer, Exception))
         return next(errors, answers[0][0])
 
-    def _slot(self, command: Command) -> int:
-        """Where the command's first key is; the server refuses further ones of other slots."""
-        name = _name(command)
-        if name in _ANYWHERE:
-            return next(self._turn)
-        key: Argument
-        match name:
-            case "EVAL" | "EVALSHA":
-                if not int(command[2]):
-                    return next(self._turn)
-                key = command[3]
-            case "XREAD" | "XREADGROUP":
-                key = command[[_word(word) for word in command].index("STREAMS") + 1]
-            case "MEMORY" | "OBJECT" | "XGROUP" | "XINFO":
-                key = command[2]
-            case _ if name in _NOWHERE or name in _EVERYWHERE or len(command) < 2:
-                raise DataError(f"{name} names no key, so no node of the cluster")
-            case _:
-                key = command[1]
-        return slot_of(key)
+    def _holder(self, slot: int | None) -> Link | None:
+        return self._owners[slot] if slot is not None else next(self._by_reach())
 
     async def _learned(self) -> None:
         """Returns when it is known who holds what; if in doubt, asks again."""
@@ -253,7 +240,24 @@ def slot_of(key: Argument) -> int:
     return key_slot(key if isinstance(key, bytes) else str(key).encode())
 
 
-def _unserved(slot: int) -> ClusterDownError:
+def _slot(command: Command) -> int | None:
+    """Where the command's first key is: the server refuses further ones of other slots."""
+    name = _name(command)
+    match name:
+        case "EVAL" | "EVALSHA":
+            return slot_of(command[3]) if int(command[2]) else None
+        case "XREAD" | "XREADGROUP":
+            return slot_of(command[[_word(word) for word in command].index("STREAMS") + 1])
+        case "MEMORY" | "OBJECT" | "XGROUP" | "XINFO":
+            return slot_of(command[2])
+    if name in _ANYWHERE:
+        return None
+    if name in _NOWHERE or name in _EVERYWHERE or len(command) < 2:
+        raise DataError(f"{name} names no key, so no node of the cluster")
+    return slot_of(command[1])
+
+
+def _unserved(slot: int | None) -> ClusterDownError:
     return ClusterDownError(f"no node holds slot {slot}")
 
 

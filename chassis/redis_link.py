@@ -23,6 +23,7 @@ Command = Sequence[Argument]  # its words, the name first
 WAITING_MAX = 10_000  # commands in flight, beyond which a call is refused
 ALONE_MAX = 16  # commands that block at a time
 REST_MIN_S, REST_MAX_S = 0.01, 0.2  # after connecting failed
+GRACE_S = 0.05  # after a call's time is over
 
 _MORE = object()
 
@@ -52,7 +53,8 @@ class Link:
         self._waiting_max = waiting_max
         self._shared: _Connection | None = None
         self._connecting: asyncio.Task[None] | None = None
-        self._problem: RedisError | None = None
+        self._arriving = 0  # commands that wait for the connection
+        self._problem: RedisError = RedisConnectionError(f"{server} closed the connection")
         self._rest_s = 0.0
         self._rests_until = 0.0
         self._alone: list[_Connection] = []  # those that no command blocks now
@@ -77,9 +79,13 @@ class Link:
         packed = _packed(commands)
         shared = self._shared
         if shared is None or not shared.usable:
-            shared = await self._connected()
-        if shared.waiting >= self._waiting_max:
-            raise RedisConnectionError(f"{shared.waiting} commands wait for {self.server}")
+            self._admit(self._arriving)
+            self._arriving += len(commands)
+            try:
+                shared = await self._connected()
+            finally:
+                self._arriving -= len(commands)
+        self._admit(shared.waiting)
         return await shared.send(packed, len(commands), self._timeout_s)
 
     async def execute_alone(self, command: Command, *, wait_s: float) -> Any:
@@ -109,6 +115,10 @@ class Link:
                 connection.close()
         self._alone.clear()
 
+    def _admit(self, waiting: int) -> None:
+        if waiting >= self._waiting_max:
+            raise RedisConnectionError(f"{waiting} commands wait for {self.server}")
+
     async def _unused(self) -> "_Connection":
         while self._alone:
             connection = self._alone.pop()
@@ -122,18 +132,18 @@ class Link:
     async def _connected(self) -> "_Connection":
         if self._connecting is None:
             if asyncio.get_running_loop().time() < self._rests_until:
-                raise RedisConnectionError(f"{self._problem}")
+                raise _anew(self._problem)
             self._connecting = asyncio.create_task(self._connect())
         # Whoever gives up waiting does not take the connection from the others.
         await asyncio.shield(self._connecting)
         if self._shared is None or not self._shared.usable:
-            raise self._problem or RedisConnectionError(f"{self.server} closed the connection")
+            raise _anew(self._problem)
         return self._shared
 
     async def _connect(self) -> None:
         try:
             self._shared = await _open(self.server, self._timeout_s)
-            self._problem, self._rest_s = None, 0.0
+            self._rest_s = 0.0
         except (RedisError, OSError) as error:
             self._problem = _redis_error(error, self.server)
             self._rest_s = min(max(2 * self._rest_s, REST_MIN_S), REST_MAX_S)
@@ -164,6 +174,7 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._calls: deque[_Call] = deque()
         self._alarm: asyncio.TimerHandle | None = None
+        self._overdue: _Call | None = None
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_MORE
         )
@@ -212,12 +223,16 @@ class _Connection(asyncio.Protocol):
         self._alarm = None
         if not self._calls:
             return
-        due = self._calls[0].due
-        if due <= self._loop.time():
+        oldest = self._calls[0]
+        if oldest.due > self._loop.time():
+            self._alarm = self._loop.call_at(oldest.due, self._look)
+        elif oldest is not self._overdue:
+            # A loop that was busy itself may have the answer, and read it after its timers.
+            self._overdue = oldest
+            self._alarm = self._loop.call_later(GRACE_S, self._look)
+        else:
             # The server is stuck, or behind a network that swallows everything.
             self._end(RedisTimeoutError(f"{self._server} did not answer in time"))
-        else:
-            self._alarm = self._loop.call_at(due, self._look)
 
     def _end(self, error: RedisError) -> None:
         self.usable = False
@@ -228,7 +243,7 @@ class _Connection(asyncio.Protocol):
         self.waiting = 0
         for call in calls:
             if not call.future.done():
-                call.future.set_exception(type(error)(*error.args))
+                call.future.set_exception(_anew(error))
 
 
 async def _open(server: Server, timeout_s: float) -> _Connection:
@@ -260,6 +275,11 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
         connection.close()
         raise
     return connection
+
+
+def _anew(error: RedisError) -> RedisError:
+    """One for each who is told, since an error that is raised keeps where."""
+    return type(error)(*error.args)
 
 
 def _redis_error(error: RedisError | OSError, server: Server) -> RedisError:
