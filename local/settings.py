@@ -21,6 +21,8 @@ class Settings:
     bcrypt_cost: Annotated[int, Between(4, 16), Named("SCOREBOARD_BCRYPT_COST")] = 12
     batch_max: Annotated[int, Between(1, 256)] = 256
     log_level: Annotated[str, OneOf("debug", "info", "warning", "error")] = "info"
+    # Moves every clock of the suite, but those of the machine, Postgres and Redis themselves.
+    clock_offset_s: Annotated[float, Named("SCOREBOARD_CLOCK_OFFSET_S")] = 0.0
     # Servers to use instead of starting some. The Postgres role may create roles and schemas.
     database_url: str = ""
     redis_url: str = ""

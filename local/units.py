@@ -79,6 +79,7 @@ def program(unit: str, settings: Settings, places: Places) -> Program:
             "DRAIN_S": str(DRAIN_S),
             "LOG_LEVEL": settings.log_level,
             "BATCH_MAX": str(settings.batch_max),
+            "CLOCK_OFFSET_S": str(settings.clock_offset_s),
             "TLS_DIR": str(places.certificates / unit),
             **_stores(unit, places),
             **_targets(unit, places),

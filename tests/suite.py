@@ -42,12 +42,17 @@ class Suite:
     data_dir: Path | None = None
     admin_file: Path | None = None  # {"username", "password"}
     ready_s: float = 0.0  # how long it took to start
+    clock_offset_s: float = 0.0  # of its clocks, ahead of the machine's
+
+    def folder(self) -> Path:
+        """Its data directory."""
+        if self.data_dir is None:
+            pytest.skip("SCOREBOARD_URL names a suite whose processes are not ours")
+        return self.data_dir
 
     def processes(self) -> dict[str, Any]:
         """Name to pid, ports or URL, as they are now."""
-        if self.data_dir is None:
-            pytest.skip("SCOREBOARD_URL names a suite whose processes are not ours")
-        found: dict[str, Any] = json.loads((self.data_dir / "processes.json").read_text())
+        found: dict[str, Any] = json.loads((self.folder() / "processes.json").read_text())
         return found
 
     def admin(self) -> tuple[str, str]:
@@ -89,6 +94,7 @@ def started(folder: Path, *, root: Path = ROOT, **settings: object) -> Iterator[
             data_dir=folder / "data",
             admin_file=folder / "data" / "admin.json",
             ready_s=time.monotonic() - since,
+            clock_offset_s=float(str(settings.get("clock_offset_s", 0))),
         )
         family = psutil.Process(process.pid).children(recursive=True)
         process.terminate()

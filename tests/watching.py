@@ -120,9 +120,13 @@ class Line:
             end.transport.abort()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        far_reader, far_writer = await asyncio.open_connection(
-            self._target.hostname, self._target.port
-        )
+        try:
+            far_reader, far_writer = await asyncio.open_connection(
+                self._target.hostname, self._target.port
+            )
+        except OSError:  # nobody is there at the moment
+            writer.transport.abort()
+            return
         ends = {writer, far_writer}
         self._ends |= ends
         try:

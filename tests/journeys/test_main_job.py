@@ -6,13 +6,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
 
 import pytest
 
 from chassis.testing import eventually
-from scoreboard_client import Action, ApiError, Award, Board, Client, Live, Personal
+from scoreboard_client import Action, Award, Board, Client, Live, Personal
 from tests.journeys import shapes
+from tests.journeys.refusals import refusal
 from tests.people import action_type, address, administrator, newcomer
 from tests.suite import Suite
 from tests.watching import Line, Watcher, has_gap, scores, watching
@@ -212,13 +212,6 @@ async def expect_told_everywhere(awards: list[Award], ada: Client) -> None:
 async def is_awarded(player: Client, action_id: str) -> bool:
     action = await player.call("GET", f"/actions/{action_id}")
     return bool(action["state"] == "awarded")
-
-
-async def refusal(call: Awaitable[Any]) -> tuple[int, str]:
-    """Status and code of the refusal that a call is answered with."""
-    with pytest.raises(ApiError) as refused:
-        await call
-    return refused.value.status, refused.value.code
 
 
 def in_window(award: Award) -> bool:

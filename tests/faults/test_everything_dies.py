@@ -1,0 +1,142 @@
+"""Everything dies under load, in turn: no award is lost, none doubled, none made up."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+from chassis.testing import eventually
+from scoreboard_client import Award, Client, Live
+from tests import books
+from tests.faults.deaths import frozen, killed, queueing, robbed
+from tests.faults.load import GIVE_UP_S, QUEUED, REQUEST_S, Load, playing
+from tests.people import address, new_type, newcomer
+from tests.suite import Suite
+from tests.watching import Line, Watcher, watching
+
+CLIENTS = 32
+LOAD_S = 60.0
+AWARDS_BETWEEN = 50  # two deaths, so that each comes under load
+CUT_S = (0.05, 0.5)  # between two cuts of the line that every other client is on
+WINDOW = 10  # places that the live channel shows
+
+
+async def three_at_once(suite: Suite) -> float:
+    """Postgres stands still, of which nobody is told; when awards have begun to wait for it,
+    Redis, where they wait, and scores, which put them there, are killed, and then it too."""
+    async with asyncio.TaskGroup() as group:
+
+        async def meanwhile() -> None:
+            await queueing(suite)
+            group.create_task(killed(suite, "scores"))  # not back before Postgres is
+            await killed(suite, "redis")
+
+        return await frozen(suite, "postgres", meanwhile=meanwhile)
+
+
+# What dies, in turn. Redis dies with its data, and once without.
+DEATHS: Sequence[tuple[str, Callable[[Suite], Awaitable[float]]]] = (
+    *((name, partial(killed, name=name)) for name in ("gateway", "scores", "actions", "redis")),
+    ("postgres", partial(killed, name="postgres")),
+    ("postgres, redis and scores at once", three_at_once),
+    ("redis, with its data,", robbed),
+    *((name, partial(killed, name=name)) for name in ("fraud", "realtime", "auth")),
+)
+
+
+async def test_whatever_dies_under_load_every_accepted_award_is_there_once(mortal: Suite) -> None:
+    load = Load([await new_type(mortal, points=points, max_open=1_000) for points in (1, 7)])
+    async with AsyncExitStack() as stack:
+        watcher = await stack.enter_async_context(watching(Live(mortal.url, headers=address())))
+        line = await stack.enter_async_context(Line(mortal.url).open())
+        ways = [mortal, replace(mortal, url=line.url)] * (CLIENTS // 2)
+        people = [newcomer(way, timeout_s=REQUEST_S) for way in ways]
+        players = [await stack.enter_async_context(person) for person in people]
+        until = time.monotonic() + LOAD_S
+        async with playing(load, players), cutting(line):
+            for who, death in DEATHS:
+                await load.grown(AWARDS_BETWEEN)
+                print(f"\n{who} was away for {await death(mortal):.1f} s", end="")
+            await load.grown(AWARDS_BETWEEN)
+            await asyncio.sleep(until - time.monotonic())  # the load is to last as long
+        await expect_exact(mortal, load, players)
+        await expect_shown(mortal, players[0], watcher)
+
+
+@asynccontextmanager
+async def cutting(line: Line) -> AsyncIterator[None]:
+    """Within it the line is cut at random, and with it every request that is on it."""
+
+    async def cut() -> None:
+        while True:
+            await asyncio.sleep(random.uniform(*CUT_S))
+            line.cut()
+
+    task = asyncio.create_task(cut())
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def expect_exact(suite: Suite, load: Load, players: Sequence[Client]) -> None:
+    """The ledger holds what was answered and what was promised, once each, and nothing else."""
+    users = [player.user_id for player in players]
+    await eventually(partial(told, suite), timeout_s=GIVE_UP_S)
+    rows = await books.ledger(suite, users)
+    print(f"\n{len(load.awards)} awards answered, {len(load.promises)} promised and not answered")
+    print(f"{len(rows)} rows in the ledger; tried again after {dict(load.tried_again_after)}")
+    assert load.tried_again_after[QUEUED] > 0, "Postgres was not away for long enough"
+    by_action = {row.action_id: row for row in rows}
+    kept = [by_action.get(promise.action_id) for promise in load.promises]
+    assert [row and (row.user_id, row.score_increment) for row in kept] == [
+        (promise.user_id, promise.points) for promise in load.promises
+    ]
+    expected = [*load.awards, *filter(None, kept)]
+    assert sorted(map(books.entry, rows)) == sorted(map(books.entry, expected))
+    assert books.broken_chains(rows) == []
+    assert await books.wrong_totals(suite, users) == []
+    await eventually(partial(books.boards_agree, suite), timeout_s=GIVE_UP_S)
+    await eventually(partial(settled, suite, rows), timeout_s=GIVE_UP_S)
+    for player in players:
+        own = [row for row in kept if row and row.user_id == player.user_id]
+        await expect_receipts(player, own)
+
+
+async def told(suite: Suite) -> bool:
+    """Whether nothing waits for Postgres any more, and everything was told to others."""
+    await books.expect_told(suite)
+    return True
+
+
+async def settled(suite: Suite, rows: Sequence[Award]) -> bool:
+    """Whether every action that was awarded says so."""
+    statement = """
+        SELECT count(*) FROM actions.actions
+        WHERE action_id = ANY ($1::uuid[]) AND state <> 'awarded'
+    """
+    ((left,),) = await suite.sql(statement, [row.action_id for row in rows])
+    return bool(left == 0)
+
+
+async def expect_receipts(player: Client, rows: Sequence[Award]) -> None:
+    """The player gets the receipts of what was promised, and sees the actions awarded."""
+    for row in rows:
+        receipt = await player.receipt(row.action_id)
+        assert books.entry(receipt) == books.entry(row)
+        assert (await player.call("GET", f"/actions/{row.action_id}"))["state"] == "awarded"
+
+
+async def expect_shown(suite: Suite, player: Client, watcher: Watcher) -> None:
+    """Who watched all the time sees what a reader sees, which is what Postgres holds."""
+    top = await player.leaderboard(limit=WINDOW)
+    expected = [(entry["userId"], entry["rank"], entry["score"]) for entry in top["entries"]]
+    best = (await books.boards_in_postgres(suite))["all_time"][:WINDOW]
+    assert expected == [(user, rank, score) for rank, (user, score) in enumerate(best, 1)]
+    assert not top["degraded"]
+    await watcher.board(
+        lambda board: [(e["userId"], e["rank"], e["score"]) for e in board.entries] == expected
+    )

@@ -1,0 +1,15 @@
+"""What a call is refused with."""
+
+from collections.abc import Awaitable
+from typing import Any
+
+import pytest
+
+from scoreboard_client import ApiError
+
+
+async def refusal(call: Awaitable[Any]) -> tuple[int, str]:
+    """Status and code of the refusal that a call is answered with."""
+    with pytest.raises(ApiError) as refused:
+        await call
+    return refused.value.status, refused.value.code

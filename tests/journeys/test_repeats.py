@@ -1,0 +1,120 @@
+"""Requests under an Idempotency-Key: the same again is answered the same, anything else refused."""
+
+import asyncio
+import secrets
+from collections import Counter
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from chassis.testing import eventually
+from scoreboard_client import Action, Award, Client, client_signature
+from tests.faults.load import claim
+from tests.people import action_type, administrator, new_type, newcomer
+from tests.suite import Suite
+from tests.wire import wired
+
+COPIES = 20
+REUSED = (422, "IDEMPOTENCY_KEY_REUSED")
+
+
+@pytest.mark.parametrize("route", ["/scores/increment", "/scores/update", "/actions/complete"])
+async def test_the_same_again_is_answered_byte_for_byte(unlimited: Suite, route: str) -> None:
+    name = await new_type(unlimited, points=3, max_open=10)
+    async with newcomer(unlimited) as ada, wired(unlimited, ada.access_token) as wire:
+        action, another = [await ada.request_action(name) for _ in range(2)]
+        body, headers = redemption(route, ada, action)
+        key = secrets.token_hex(8)
+
+        first = await wire.ask("POST", route, body, headers=headers | named(key))
+        assert first.status == 200, first.body
+        await eventually(lambda: has_receipt(ada, Award.parse(first.json)))
+        for spelled in (key, f'"{key}"'):
+            again = await wire.ask("POST", route, body, headers=headers | named(spelled))
+            assert (again.status, again.body) == (first.status, first.body)
+
+        # The same key with another play: refused before anything else, the play untouched.
+        body, headers = redemption(route, ada, another)
+        assert (await wire.ask("POST", route, body, headers=headers | named(key))).refusal == REUSED
+        fresh = await wire.ask("POST", route, body, headers=headers | named(key + "2"))
+        assert (fresh.status, fresh.json["newScore"]) == (200, 6)
+        # And without a key a repeat is a second redemption.
+        used = await wire.ask("POST", route, body, headers=headers)
+        assert used.refusal == (400, "TOKEN_ALREADY_USED")
+
+
+async def test_a_key_is_its_players_own(unlimited: Suite) -> None:
+    name, key = await new_type(unlimited, points=3), secrets.token_hex(8)
+    route = "/scores/increment"
+    for _ in range(2):
+        async with newcomer(unlimited) as player, wired(unlimited, player.access_token) as wire:
+            body, headers = redemption(route, player, await player.request_action(name))
+            answer = await wire.ask("POST", route, body, headers=headers | named(key))
+            assert (answer.status, answer.json["newScore"]) == (200, 3)
+
+
+async def test_of_many_at_once_under_one_key_one_counts(unlimited: Suite) -> None:
+    name, key = await new_type(unlimited, points=3), secrets.token_hex(8)
+    route = "/scores/increment"
+    async with AsyncExitStack() as stack:
+        ada = await stack.enter_async_context(newcomer(unlimited))
+        wires = [
+            await stack.enter_async_context(wired(unlimited, ada.access_token))
+            for _ in range(COPIES)
+        ]
+        body, headers = redemption(route, ada, await ada.request_action(name))
+        answers = await asyncio.gather(
+            *(wire.ask("POST", route, body, headers=headers | named(key)) for wire in wires)
+        )
+
+        # Who came while the first was running is told so; nobody is told anything else.
+        refused = [answer.refusal for answer in answers if answer.status != 200]
+        assert set(refused) <= {(409, "REQUEST_IN_PROGRESS")}
+        assert len(refused) < COPIES
+        assert {a.json["newScore"] for a in answers if a.status == 200} == {3}
+        rows = (await ada.call("GET", "/me/scores"))["rows"]
+        assert [(row["kind"], row["newScore"]) for row in rows] == [("award", 3)]
+        print(f"\n{Counter(answer.status for answer in answers)}")
+
+
+async def test_an_administrators_call_is_done_once_too(unlimited: Suite) -> None:
+    wanted, key = action_type(points=3), secrets.token_hex(8)
+    path = "/admin/action-types"
+    async with administrator(unlimited) as admin, wired(unlimited, admin.access_token) as wire:
+        first = await wire.ask("POST", path, wanted, headers=named(key))
+        again = await wire.ask("POST", path, wanted, headers=named(key))
+        other = await wire.ask("POST", path, wanted | {"points": 4}, headers=named(key))
+        anew = await wire.ask("POST", path, wanted)
+
+    assert first.status == 201
+    assert (again.status, again.body) == (first.status, first.body)
+    assert other.refusal == REUSED
+    assert anew.status == 409
+
+
+def redemption(route: str, player: Client, action: Action) -> tuple[dict[str, Any], dict[str, str]]:
+    """Body and headers of a redemption with its proof, by that route."""
+    body = claim(player, action)
+    if route == "/actions/complete":
+        return body | {"actionToken": action.token}, {}
+    if route == "/scores/update":
+        body |= {
+            "userId": player.user_id,
+            "actionId": action.action_id,
+            "actionType": action.action_type,
+            "scoreIncrement": action.score_increment,
+            "clientSignature": client_signature(
+                action, user_id=player.user_id, timestamp=body["timestamp"]
+            ),
+        }
+    return body, {"X-Action-Token": action.token}
+
+
+def named(key: str) -> dict[str, str]:
+    return {"Idempotency-Key": key}
+
+
+async def has_receipt(player: Client, award: Award) -> bool:
+    """Whether the ledger can tell all of the answer, its ranks too."""
+    return await player.receipt(award.action_id) == award
