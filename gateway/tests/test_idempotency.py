@@ -301,12 +301,12 @@ async def test_a_rotated_ring_opens_what_the_older_key_sealed(
     both = Keyring(f"1:{encoded(bytes(32))}\n2:{encoded(b'2' * 32)}")
     newer = Keyring(f"2:{encoded(b'2' * 32)}")
     replayed = []
-    for keys in (KEYS, both, newer):
-        settings = edge_settings(fakes, certificates, redis_url, idempotency_keys=keys)
+    for ring, key in ((KEYS, "k1"), (both, "k1"), (both, "k2"), (newer, "k1"), (newer, "k2")):
+        settings = edge_settings(fakes, certificates, redis_url, idempotency_keys=ring)
         async with edge_of(settings, fakes) as edge:
-            replayed.append("Idempotency-Replayed" in (await add(edge)).headers)
+            replayed.append("Idempotency-Replayed" in (await add(edge, key=key)).headers)
 
-    assert replayed == [False, True, False]
+    assert replayed == [False, True, False, False, True]
 
 
 async def test_while_redis_is_away_calls_go_on(
