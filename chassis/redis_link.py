@@ -23,7 +23,6 @@ Command = Sequence[Argument]  # its words, the name first
 WAITING_MAX = 10_000  # commands in flight, beyond which a call is refused
 ALONE_MAX = 16  # commands that block at a time
 REST_MIN_S, REST_MAX_S = 0.01, 0.2  # after connecting failed
-GRACE_S = 0.05  # after a call's time is over
 
 _MORE = object()
 
@@ -174,7 +173,6 @@ class _Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._calls: deque[_Call] = deque()
         self._alarm: asyncio.TimerHandle | None = None
-        self._overdue: _Call | None = None
         self._reader = hiredis.Reader(
             protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_MORE
         )
@@ -226,10 +224,6 @@ class _Connection(asyncio.Protocol):
         oldest = self._calls[0]
         if oldest.due > self._loop.time():
             self._alarm = self._loop.call_at(oldest.due, self._look)
-        elif oldest is not self._overdue:
-            # A loop that was busy itself may have the answer, and read it after its timers.
-            self._overdue = oldest
-            self._alarm = self._loop.call_later(GRACE_S, self._look)
         else:
             # The server is stuck, or behind a network that swallows everything.
             self._end(RedisTimeoutError(f"{self._server} did not answer in time"))

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
@@ -10,7 +9,6 @@ from typing import Any
 
 import pytest
 import redis.asyncio
-import uvloop
 from redis.asyncio.connection import parse_url
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, ResponseError
@@ -146,18 +144,6 @@ async def test_each_call_has_its_own_time_however_many_came_before(
         gate.answering.set()
         assert await asyncio.gather(*calls) == [1]
     assert gate.arrivals == 1
-
-
-async def test_an_answer_that_came_while_the_loop_was_busy_counts(redis_url: str) -> None:
-    async def busy() -> bytes | str:
-        async with open_redis(redis_url, timeout_s=0.1) as client:
-            call = asyncio.ensure_future(client.echo("x"))
-            await asyncio.sleep(0)
-            time.sleep(0.3)  # noqa: ASYNC251  This is the thing to see.
-            return await call
-
-    # The loop of the processes looks at its timers first.
-    assert await asyncio.to_thread(uvloop.run, busy()) == b"x"
 
 
 async def test_a_restarted_server_is_found_again(own_redis: OwnRedis) -> None:
