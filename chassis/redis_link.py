@@ -190,8 +190,9 @@ class _Connection(asyncio.Protocol):
         self._calls.append(_Call(count, due, future))
         self.waiting += count
         self._transport.write(packed)
-        if self._alarm is None:
-            self._alarm = self._loop.call_at(due, self._look)
+        # One alarm for all calls: what comes later is due later, unless the one before blocked.
+        if self._alarm is None or due < self._alarm.when():
+            self._set_alarm(due)
         return future
 
     def data_received(self, data: bytes) -> None:
@@ -216,14 +217,18 @@ class _Connection(asyncio.Protocol):
     def close(self) -> None:
         self._end(RedisConnectionError(f"the connection to {self._server} was closed here"))
 
+    def _set_alarm(self, due: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(due, self._look)
+
     def _look(self) -> None:
-        # One alarm for all calls: it is set for the first, and what comes later is due later.
         self._alarm = None
         if not self._calls:
             return
         oldest = self._calls[0]
         if oldest.due > self._loop.time():
-            self._alarm = self._loop.call_at(oldest.due, self._look)
+            self._set_alarm(oldest.due)
         else:
             # The server is stuck, or behind a network that swallows everything.
             self._end(RedisTimeoutError(f"{self._server} did not answer in time"))

@@ -236,6 +236,16 @@ async def test_a_read_that_blocks_holds_up_nobody(redis: Redis) -> None:
     assert await redis.xread({"s": "$"}, block=10) == []
 
 
+async def test_a_read_has_its_own_time_after_a_longer_one(gate: Gate, redis: Redis) -> None:
+    await redis.xadd("s", {"a": "1"})
+    async with through(gate, timeout_s=0.2) as client:
+        assert await read(client, "s", "0")
+        gate.answering.clear()
+        async with asyncio.timeout(2):
+            with pytest.raises(RedisTimeoutError):
+                await client.xread({"s": "$"}, block=10)
+
+
 async def test_a_read_that_is_given_up_holds_up_no_later_one(redis: Redis) -> None:
     given_up = asyncio.create_task(read(redis, "s", "$"))
     await asyncio.sleep(0.05)
