@@ -146,7 +146,7 @@ def _head(told: dict[str, Any], rounds: int, seconds: float) -> list[str]:
         f"{rounds} rounds of {seconds:g} s for each line, in turns.",
         "",
         f"date      {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-        "command   python -m bench.redis_client",
+        f"command   python -m bench.redis_client URL --rounds {rounds} --seconds {seconds:g}",
         f"code      {code()}",
         f"machine   {processor()}, {psutil.cpu_count()} cores, Python {platform.python_version()}",
         f"versions  {libraries}, server {server}",

@@ -359,7 +359,7 @@ async def test_news_is_heard_on_a_connection_of_its_own(redis: Redis) -> None:
     assert message["data"] == b"x"
 
 
-async def test_of_many_scripts_only_those_that_did_not_run_are_sent_again(redis: Redis) -> None:
+async def test_scripts_that_the_server_forgot_run_once_each_though_many_call_them(redis: Redis) -> None:
     count = Script(redis, "return redis.call('INCR', KEYS[1])")
     await redis.execute_many([("SCRIPT", "FLUSH"), ("SCRIPT", "LOAD", "return 1")])
 
