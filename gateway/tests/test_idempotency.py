@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from chassis import clock
 from chassis.errors import Conflict, Failed, TooMany, Unavailable, Unprocessable
@@ -13,6 +14,7 @@ from chassis.keyring import Keyring
 from chassis.redis import Redis
 from chassis.testing import Certificates
 from gateway import idempotency
+from gateway.idempotency import Idempotency, Repeatable
 from gateway.tests.edge import KEYS, PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import ACTION, ADA, ADMIN, AT, AWARD, BOB, Fakes, encoded
 from protos.scores_pb2 import Board
@@ -321,3 +323,34 @@ async def test_while_redis_is_away_calls_go_on(
 
     assert [answer.status for answer in answers] == [200, 201]
     assert fakes.calls["Award"][-1].key_hash
+
+
+async def test_a_redis_that_is_silent_holds_up_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idempotency, "CALL_S", 0.1)
+    monkeypatch.setattr(idempotency, "AWAY_S", 60.0)
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    redis = Redis(f"redis://127.0.0.1:{port}/0")
+    marks = Idempotency(redis, KEYS)
+
+    async def run() -> web.Response:
+        return web.Response(status=201)
+
+    async def ask() -> int:
+        call = Repeatable(b"k" * 32, b"b" * 32)
+        answer = await marks.answer(call, run, kept=True, budget_s=5, request_id="r")
+        return answer.status
+
+    try:
+        assert await ask() == 201
+        async with asyncio.timeout(0.09):  # less than another attempt would take
+            assert await ask() == 201
+    finally:
+        await redis.aclose()
+        silent.close()
+        await silent.wait_closed()
