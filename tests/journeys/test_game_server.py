@@ -1,49 +1,31 @@
-"""Game servers and what staff undo, through the public API alone."""
+"""Awards by the word of a trusted game server, through the public API alone."""
 
 import asyncio
-import os
-import secrets
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 
 from chassis.testing import eventually
-from scoreboard_client import ApiError, Client, GameServer, new_action_id
+from scoreboard_client import Award, Client, GameServer, new_action_id
 from tests.journeys import shapes
-from tests.people import action_type, address, administrator, newcomer
-from tests.suite import ROOT, Suite
+from tests.journeys.refusals import refusal
+from tests.people import action_type, address, administrator, game_server, newcomer
+from tests.suite import Suite
+from tests.wire import Reply, wired
+
+POINTS = 40
+COPIES = 20
+OF_LONG_AGO = "018bcfe5-6800-7000-8000-000000000001"  # a UUIDv7 of 2023
+REUSED = (422, "IDEMPOTENCY_KEY_REUSED")
 
 
 @asynccontextmanager
 async def arena(suite: Suite, *action_types: str) -> AsyncIterator[GameServer]:
     """A game server that may award these types, made as an operator makes one."""
-    suite.processes()  # Skips where the suite is not ours.
-    assert suite.data_dir is not None
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.auth", "client", "create"),
-        *("--name", f"arena-{secrets.token_hex(4)}", "--action-types", ",".join(action_types)),
-        cwd=ROOT,
-        env={
-            "PATH": os.environ["PATH"],
-            "DATABASE_URL_FILE": str(suite.data_dir / "secrets" / "auth_database_url"),
-        },
-        stdout=asyncio.subprocess.PIPE,
-    )
-    told, _ = await process.communicate()
-    made = dict(line.split(": ") for line in told.decode().splitlines())
-    async with GameServer(
-        suite.url, made["client_id"], made["client_secret"], headers=address()
-    ) as server:
+    client_id, secret = await game_server(suite, *action_types)
+    async with GameServer(suite.url, client_id, secret, headers=address()) as server:
         yield server
-
-
-@pytest.fixture
-async def admin(unlimited: Suite) -> AsyncIterator[Client]:
-    async with administrator(unlimited) as client:
-        yield client
 
 
 @pytest.fixture
@@ -53,105 +35,103 @@ async def ada(unlimited: Suite) -> AsyncIterator[Client]:
 
 
 @pytest.fixture
-async def raid(admin: Client) -> str:
+async def raid(unlimited: Suite) -> str:
     """The name of a type that only game servers award."""
-    body = action_type(points=40) | {"authoritative": True}
-    return str((await admin.call("POST", "/admin/action-types", body))["actionType"])
-
-
-async def refusal(call: Any) -> tuple[int, str]:
-    with pytest.raises(ApiError) as refused:
-        await call
-    return refused.value.status, refused.value.code
+    return await authoritative_type(unlimited)
 
 
 async def test_a_game_server_awards_once_whatever_it_repeats(
     unlimited: Suite, ada: Client, raid: str
 ) -> None:
-    action_id = new_action_id()
-    async with arena(unlimited, raid) as server, arena(unlimited, raid) as other:
-        first = await server.award(ada.user_id, raid, action_id=action_id)
-        again = await server.award(ada.user_id, raid, action_id=action_id)
-        stated = server.award(ada.user_id, raid, action_id=action_id, score_increment=41)
-        changed = await refusal(stated)
-        foreign = await refusal(other.award(ada.user_id, raid, action_id=action_id))
+    other, word = await authoritative_type(unlimited), new_action_id()
+    async with (
+        newcomer(unlimited) as bob,
+        arena(unlimited, raid, other) as server,
+        arena(unlimited, raid) as stranger,
+    ):
+        first = await server.award(ada.user_id, raid, action_id=word)
+        await eventually(lambda: has_receipt(ada, first))
+        again = await server.award(ada.user_id, raid, action_id=word)
+        for changed in (
+            server.award(ada.user_id, raid, action_id=word, score_increment=POINTS + 1),
+            server.award(ada.user_id, other, action_id=word),
+            server.award(bob.user_id, raid, action_id=word),
+            stranger.award(ada.user_id, raid, action_id=word),
+        ):
+            assert await refusal(changed) == REUSED
         more = await server.award(ada.user_id, raid)
+        assert (await bob.call("GET", "/me/scores"))["rows"] == []
 
-    assert (first.old_score, first.new_score, first.user_id) == (0, 40, ada.user_id)
+    assert (first.old_score, first.new_score, first.user_id) == (0, POINTS, ada.user_id)
     assert again == first
-    assert changed == foreign == (422, "IDEMPOTENCY_KEY_REUSED")
-    assert more.new_score == 80
-    assert await ada.receipt(action_id) == first
+    assert more.new_score == 2 * POINTS
+    assert (await ada.place())["score"] == 2 * POINTS
 
 
 async def test_a_game_server_awards_its_types_to_players_and_nothing_else(
     unlimited: Suite, ada: Client, raid: str
 ) -> None:
-    async with arena(unlimited, raid) as server:
-        assert await refusal(server.award(ada.user_id, "WIN_GAME")) == (403, "FORBIDDEN")
-        unknown = await refusal(server.award(new_action_id(), raid))
-        assert unknown == (404, "PLAYER_NOT_FOUND")
-        too_much = await refusal(server.award(ada.user_id, raid, score_increment=41))
-        assert too_much == (403, "SCORE_MISMATCH")
-        assert await refusal(server.call("GET", "/me/scores")) == (403, "FORBIDDEN")
-        body = {"actionId": new_action_id(), "userId": ada.user_id, "actionType": raid}
-        assert await refusal(ada.call("POST", "/scores/award", body)) == (403, "FORBIDDEN")
-        assert await refusal(ada.request_action(raid)) == (403, "ACTION_TYPE_AUTHORITATIVE")
+    async with arena(unlimited, raid, "NONE_SUCH") as server:
+        for call, expected in (
+            (server.award(ada.user_id, "WIN_GAME"), (403, "FORBIDDEN")),
+            (server.award(ada.user_id, "NONE_SUCH"), (422, "ACTION_TYPE_UNKNOWN")),
+            (server.award(new_action_id(), raid), (404, "PLAYER_NOT_FOUND")),
+            (server.award(ada.user_id, raid, score_increment=41), (403, "SCORE_MISMATCH")),
+            (server.award(ada.user_id, raid, score_increment=9**9), (422, "SCORE_OUT_OF_RANGE")),
+            (server.award(ada.user_id, raid, action_id=OF_LONG_AGO), (422, "VALIDATION_FAILED")),
+            (server.call("GET", "/me/scores"), (403, "FORBIDDEN")),
+        ):
+            assert await refusal(call) == expected
+    body = {"actionId": new_action_id(), "userId": ada.user_id, "actionType": raid}
+    assert await refusal(ada.call("POST", "/scores/award", body)) == (403, "FORBIDDEN")
+    assert await refusal(ada.request_action(raid)) == (403, "ACTION_TYPE_AUTHORITATIVE")
+    assert (await ada.call("GET", "/me/scores"))["rows"] == []
 
 
 async def test_of_many_repeats_at_once_one_is_awarded(
     unlimited: Suite, ada: Client, raid: str
 ) -> None:
-    action_id = new_action_id()
+    word = new_action_id()
     async with arena(unlimited, raid) as server:
         awards = await asyncio.gather(
-            *(server.award(ada.user_id, raid, action_id=action_id) for _ in range(20))
+            *(server.award(ada.user_id, raid, action_id=word) for _ in range(COPIES))
         )
 
-    assert {award.new_score for award in awards} == {40}
-    assert [row["points"] async for row in ada.history()] == [40]
+    assert {award.new_score for award in awards} == {POINTS}
+    assert [row["points"] async for row in ada.history()] == [POINTS]
 
 
-async def test_what_is_voided_and_restored_stands_in_the_ledger(
-    unlimited: Suite, ada: Client, admin: Client, raid: str
+async def test_credentials_are_changed_for_a_token_as_oauth_has_it(
+    unlimited: Suite, raid: str
 ) -> None:
-    async with arena(unlimited, raid) as server:
-        first, second = [await server.award(ada.user_id, raid) for _ in range(2)]
-    order = {"userId": ada.user_id, "actionIds": [first.action_id], "reason": "a bot"}
+    client_id, secret = await game_server(unlimited, raid)
 
-    async def reverse(kind: str, **more: Any) -> Any:
-        body = {**order, "dryRun": False, **more}
-        answer = await admin.call("POST", f"/admin/scores/{kind}", body)
-        assert shapes.misfits(answer, shapes.REVERSED) == []
-        return answer
+    answer = await credentials(unlimited, client_id, secret)
 
-    asked = await reverse("void", dryRun=True)
-    assert (asked["oldScore"], asked["newScore"], asked["dryRun"]) == (80, 40, True)
-    voided = await reverse("void")
-    assert (voided["oldScore"], voided["newScore"]) == (80, 40)
-    assert [(row["originId"], row["points"]) for row in voided["rows"]] == [(first.action_id, -40)]
-    assert (await reverse("void"))["rows"] == []
-
-    async def shows(score: int) -> bool:
-        return bool((await ada.place())["score"] == score)
-
-    await eventually(lambda: shows(40))
-    assert (await reverse("restore"))["newScore"] == 80
-    await eventually(lambda: shows(80))
-    kinds = [(row["kind"], row["points"]) async for row in ada.history()]
-    assert kinds == [("restore", 40), ("void", -40), ("award", 40), ("award", 40)]
-    assert await ada.receipt(second.action_id) == second
+    shape = {"access_token": str, "token_type": str, "expires_in": int, "scope": str}
+    assert shapes.misfits(answer.json, shape) == []
+    assert (answer.json["token_type"], answer.json["scope"]) == ("Bearer", "scores:award")
+    for name, word in ((client_id, f"x{secret}"), (new_action_id(), secret), ("nobody", secret)):
+        wrong = await credentials(unlimited, name, word)
+        assert wrong.refusal == (401, "INVALID_CLIENT")
+        assert "WWW-Authenticate" in wrong.headers
 
 
-async def test_an_admin_s_repeat_under_a_key_gets_the_same_answer(
-    ada: Client, admin: Client
-) -> None:
-    headers = {"Idempotency-Key": secrets.token_hex(8)}
-    body = action_type(points=5)
-    first = await admin.call("POST", "/admin/action-types", body, headers=headers)
-    assert await admin.call("POST", "/admin/action-types", body, headers=headers) == first
-    exists = await refusal(admin.call("POST", "/admin/action-types", body))
-    assert exists == (409, "ACTION_TYPE_EXISTS")
-    other = {**body, "points": 6}
-    reused = await refusal(admin.call("POST", "/admin/action-types", other, headers=headers))
-    assert reused == (422, "IDEMPOTENCY_KEY_REUSED")
+async def credentials(suite: Suite, client_id: str, secret: str) -> Reply:
+    """What the call for a token is answered."""
+    async with wired(suite) as wire:
+        grant = {"grant_type": "client_credentials"}
+        return await wire.form("/auth/token", grant, user=client_id, secret=secret)
+
+
+async def authoritative_type(suite: Suite) -> str:
+    """The name of a new action type that only game servers may award."""
+    wanted = action_type(points=POINTS) | {"authoritative": True}
+    async with administrator(suite) as admin:
+        created = await admin.call("POST", "/admin/action-types", wanted)
+    return str(created["actionType"])
+
+
+async def has_receipt(player: Client, award: Award) -> bool:
+    """Whether the ledger can tell all of the answer, its ranks too."""
+    return await player.receipt(award.action_id) == award
