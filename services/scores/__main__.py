@@ -16,9 +16,12 @@ from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import add_ScoresServicer_to_server
 from services.scores.awards import Awards
 from services.scores.boards import Boards
+from services.scores.cache import Cache
+from services.scores.closed import ClosedReads
 from services.scores.closer import Closer
 from services.scores.cursors import Cursors
 from services.scores.events import Events
+from services.scores.fallback import Fallback
 from services.scores.findings import Findings
 from services.scores.history import History
 from services.scores.journal import Journal
@@ -34,14 +37,17 @@ from services.scores.seals import Seals
 from services.scores.service import ScoresService
 from services.scores.settings import Settings
 from services.scores.store.closing import Closing
+from services.scores.store.finals import Finals
 from services.scores.store.incidents import Incidents
 from services.scores.store.ledger import Ledger
+from services.scores.store.snapshots import Snapshots
 from services.scores.store.standings import Standings
 from services.scores.telling import Telling
 from services.scores.writing import Breaker, Writer
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 PARTITIONS_PAUSE_S = 3600
+WARM_PAUSE_S = 30
 
 
 async def main(settings: Settings) -> None:
@@ -61,7 +67,14 @@ async def main(settings: Settings) -> None:
         ledger = Ledger(database, registry.refresh)
         boards = Boards(redis, registry, ledger.names, standings)
         events = Events(redis, registry)
-        reads = Reads(registry, Live(redis, Names(redis, ledger.names)))
+        cache = Cache(redis)
+        reads = Reads(
+            registry,
+            Live(redis, Names(redis, ledger.names)),
+            ClosedReads(Finals(database)),
+            Fallback(Snapshots(database), standings),
+            cache,
+        )
         to_actions, to_fraud = ActionsStub(actions), FraudStub(fraud)
         telling = Telling(ledger, standings, boards, events, actions=to_actions)
         journal = Journal(
@@ -80,8 +93,10 @@ async def main(settings: Settings) -> None:
         sanctions = Sanctions(since(to_fraud), ledger, telling)
         relay = Relay(ledger, telling, after_s=settings.relay_after_s)
         closer = Closer(Closing(database, Seals(settings.seal_keys)), events)
-        history = History(ledger, Cursors(settings.cursor_keys))
-        service = ScoresService(awards, history, Reversals(ledger, telling), registry, reads)
+        cursors = Cursors(settings.cursor_keys)
+        service = ScoresService(
+            awards, History(ledger, cursors), Reversals(ledger, telling), registry, reads, cursors
+        )
         await journal.warn_unless_persistent()
         await until_done(sanctions.catch_up)
         async with background(
@@ -94,6 +109,8 @@ async def main(settings: Settings) -> None:
             breaker.follow(),
             repeat(ledger.make_partitions, pause_s=PARTITIONS_PAUSE_S),
             registry.follow(),
+            cache.follow(),
+            repeat(reads.warm, pause_s=WARM_PAUSE_S),
             repeat(Rebuild(boards, registry, standings).work, pause_s=1),
         ):
             await serve(

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from chassis import clock
+from chassis.errors import Failed, to_proto
 from protos import scores_pb2
 from services.scores.live import Where
 from services.scores.ranking import Entry, Page, Place, Seal
@@ -46,10 +47,12 @@ def top(where: Where, page: Page, cursor: str) -> scores_pb2.Top:
     )
 
 
-def place(where: Where, user_id: str, found: Place) -> scores_pb2.Place:
-    """A player's place."""
+def around(where: Where, user_id: str, found: Place | Failed) -> scores_pb2.AroundResult:
+    """A player's place, or why it cannot be told."""
+    if isinstance(found, Failed):
+        return scores_pb2.AroundResult(failure=to_proto(found))
     rules, period = where
-    return scores_pb2.Place(
+    place = scores_pb2.Place(
         board=rules.name,
         period=period.id,
         user_id=user_id,
@@ -63,6 +66,7 @@ def place(where: Where, user_id: str, found: Place) -> scores_pb2.Place:
         version=found.version,
         board_version=found.board_version,
     )
+    return scores_pb2.AroundResult(place=place)
 
 
 def entries(found: Iterable[Entry]) -> list[scores_pb2.Entry]:

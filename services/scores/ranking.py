@@ -1,7 +1,7 @@
 """What a read of a board answers, and the ranks that its ties give."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from services.scores.rules import Board, Ties
 
@@ -49,6 +49,12 @@ class Page:
     more: bool
     degraded: bool = False
     seal: Seal | None = None
+
+    def cut(self, limit: int) -> "Page":
+        """The page with the first `limit` of its entries."""
+        if len(self.entries) <= limit:
+            return self
+        return replace(self, entries=self.entries[:limit], more=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,9 @@ from chassis.errors import FieldError, Unprocessable
 TITLE_CHARACTERS_MAX = 80
 ACTION_TYPES_MAX = 64
 WINDOW_MIN, WINDOW_MAX = 10, 100
+SCORE_MAX = 2**53 - 1
 ALL_TIME = "all_time"
+PERIOD_FORMAT = "%Y%m%dT%H%M%SZ"
 
 
 class ValidationFailed(Unprocessable):
@@ -67,7 +69,7 @@ class Period:
         """`all`, or its start in UTC, as `20261102T000000Z`."""
         if self.end_ms is None:
             return "all"
-        return moment(self.start_ms).strftime("%Y%m%dT%H%M%SZ")
+        return moment(self.start_ms).strftime(PERIOD_FORMAT)
 
     def holds(self, at_ms: int) -> bool:
         """Whether the moment belongs to it."""
@@ -155,6 +157,15 @@ class Board:
         )
         if problems := [problem for fits, problem in checks if not fits]:
             raise ValidationFailed(errors=problems)
+
+
+def start_of(period: str) -> int | None:
+    """The start (Unix ms) of the period of that id; None: it is none, or `all`."""
+    try:
+        start = datetime.strptime(period, PERIOD_FORMAT).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return int(start.timestamp()) * 1000
 
 
 def moment(at_ms: int) -> datetime:

@@ -11,6 +11,7 @@ import asyncpg
 from chassis.ids import uuid7
 from chassis.keyring import Keyring
 from chassis.postgres import Database, open_pool
+from chassis.process import background
 from chassis.redis import Redis
 from chassis.testing import Certificates, served
 from protos import actions_pb2_grpc, fraud_pb2_grpc, scores_pb2
@@ -20,8 +21,11 @@ from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import ScoresStub, add_ScoresServicer_to_server
 from services.scores.awards import Awards
 from services.scores.boards import Boards
+from services.scores.cache import Cache
+from services.scores.closed import ClosedReads
 from services.scores.cursors import Cursors
 from services.scores.events import Events
+from services.scores.fallback import Fallback
 from services.scores.findings import Findings
 from services.scores.history import History
 from services.scores.journal import Journal
@@ -34,8 +38,10 @@ from services.scores.relay import Relay
 from services.scores.reversals import Reversals
 from services.scores.sanctions import Sanctions, since
 from services.scores.service import ScoresService
+from services.scores.store.finals import Finals
 from services.scores.store.incidents import Incidents
 from services.scores.store.ledger import Ledger
+from services.scores.store.snapshots import Snapshots
 from services.scores.store.standings import Standings
 from services.scores.telling import Telling
 from services.scores.tests.fakes import FakeActions, FakeFraud
@@ -58,6 +64,8 @@ class Scores:
     awards: Awards
     relay: Relay
     rebuild: Rebuild
+    reads: Reads
+    cache: Cache
     telling: Telling
     journal: Journal
     breaker: Breaker
@@ -111,6 +119,11 @@ async def open_scores(
             " scores.reversals, scores.standings, scores.finals, scores.left_out,"
             " scores.incidents"
         )
+        await admin.execute(
+            "DELETE FROM scores.periods p USING scores.boards b"
+            " WHERE b.board = p.board AND NOT b.built_in"
+        )
+        await admin.execute("DELETE FROM scores.boards WHERE NOT built_in")
         pool = await enter(open_pool(urls["scores"]))
         actions, fraud = FakeActions(), FakeFraud()
         actions_channel = await enter(
@@ -138,7 +151,15 @@ async def open_scores(
         ledger = Ledger(database, registry.refresh)
         boards = Boards(redis, registry, ledger.names, standings)
         events = Events(redis, registry)
-        reads = Reads(registry, Live(redis, Names(redis, ledger.names)))
+        cache = Cache(redis)
+        reads = Reads(
+            registry,
+            Live(redis, Names(redis, ledger.names)),
+            ClosedReads(Finals(database)),
+            Fallback(Snapshots(database), standings),
+            cache,
+        )
+        await enter(background(cache.follow()))
         rebuild = Rebuild(boards, registry, standings)
         await rebuild.work()
         to_actions, to_fraud = ActionsStub(actions_channel), FraudStub(fraud_channel)
@@ -155,7 +176,9 @@ async def open_scores(
             fraud=to_fraud,
         )
         history = History(ledger, Cursors(KEYS))
-        service = ScoresService(awards, history, Reversals(ledger, telling), registry, reads)
+        service = ScoresService(
+            awards, history, Reversals(ledger, telling), registry, reads, Cursors(KEYS)
+        )
         channel = await enter(
             served(
                 "scores",
@@ -176,6 +199,8 @@ async def open_scores(
             awards=awards,
             relay=Relay(ledger, telling, after_s=0),
             rebuild=rebuild,
+            reads=reads,
+            cache=cache,
             telling=telling,
             journal=journal,
             breaker=breaker,
