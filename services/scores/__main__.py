@@ -15,6 +15,7 @@ from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import add_ScoresServicer_to_server
 from services.scores.awards import Awards
+from services.scores.board_calls import BoardCalls
 from services.scores.boards import Boards
 from services.scores.cache import Cache
 from services.scores.closed import ClosedReads
@@ -95,7 +96,10 @@ async def main(settings: Settings) -> None:
         closer = Closer(Closing(database, Seals(settings.seal_keys)), events)
         cursors = Cursors(settings.cursor_keys)
         service = ScoresService(
-            awards, History(ledger, cursors), Reversals(ledger, telling), registry, reads, cursors
+            awards,
+            History(ledger, cursors),
+            Reversals(ledger, telling),
+            BoardCalls(registry, reads, cursors),
         )
         await journal.warn_unless_persistent()
         await until_done(sanctions.catch_up)

@@ -49,7 +49,8 @@ class Cursors:
             raise CursorInvalid
         if not hmac.compare_digest(mac, self._mac(kid[0], kind, body)):
             raise CursorInvalid
-        return tuple(msgspec.msgpack.decode(body, type=list[Part]))
+        parts: list[Part] = msgspec.msgpack.decode(body)
+        return tuple(parts)
 
     def _mac(self, kid: int, kind: str, body: bytes) -> bytes:
         text = f"cursor.v1\n{kind}\n{kid}\n".encode() + body

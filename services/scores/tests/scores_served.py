@@ -20,6 +20,7 @@ from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import ScoresStub, add_ScoresServicer_to_server
 from services.scores.awards import Awards
+from services.scores.board_calls import BoardCalls
 from services.scores.boards import Boards
 from services.scores.cache import Cache
 from services.scores.closed import ClosedReads
@@ -176,9 +177,8 @@ async def open_scores(
             fraud=to_fraud,
         )
         history = History(ledger, Cursors(KEYS))
-        service = ScoresService(
-            awards, history, Reversals(ledger, telling), registry, reads, Cursors(KEYS)
-        )
+        calls = BoardCalls(registry, reads, Cursors(KEYS))
+        service = ScoresService(awards, history, Reversals(ledger, telling), calls)
         channel = await enter(
             served(
                 "scores",
