@@ -359,11 +359,12 @@ async def test_news_is_heard_on_a_connection_of_its_own(redis: Redis) -> None:
     assert message["data"] == b"x"
 
 
-async def test_scripts_that_the_server_forgot_run_once_each_though_many_call_them(redis: Redis) -> None:
+async def test_scripts_that_the_server_forgot_run_once_however_many_call_them(
+    redis: Redis,
+) -> None:
     count = Script(redis, "return redis.call('INCR', KEYS[1])")
-    await redis.execute_many([("SCRIPT", "FLUSH"), ("SCRIPT", "LOAD", "return 1")])
+    await redis.script_flush()
 
-    # The text of the second call makes it known for those after it.
     answers = await asyncio.gather(
         count.many([(["a"], [])] * 3), count(["b"], []), count.many([(["a"], [])] * 3)
     )
