@@ -53,6 +53,7 @@ class Feed(Generic[Entry]):
         self._learn = learn
         self._caught_up = 0  # every entry up to this version is known
         self._redis_away = False
+        self._wanted = asyncio.Event()
 
     async def catch_up(self) -> None:
         """Asks the owner for what is not known yet. Raises Failed."""
@@ -72,16 +73,17 @@ class Feed(Generic[Entry]):
             tasks.create_task(self._catch_up_for_ever())
 
     async def _catch_up_for_ever(self) -> None:
-        waited_s = CATCH_UP_S
         while True:
-            if waited_s >= (CATCH_UP_AWAY_S if self._redis_away else CATCH_UP_S):
-                waited_s = 0.0
-                try:
-                    await self.catch_up()
-                except Failed as failed:
-                    log.warning("feed_not_caught_up", stream_key=self._stream, error=repr(failed))
-            await asyncio.sleep(CATCH_UP_AWAY_S)
-            waited_s += CATCH_UP_AWAY_S
+            self._wanted.clear()
+            try:
+                await self.catch_up()
+            except Failed as failed:
+                log.warning("feed_not_caught_up", stream_key=self._stream, error=repr(failed))
+            try:
+                async with asyncio.timeout(CATCH_UP_AWAY_S if self._redis_away else CATCH_UP_S):
+                    await self._wanted.wait()
+            except TimeoutError:
+                pass  # Nothing says that anything is missing; but what is lost says nothing.
 
     async def _follow_stream(self, redis: Redis) -> None:
         # Everything here is what redis-py answers, whose types say little.
@@ -93,12 +95,14 @@ class Feed(Generic[Entry]):
                     # What stands there already is in what the owner answers to `catch_up`.
                     newest = await redis.xrevrange(self._stream, count=1)
                     position = newest[0][0] if newest else b"0"
+                    self._wanted.set()  # what came before that position, and after the last time
                 found = await redis.xread({self._stream: position}, count=PAGE, block=_BLOCK_MS)
                 self._redis_away = False
             except (RedisError, OSError) as error:
                 if not self._redis_away:
                     log.warning("feed_away", stream_key=self._stream, error=repr(error))
                 self._redis_away = True
+                self._wanted.set()
                 await asyncio.sleep(CATCH_UP_AWAY_S)
                 continue
             for _, entries in found or ():

@@ -73,6 +73,7 @@ class Scores:
     findings: Findings
     sanctions: Sanctions
     stub: ScoresStub
+    fraud_stub: FraudStub
     actions: FakeActions = field(default_factory=FakeActions)
     fraud: FakeFraud = field(default_factory=FakeFraud)
 
@@ -207,6 +208,7 @@ async def open_scores(
             findings=findings,
             sanctions=Sanctions(since(to_fraud), ledger, telling),
             stub=ScoresStub(channel),
+            fraud_stub=to_fraud,
             actions=actions,
             fraud=fraud,
         )

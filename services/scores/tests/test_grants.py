@@ -44,7 +44,7 @@ async def test_a_grant_is_awarded_under_its_own_id_and_its_clients_name(scores: 
     answer = (await scores.award(grant(action)))[0]
 
     assert (answer.action_id, answer.user_id, answer.new_score) == (action, ADA, 50)
-    row = await scores.pool.fetchrow("SELECT action_id, client_id FROM scores.ledger")
+    (row,) = await scores.pool.fetch("SELECT action_id, client_id FROM scores.ledger")
     assert (str(row["action_id"]), row["client_id"]) == (action, "arena")
 
 

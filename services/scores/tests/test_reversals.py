@@ -48,9 +48,8 @@ async def test_a_void_compensates_and_a_restore_brings_back_the_very_same_board(
 
     assert (restored.old_score, restored.new_score) == (20, 50)
     assert await board(scores) == before == [(ADA, 50), (BOB, 50)]
-    assert (
-        await scores.pool.fetchval("SELECT count(*) FROM scores.outbox WHERE kind <> 'award'") == 0
-    )
+    untold = "SELECT count(*) FROM scores.outbox WHERE kind <> 'award'"
+    assert await scores.pool.fetchval(untold) == 0
 
 
 async def test_who_has_no_award_in_force_is_not_on_the_boards(scores: Scores) -> None:
@@ -94,12 +93,9 @@ async def test_exactly_a_thousand_leave_no_more(scores: Scores) -> None:
     for _ in range(4):
         await scores.award(*(item(ADA, 1) for _ in range(250)))
 
-    assert [
-        (len(r.rows), r.more) for r in [await reverse(scores, dry_run=dry) for dry in (1, 0)]
-    ] == [
-        (1000, False),
-        (1000, False),
-    ]
+    replies = [await reverse(scores, dry_run=True), await reverse(scores)]
+
+    assert [(len(reply.rows), reply.more) for reply in replies] == [(1000, False)] * 2
 
 
 async def test_only_the_awards_of_the_time_asked_for_are_voided(scores: Scores) -> None:

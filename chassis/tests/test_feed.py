@@ -1,0 +1,108 @@
+"""A feed: what the stream tells, and what only the owner can."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from chassis import feed
+from chassis.errors import Unavailable
+from chassis.feed import Feed
+from chassis.process import background
+from chassis.redis import Redis
+from chassis.testing import eventually
+
+
+@dataclass(frozen=True)
+class Entry:
+    version: int
+
+
+@dataclass
+class Owner:
+    """Has entries, tells them on request, and counts the requests."""
+
+    entries: list[Entry] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+    away: bool = False
+
+    async def since(self, version: int) -> Sequence[Entry]:
+        self.asked.append(version)
+        if self.away:
+            raise Unavailable
+        return [entry for entry in self.entries if entry.version > version][: feed.PAGE]
+
+
+def read(batch: bytes) -> Iterable[Entry]:
+    return [Entry(int(version)) for version in batch.split()]
+
+
+def follower(owner: Owner, known: list[int]) -> Feed[Entry]:
+    return Feed(
+        "state", since=owner.since, read=read, learn=lambda entry: known.append(entry.version)
+    )
+
+
+async def test_catching_up_asks_page_by_page_from_the_last_version() -> None:
+    owner, known = Owner([Entry(n) for n in range(1, 2501)]), list[int]()
+    following = follower(owner, known)
+
+    await following.catch_up()
+    await following.catch_up()
+
+    assert known == list(range(1, 2501))
+    assert owner.asked == [0, 1000, 2000, 2500]
+
+
+async def test_an_entry_between_the_first_question_and_the_stream_is_not_missed(
+    redis: Redis,
+) -> None:
+    """It is before the position that is read from, and after what was asked for."""
+    owner, known = Owner(), list[int]()
+    following = follower(owner, known)
+    await following.catch_up()
+    owner.entries = [Entry(1)]
+    await redis.xadd("state", {"batch": b"1"})
+
+    async with background(following.follow(redis)):
+
+        async def learnt() -> bool:
+            return 1 in known
+
+        await eventually(learnt)
+
+
+async def test_the_stream_tells_without_a_question_and_newer_entries_skip_none(
+    redis: Redis,
+) -> None:
+    owner, known = Owner(), list[int]()
+    following = follower(owner, known)
+    async with background(following.follow(redis)):
+
+        async def blocked() -> bool:
+            return (await redis.info("clients"))["blocked_clients"] == 1 and len(owner.asked) == 2
+
+        await eventually(blocked)
+        await redis.xadd("state", {"batch": b"2"})
+
+        async def learnt() -> bool:
+            return 2 in known
+
+        await eventually(learnt)
+    owner.entries = [Entry(1), Entry(2)]
+    await following.catch_up()
+
+    assert owner.asked == [0, 0, 0]
+    assert known == [2, 1, 2]
+
+
+async def test_an_owner_that_is_away_ends_nothing(redis: Redis) -> None:
+    owner, known = Owner([Entry(1)], away=True), list[int]()
+    following = asyncio.create_task(follower(owner, known).follow(redis))
+
+    async def asked() -> bool:
+        return len(owner.asked) >= 2
+
+    await eventually(asked)
+
+    assert not following.done()
+    following.cancel()
