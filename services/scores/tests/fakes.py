@@ -10,11 +10,13 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
 
     def __init__(self) -> None:
         self.settled: list[tuple[str, bool]] = []
+        self.verified = 0
         self.away = False
 
     async def Verify(
         self, request: actions_pb2.VerifyRequest, context: Any
     ) -> actions_pb2.VerifyReply:
+        self.verified += len(request.items)
         return actions_pb2.VerifyReply(results=[self._result(item) for item in request.items])
 
     async def Settle(

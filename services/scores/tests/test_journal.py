@@ -1,0 +1,277 @@
+"""The replay journal: what it takes, whom it believes, and that each award is made once."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from chassis import clock
+from chassis.ids import uuid7
+from chassis.keyring import Keyring
+from chassis.testing import Certificates
+from protos import events_pb2, fraud_pb2, scores_pb2
+from services.scores.journal import HELD, STREAM, Journal
+from services.scores.store.ledger import Claim, Row
+from services.scores.tests.conftest import Scores, item
+from services.scores.tests.scores_served import KEYS, open_scores
+from services.scores.tests.test_grants import grant
+from services.scores.tests.test_reversals import board
+
+ADA, BOB = uuid7(), uuid7()
+QUEUED = "QUEUED_FOR_REPLAY"
+
+
+@pytest.fixture
+async def away(scores: Scores) -> Scores:
+    """The service while it believes that Postgres is away, and nobody probes it."""
+    scores.breaker.trip()
+    return scores
+
+
+async def ledger(scores: Scores) -> list[tuple[str, int]]:
+    """Players and points of the ledger, in its order."""
+    rows = await scores.pool.fetch("SELECT user_id, points FROM scores.ledger ORDER BY seq")
+    return [(str(row["user_id"]), row["points"]) for row in rows]
+
+
+async def waiting(scores: Scores) -> tuple[int, int]:
+    return await scores.redis.xlen(STREAM), await scores.redis.hlen(HELD)
+
+
+def journal(scores: Scores, keys: Keyring = KEYS) -> Journal:
+    """Another replica's."""
+    return Journal(scores.redis, keys, scores.ledger, scores.telling, items_max=1000)
+
+
+async def test_an_award_is_kept_and_then_made_told_and_answered_like_any(away: Scores) -> None:
+    attempt = item(ADA, 50, username="ada")
+    reply = await away.stub.Award(scores_pb2.AwardRequest(items=[attempt]))
+
+    assert reply.results[0].failure.code == QUEUED
+    assert reply.results[0].failure.retry_after_s > 0
+    assert (await ledger(away), await board(away)) == ([], [])
+
+    await away.journal.drain()
+    await away.telling.drain()
+
+    assert await ledger(away) == [(ADA, 50)]
+    assert await board(away) == [(ADA, 50)]
+    assert await waiting(away) == (0, 0)
+    action = attempt.action_token.split("|")[0]
+    assert away.actions.settled == [(action, True)]
+    entries: Any = await away.redis.xrange("{events}:awards")
+    event = events_pb2.ScoreEvents.FromString(entries[0][1][b"batch"]).events[0]
+    assert (event.event_id, event.username, event.rank) == (action, "ada", 1)
+    receipt = await away.stub.Receipt(scores_pb2.ReceiptRequest(user_id=ADA, action_id=action))
+    assert (receipt.new_score, receipt.rank, list(receipt.warnings)) == (50, 1, [])
+    assert await away.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+
+
+async def test_a_flagged_award_is_under_review_when_it_is_made(away: Scores) -> None:
+    away.fraud.verdicts = {ADA: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.FLAG)}
+    action = uuid7()
+    await away.award(item(ADA, action_id=action))
+
+    await away.journal.drain()
+    await away.telling.drain()
+
+    receipt = await away.stub.Receipt(scores_pb2.ReceiptRequest(user_id=ADA, action_id=action))
+    assert list(receipt.warnings) == ["UNDER_REVIEW"]
+
+
+async def test_only_what_was_verified_and_not_refused_is_kept(away: Scores) -> None:
+    away.fraud.verdicts = {BOB: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.REJECT)}
+    forged, foreign = item(ADA), item(BOB)
+    forged.action_token, foreign.user_id = "forged", ADA
+
+    answers = await away.award(
+        item(ADA, 1), item(BOB), forged, item(ADA, refusal="TOKEN_EXPIRED"), foreign, item(ADA, 2)
+    )
+
+    # Whether an expired token was used before, only the ledger could tell.
+    assert answers == [
+        QUEUED,
+        "SUSPICIOUS_ACTIVITY",
+        "TOKEN_INVALID",
+        "DB_UNAVAILABLE",
+        "TOKEN_MISMATCH",
+        QUEUED,
+    ]
+    await away.journal.drain()
+    assert await ledger(away) == [(ADA, 1), (ADA, 2)]
+
+
+async def test_an_action_is_kept_once_however_often_it_is_asked(away: Scores) -> None:
+    action = uuid7()
+
+    answers = [await away.award(*[item(ADA, action_id=action)] * 2) for _ in range(5)]
+
+    assert answers == [[QUEUED, QUEUED]] * 5
+    assert await waiting(away) == (1, 1)
+    await away.journal.drain()
+    assert await ledger(away) == [(ADA, 50)]
+
+
+async def test_other_contents_under_a_kept_id_are_refused(away: Scores) -> None:
+    action = uuid7()
+    await away.award(grant(action))
+
+    assert await away.award(
+        grant(action), grant(action, BOB), grant(action, points=7), item(ADA, action_id=action)
+    ) == [QUEUED, "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_REUSED", "TOKEN_ALREADY_USED"]
+
+
+async def test_a_client_that_tries_again_when_postgres_is_back_is_credited_once(
+    away: Scores,
+) -> None:
+    attempt = item(ADA)
+    await away.award(attempt)
+    row = (await away.ledger.award([_claim(attempt)]))[0]  # by a replica that is not cut off
+
+    await away.journal.drain()
+
+    assert isinstance(row, Row)
+    assert await ledger(away) == [(ADA, 50)]
+    assert await waiting(away) == (0, 0)
+
+
+def _claim(attempt: scores_pb2.AwardItem) -> Claim:
+    action, user, points = attempt.action_token.split("|")
+    return Claim(
+        action_id=action,
+        user_id=user,
+        username="",
+        name_version=1,
+        action_type="WIN_GAME",
+        points=int(points),
+        attempt_id=uuid7(),
+        client_id=None,
+        key_hash=None,
+        body_hash=None,
+    )
+
+
+async def test_a_full_journal_takes_no_more(
+    scores_database: dict[str, str], redis: Any, certificates: Certificates
+) -> None:
+    async with open_scores(scores_database, redis, certificates, journal_max=3) as scores:
+        scores.breaker.trip()
+
+        answers = await scores.award(*(item(ADA, points) for points in (1, 2, 3, 4, 5)))
+
+        assert answers == [QUEUED] * 3 + ["DB_UNAVAILABLE"] * 2
+        await scores.journal.drain()
+        assert await scores.award(item(ADA, 6)) == [QUEUED]
+        assert await ledger(scores) == [(ADA, 1), (ADA, 2), (ADA, 3)]
+
+
+async def test_awards_are_made_in_the_order_they_came(away: Scores) -> None:
+    for start in range(0, 600, 100):
+        await away.award(*(item((ADA, BOB)[n % 2], 1 + n) for n in range(start, start + 100)))
+
+    await away.journal.drain()
+
+    assert await ledger(away) == [((ADA, BOB)[n % 2], 1 + n) for n in range(600)]
+
+
+async def test_what_was_not_made_here_is_dropped_and_nothing_else(away: Scores) -> None:
+    await away.award(item(ADA, 1), item(ADA, 2), item(ADA, 3))
+    entries: Any = await away.redis.xrange(STREAM)
+    sealed = entries[1][1][b"item"]
+    await away.redis.xdel(STREAM, entries[1][0])
+    richer = sealed.replace(b"\xa6points\x02", b"\xa6points\x7f")
+    assert richer != sealed
+    for forged in (b"", b"\x01", sealed[33:], b"\x07" + sealed[1:], sealed[:-1], richer):
+        await away.redis.xadd(STREAM, {"action": uuid7(), "item": forged})
+    for bit in range(0, 8 * len(sealed), 37):
+        flipped = bytearray(sealed)
+        flipped[bit // 8] ^= 1 << bit % 8
+        await away.redis.xadd(STREAM, {"item": bytes(flipped)})
+    await away.redis.xadd(STREAM, {"nothing": "at all"})
+
+    await away.journal.drain()
+
+    assert await ledger(away) == [(ADA, 1), (ADA, 3)]
+    assert await away.redis.xlen(STREAM) == 0
+
+
+async def test_a_rotated_key_still_counts_and_a_dropped_one_does_not(away: Scores) -> None:
+    await away.award(item(ADA, 1))
+    both = Keyring(f"1:{'A' * 43},2:{'B' * 42}A")
+    await journal(away, both).drain()
+    assert await ledger(away) == [(ADA, 1)]
+
+    await away.award(item(ADA, 2))
+    await journal(away, Keyring(f"2:{'B' * 42}A")).drain()
+    assert await ledger(away) == [(ADA, 1)]
+
+
+async def test_an_award_that_can_never_be_written_holds_up_none(away: Scores) -> None:
+    await away.award(item(ADA, 1), item(BOB, 2**53), item(ADA, 3))
+
+    await away.journal.drain()
+
+    assert await ledger(away) == [(ADA, 1), (ADA, 3)]
+    assert await waiting(away) == (0, 0)
+
+
+async def test_two_drainers_at_once_make_each_award_once(away: Scores) -> None:
+    for _ in range(4):
+        await away.award(*(item(ADA, 1) for _ in range(150)))
+
+    await asyncio.gather(*(drainer.drain() for drainer in (journal(away), journal(away))))
+
+    assert len(await ledger(away)) == 600
+    assert await board(away) == [(ADA, 600)]
+    assert await waiting(away) == (0, 0)
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
+async def test_a_drainer_that_dies_anywhere_loses_and_doubles_nothing(
+    away: Scores, turns: int
+) -> None:
+    await away.award(*(item(user, 1) for user in (ADA, BOB) for _ in range(50)))
+
+    dying = asyncio.create_task(journal(away).drain())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    dying.cancel()
+    await asyncio.wait([dying])
+    await journal(away).drain()
+    await away.telling.drain()
+    await away.relay.work(1)
+
+    assert len(await ledger(away)) == 100
+    assert sorted(await board(away)) == sorted([(ADA, 50), (BOB, 50)])
+    assert await waiting(away) == (0, 0)
+    assert await away.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+
+
+async def test_an_award_is_of_the_time_it_is_made_and_its_token_of_the_time_it_was_shown(
+    away: Scores,
+) -> None:
+    await away.award(item(ADA, 50))
+    asked = away.actions.verified
+
+    with clock.ahead(24 * 3600):
+        await away.registry.refresh()
+        await away.rebuild.work()
+        await away.journal.drain()
+        shown = await board(away, "daily")
+
+    assert away.actions.verified == asked  # nothing is verified again, so nothing can expire
+    assert shown == [(ADA, 50)]
+    assert await board(away, "daily") == []
+
+
+async def test_without_postgres_and_redis_nothing_is_promised(away: Scores) -> None:
+    await away.redis.config_set("maxmemory", "1")
+    try:
+        answers: Sequence[Any] = await away.award(item(ADA), item(BOB))
+    finally:
+        await away.redis.config_set("maxmemory", "0")
+
+    assert answers == ["DB_UNAVAILABLE"] * 2
+    await away.journal.drain()
+    assert await ledger(away) == []

@@ -1,0 +1,271 @@
+"""Awards while Postgres is away: tried again, kept, made once; the breaker spares the wait."""
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import pytest
+
+from chassis.errors import Failed
+from chassis.ids import uuid7
+from chassis.process import background
+from chassis.redis import Redis
+from chassis.testing import Certificates, eventually
+from local import databases, servers
+from protos import scores_pb2
+from services.scores.tests.conftest import Scores, item
+from services.scores.tests.scores_served import open_scores
+from services.scores.tests.test_journal import QUEUED, ledger
+from services.scores.tests.test_reversals import board
+from services.scores.tests.test_sanctions import banned, publish, reading
+
+ADA, BOB = uuid7(), uuid7()
+
+
+class OwnPostgres:
+    """A Postgres that the test may kill and start again, on the same data and address."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self._folder = folder
+        self._password = secrets.token_hex(8)
+        self._running = ExitStack()
+        self._server: servers.Postgres | None = None
+
+    def start(self) -> str:
+        """Answers the superuser's URL."""
+        self._server = self._running.enter_context(
+            servers.postgres(self._folder, port=self._port, password=self._password, durable=True)
+        )
+        return self._server.url
+
+    def kill(self) -> None:
+        """All its processes end at once, with no word to anybody; what it had committed stays."""
+        assert self._server is not None
+        os.kill(self._server.pid, signal.SIGQUIT)
+        self._server.process.wait()
+        self._running.close()
+
+    def stop(self) -> None:
+        self._running.close()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
+    folder = tmp_path_factory.mktemp("postgres")
+    folder.chmod(0o755)
+    own = OwnPostgres(folder)
+    own.start()
+    yield own
+    own.stop()
+
+
+@pytest.fixture
+async def own(
+    server: OwnPostgres, redis: Redis, certificates: Certificates
+) -> AsyncIterator[tuple[OwnPostgres, Scores]]:
+    """The service on a Postgres of this file's own, with its breaker followed."""
+    server.stop()
+    admin = server.start()
+    urls = await databases.prepare(admin, {"scores": "test"})
+    async with (
+        open_scores({**urls, "admin": admin}, redis, certificates) as scores,
+        background(scores.breaker.follow()),
+    ):
+        await scores.award(item(BOB, 1))  # its connection is there
+        yield server, scores
+
+
+async def test_a_kill_in_flight_and_five_retries_make_one_credit(
+    own: tuple[OwnPostgres, Scores],
+) -> None:
+    postgres, scores = own
+    attempts = [item(ADA, 1 + n, key=secrets.token_bytes(32), body=b"b" * 32) for n in range(60)]
+    flying = [asyncio.create_task(scores.award(attempt)) for attempt in attempts]
+    await asyncio.sleep(0.01)
+    postgres.kill()
+    answers = [(await one)[0] for one in flying]
+    assert QUEUED in answers
+
+    for _ in range(5):
+        again = [await scores.award(attempt) for attempt in attempts]
+    assert {str(a[0]) for a in again} == {QUEUED}
+
+    postgres.start()
+    await eventually(lambda: _closed(scores))
+    late = [(await scores.award(attempt))[0] for attempt in attempts[:30]]
+    await scores.journal.drain()
+    await scores.telling.drain()
+    await scores.relay.work(1)
+
+    assert sorted(await ledger(scores)) == sorted([(BOB, 1)] + [(ADA, 1 + n) for n in range(60)])
+    assert await board(scores) == [(ADA, sum(range(61))), (BOB, 1)]
+    assert [a.score_increment for a in late] == [1 + n for n in range(30)]
+
+
+async def _closed(scores: Scores) -> bool:
+    return not scores.breaker.open
+
+
+async def test_one_failed_batch_opens_the_breaker_and_one_answer_closes_it(
+    own: tuple[OwnPostgres, Scores],
+) -> None:
+    postgres, scores = own
+    loop = asyncio.get_running_loop()
+    postgres.kill()
+
+    started = loop.time()
+    assert await scores.award(item(ADA)) == [QUEUED]
+    tried_s = loop.time() - started
+    assert scores.breaker.open
+    started = loop.time()
+    assert [await scores.award(item(ADA)) for _ in range(20)] == [[QUEUED]] * 20
+    kept_s = loop.time() - started
+
+    assert 0.5 < tried_s < 1.5  # 100, 200 and 400 ms, a quarter more or less
+    assert kept_s < 0.5
+    postgres.start()
+    await eventually(lambda: _closed(scores))
+    assert (await scores.award(item(ADA)))[0].new_score == 50
+
+
+async def test_what_only_the_ledger_can_tell_is_refused_alone(
+    own: tuple[OwnPostgres, Scores],
+) -> None:
+    postgres, scores = own
+    used = uuid7()
+    await scores.award(item(ADA, action_id=used))
+    postgres.kill()
+
+    answers = await scores.award(
+        item(ADA, action_id=used, refusal="TOKEN_EXPIRED"), item(BOB), item(ADA)
+    )
+
+    assert answers == ["DB_UNAVAILABLE", QUEUED, QUEUED]
+    with pytest.raises(Failed, match="DB_UNAVAILABLE"):
+        await scores.stub.Receipt(scores_pb2.ReceiptRequest(user_id=ADA, action_id=used))
+    postgres.start()
+
+
+async def test_a_sanction_is_applied_when_postgres_is_back(
+    own: tuple[OwnPostgres, Scores],
+) -> None:
+    postgres, scores = own
+    await scores.award(item(ADA, 50))
+    async with background(scores.sanctions.follow(scores.redis)):
+        await reading(scores, 1)
+        postgres.kill()
+        await publish(scores, banned(ADA))
+        postgres.start()
+
+        async def gone() -> bool:
+            return await board(scores) == [(BOB, 1)]
+
+        await eventually(gone)
+
+
+class Wire:
+    """Stands between the service and Postgres, and breaks when it is told to."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pairs: list[asyncio.StreamWriter] = []
+        self.swallow = False  # the next answer is lost, with its connection
+        self.stalled = False  # nothing passes, and nobody is told
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[str]:
+        """The URL of the same database by way of the wire."""
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        parts = urlsplit(self._url)
+        login = parts.netloc.rpartition("@")[0]
+        try:
+            yield urlunsplit(parts._replace(netloc=f"{login}@127.0.0.1:{port}", query=""))
+        finally:
+            server.close()
+            for writer in self._pairs:
+                writer.close()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        parts = urlsplit(self._url)
+        folder = parse_qs(parts.query).get("host")
+        if folder:
+            there = await asyncio.open_unix_connection(f"{folder[0]}/.s.PGSQL.5432")
+        else:
+            there = await asyncio.open_connection(parts.hostname, parts.port)
+        self._pairs += (writer, there[1])
+        await asyncio.gather(
+            self._pass(reader, there[1], answers=False), self._pass(there[0], writer, answers=True)
+        )
+
+    async def _pass(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers: bool
+    ) -> None:
+        while data := await reader.read(65536):
+            if self.stalled:
+                continue
+            if answers and self.swallow:
+                self.swallow = False
+                break
+            writer.write(data)
+        writer.close()
+
+
+@pytest.fixture
+async def wired(
+    scores_database: dict[str, str], redis: Redis, certificates: Certificates
+) -> AsyncIterator[tuple[Wire, Scores]]:
+    wire = Wire(scores_database["scores"])
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(wire.open())
+        urls = {**scores_database, "scores": url}
+        scores = await stack.enter_async_context(open_scores(urls, redis, certificates))
+        await scores.award(item(BOB, 1))
+        await scores.award(item(ADA, 1))
+        await scores.telling.drain()
+        yield wire, scores
+
+
+async def test_a_lost_answer_to_a_commit_ends_as_the_same_award(
+    wired: tuple[Wire, Scores],
+) -> None:
+    wire, scores = wired
+    attempt = item(ADA, 50)
+    wire.swallow = True
+
+    answer = (await scores.award(attempt))[0]
+
+    assert not wire.swallow  # it was lost indeed, after the commit
+    assert (answer.old_score, answer.new_score, answer.version) == (1, 51, 2)
+    assert await ledger(scores) == [(BOB, 1), (ADA, 1), (ADA, 50)]
+    assert not scores.breaker.open
+    await scores.relay.work(1)
+    assert await board(scores) == [(ADA, 51), (BOB, 1)]
+
+
+async def test_a_postgres_that_hangs_is_away_within_three_seconds(
+    wired: tuple[Wire, Scores],
+) -> None:
+    wire, scores = wired
+    loop = asyncio.get_running_loop()
+    wire.stalled = True
+
+    started = loop.time()
+    assert await scores.award(item(ADA, 50)) == [QUEUED]
+    waited_s = loop.time() - started
+    assert await scores.award(item(ADA, 7), item(ADA, 1, refusal="TOKEN_EXPIRED")) == [
+        QUEUED,
+        "DB_UNAVAILABLE",
+    ]
+
+    assert 2.5 < waited_s < 4
+    assert loop.time() - started - waited_s < 0.5
+    assert scores.breaker.open

@@ -1,0 +1,132 @@
+"""Every code that scores refuses an award with, each leaving ledger, totals and ranks untouched."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from chassis.ids import uuid7
+from protos import fraud_pb2, scores_pb2
+from services.scores.tests.conftest import Scores, item
+from services.scores.tests.test_grants import grant
+from services.scores.tests.test_reversals import board
+
+ADA, BOB = uuid7(), uuid7()
+USED, GRANTED = uuid7(), uuid7()
+KEY = b"k" * 32
+
+Refuse = Callable[[Scores], Awaitable[scores_pb2.AwardItem]]
+
+
+async def _forged(scores: Scores) -> scores_pb2.AwardItem:
+    forged = item(ADA)
+    forged.action_token = "forged"
+    return forged
+
+
+async def _foreign(scores: Scores) -> scores_pb2.AwardItem:
+    foreign = item(BOB)
+    foreign.user_id = ADA
+    return foreign
+
+
+def _refused(code: str) -> Refuse:
+    async def refuse(scores: Scores) -> scores_pb2.AwardItem:
+        return item(ADA, refusal=code)
+
+    return refuse
+
+
+def _judged(verdict: fraud_pb2.Verdict) -> Refuse:
+    async def refuse(scores: Scores) -> scores_pb2.AwardItem:
+        scores.fraud.verdicts = {ADA: verdict}
+        return item(ADA)
+
+    return refuse
+
+
+async def _used(scores: Scores) -> scores_pb2.AwardItem:
+    return item(ADA, action_id=USED)
+
+
+async def _other_body(scores: Scores) -> scores_pb2.AwardItem:
+    return item(ADA, action_id=USED, key=KEY, body=b"other" * 6)
+
+
+async def _other_grant(scores: Scores) -> scores_pb2.AwardItem:
+    return grant(GRANTED, points=51)
+
+
+async def _too_much(scores: Scores) -> scores_pb2.AwardItem:
+    return item(ADA, 2**53 - 1)
+
+
+async def _too_much_granted(scores: Scores) -> scores_pb2.AwardItem:
+    return grant(uuid7(), points=1001)
+
+
+async def _away(scores: Scores) -> scores_pb2.AwardItem:
+    scores.breaker.trip()
+    return item(ADA)
+
+
+async def _away_and_untold(scores: Scores) -> scores_pb2.AwardItem:
+    scores.breaker.trip()
+    return item(ADA, action_id=USED, refusal="TOKEN_EXPIRED")
+
+
+_BANNED = fraud_pb2.Verdict(sanction=fraud_pb2.Sanction(kind=fraud_pb2.Sanction.BANNED))
+# What Verify refuses with; the first two before anything is asked.
+_VERIFY = (
+    "ACTION_CLOSED",
+    "TOKEN_EXPIRED",
+    "TIMESTAMP_OUT_OF_RANGE",
+    "SCORE_OUT_OF_RANGE",
+    "SCORE_MISMATCH",
+    "SIGNATURE_INVALID",
+    "PROOF_REQUIRED",
+    "SUSPICIOUS_ACTIVITY",
+)
+
+TABLE: list[tuple[str, Refuse]] = [
+    ("TOKEN_INVALID", _forged),
+    ("TOKEN_MISMATCH", _foreign),
+    *((code, _refused(code)) for code in _VERIFY),
+    ("TOKEN_ALREADY_USED", _used),
+    ("IDEMPOTENCY_KEY_REUSED", _other_body),
+    ("IDEMPOTENCY_KEY_REUSED", _other_grant),
+    ("SUSPICIOUS_ACTIVITY", _judged(fraud_pb2.Verdict(decision=fraud_pb2.Verdict.REJECT))),
+    ("ACCOUNT_BANNED", _judged(fraud_pb2.Verdict(decision=fraud_pb2.Verdict.BAN))),
+    ("ACCOUNT_BANNED", _judged(_BANNED)),
+    ("SCORE_OUT_OF_RANGE", _too_much),
+    ("SCORE_OUT_OF_RANGE", _too_much_granted),
+    ("QUEUED_FOR_REPLAY", _away),
+    ("DB_UNAVAILABLE", _away_and_untold),
+]
+
+
+async def _state(scores: Scores) -> list[Any]:
+    tables = [
+        await scores.admin.fetch(f"SELECT * FROM scores.{table} ORDER BY 1, 2")
+        for table in ("ledger", "players", "standings", "receipts", "outbox")
+    ]
+    boards = [await board(scores, name) for name in ("all_time", "daily", "weekly", "monthly")]
+    return [tables, boards]
+
+
+@pytest.mark.parametrize(
+    ("code", "refuse"), TABLE, ids=[f"{n}-{code}" for n, (code, _) in enumerate(TABLE)]
+)
+async def test_a_refused_award_leaves_ledger_totals_and_ranks_untouched(
+    scores: Scores, code: str, refuse: Refuse
+) -> None:
+    await scores.award(
+        item(ADA, 50, action_id=USED, key=KEY, body=b"b" * 32), grant(GRANTED), item(BOB, 60)
+    )
+    await scores.telling.drain()
+    before = await _state(scores)
+
+    assert await scores.award(await refuse(scores)) == [code]
+
+    await scores.telling.drain()
+    assert await _state(scores) == before
