@@ -6,6 +6,7 @@ role must be allowed to create databases and roles, the latter's data is thrown 
 
 import os
 import secrets
+import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -91,6 +92,55 @@ def own_redis(tmp_path: Path) -> Callable[[], AbstractContextManager[str]]:
             yield server.url
 
     return run
+
+
+class OwnPostgres:
+    """A Postgres of one test file, which may be killed and started again where it was."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._port = free.getsockname()[1]
+        self._folder = folder
+        self._password = secrets.token_hex(8)
+        self._running = ExitStack()
+        self._runs = False
+        self.start()
+
+    def start(self) -> None:
+        """Runs it, unless it runs."""
+        if not self._runs:
+            self._server = self._running.enter_context(
+                servers.postgres(
+                    self._folder, port=self._port, password=self._password, durable=True
+                )
+            )
+            self._runs = True
+
+    def kill(self) -> None:
+        """Ends it at once, with no word to anybody; what it had committed stays."""
+        os.kill(self._server.pid, signal.SIGQUIT)
+        self._server.process.wait()
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends it in order."""
+        self._running.close()
+        self._runs = False
+
+    async def prepare(self, *units: str) -> dict[str, str]:
+        """As `migrated` answers, of this server."""
+        urls = await databases.prepare(self._server.url, dict.fromkeys(units, "test"))
+        return {**urls, "admin": self._server.url}
+
+
+@pytest.fixture(scope="module")
+def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
+    """A Postgres that a test may `kill()` and `start()`; `await prepare("scores")` for its URLs."""
+    folder = tmp_path_factory.mktemp("postgres")
+    folder.chmod(0o755)
+    own = OwnPostgres(folder)
+    yield own
+    own.stop()
 
 
 @pytest.fixture(scope="session")

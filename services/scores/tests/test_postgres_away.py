@@ -1,13 +1,10 @@
 """Awards while Postgres is away: tried again, kept, made once; the breaker spares the wait."""
 
 import asyncio
-import os
 import secrets
-import signal
-import socket
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import pytest
@@ -17,7 +14,6 @@ from chassis.ids import uuid7
 from chassis.process import background
 from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
-from local import databases, servers
 from protos import scores_pb2
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.scores_served import open_scores
@@ -28,63 +24,33 @@ from services.scores.tests.test_sanctions import banned, publish, reading
 ADA, BOB = uuid7(), uuid7()
 
 
-class OwnPostgres:
-    """A Postgres that the test may kill and start again, on the same data and address."""
+class Postgres(Protocol):
+    """The fixture `own_postgres`."""
 
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self._port = free.getsockname()[1]
-        self._folder = folder
-        self._password = secrets.token_hex(8)
-        self._running = ExitStack()
-        self._server: servers.Postgres | None = None
+    def start(self) -> None: ...
 
-    def start(self) -> str:
-        """Answers the superuser's URL."""
-        self._server = self._running.enter_context(
-            servers.postgres(self._folder, port=self._port, password=self._password, durable=True)
-        )
-        return self._server.url
+    def kill(self) -> None: ...
 
-    def kill(self) -> None:
-        """All its processes end at once, with no word to anybody; what it had committed stays."""
-        assert self._server is not None
-        os.kill(self._server.pid, signal.SIGQUIT)
-        self._server.process.wait()
-        self._running.close()
-
-    def stop(self) -> None:
-        self._running.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgres]:
-    folder = tmp_path_factory.mktemp("postgres")
-    folder.chmod(0o755)
-    own = OwnPostgres(folder)
-    own.start()
-    yield own
-    own.stop()
+    async def prepare(self, *units: str) -> dict[str, str]: ...
 
 
 @pytest.fixture
 async def own(
-    server: OwnPostgres, redis: Redis, certificates: Certificates
-) -> AsyncIterator[tuple[OwnPostgres, Scores]]:
+    own_postgres: Postgres, redis: Redis, certificates: Certificates
+) -> AsyncIterator[tuple[Postgres, Scores]]:
     """The service on a Postgres of this file's own, with its breaker followed."""
-    server.stop()
-    admin = server.start()
-    urls = await databases.prepare(admin, {"scores": "test"})
+    own_postgres.start()
+    urls = await own_postgres.prepare("scores")
     async with (
-        open_scores({**urls, "admin": admin}, redis, certificates) as scores,
+        open_scores(urls, redis, certificates) as scores,
         background(scores.breaker.follow()),
     ):
         await scores.award(item(BOB, 1))  # its connection is there
-        yield server, scores
+        yield own_postgres, scores
 
 
 async def test_a_kill_in_flight_and_five_retries_make_one_credit(
-    own: tuple[OwnPostgres, Scores],
+    own: tuple[Postgres, Scores],
 ) -> None:
     postgres, scores = own
     attempts = [item(ADA, 1 + n, key=secrets.token_bytes(32), body=b"b" * 32) for n in range(60)]
@@ -115,7 +81,7 @@ async def _closed(scores: Scores) -> bool:
 
 
 async def test_one_failed_batch_opens_the_breaker_and_one_answer_closes_it(
-    own: tuple[OwnPostgres, Scores],
+    own: tuple[Postgres, Scores],
 ) -> None:
     postgres, scores = own
     loop = asyncio.get_running_loop()
@@ -137,7 +103,7 @@ async def test_one_failed_batch_opens_the_breaker_and_one_answer_closes_it(
 
 
 async def test_what_only_the_ledger_can_tell_is_refused_alone(
-    own: tuple[OwnPostgres, Scores],
+    own: tuple[Postgres, Scores],
 ) -> None:
     postgres, scores = own
     used = uuid7()
@@ -155,7 +121,7 @@ async def test_what_only_the_ledger_can_tell_is_refused_alone(
 
 
 async def test_a_sanction_is_applied_when_postgres_is_back(
-    own: tuple[OwnPostgres, Scores],
+    own: tuple[Postgres, Scores],
 ) -> None:
     postgres, scores = own
     await scores.award(item(ADA, 50))
