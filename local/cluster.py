@@ -81,12 +81,18 @@ class Cluster:
 
     def move(self, slot: int, source: int, target: int) -> None:
         """Gives a slot to another node, without what it holds."""
-        with self.node(source) as old, self.node(target) as new:
+        with self.node(source) as old:
             for key in _tell(old, "GETKEYSINSLOT", slot, 1000):
                 old.delete(key)
-            # The new owner first, so that there is always one.
-            for node in (new, old):
-                _tell(node, "SETSLOT", slot, "NODE", _tell(new, "MYID"))
+        self.give(slot, target)
+
+    def give(self, slot: int, target: int) -> None:
+        """Lets all nodes that run know a slot's new owner: the owner first, so there is one."""
+        with self.node(target) as new:
+            name = _tell(new, "MYID")
+        for number in sorted(self._running, key=lambda number: number != target):
+            with self.node(number) as node:
+                _tell(node, "SETSLOT", slot, "NODE", name)
 
     @contextmanager
     def moving(self, slot: int, source: int, target: int) -> Iterator[None]:

@@ -158,6 +158,22 @@ async def test_what_other_nodes_hold_is_there_while_one_is_away(
     assert await redis_cluster.ping()
 
 
+async def test_who_took_over_from_a_lost_node_is_found(
+    redis_cluster: Redis, redis_nodes: Nodes
+) -> None:
+    key = next(keys_of(1))
+    await redis_cluster.set(key, 1)
+    redis_nodes.stop(1)
+    try:
+        redis_nodes.give(slot_of(key), 0)
+        await eventually(partial(answered, partial(redis_cluster.incr, key)), timeout_s=2)
+    finally:
+        redis_nodes.start(1)
+        redis_nodes.move(slot_of(key), 0, 1)
+        redis_nodes.settle()
+    await eventually(partial(answered, partial(redis_cluster.incr, key)))
+
+
 async def test_streams_and_news_work_as_on_one_server(redis_cluster: Redis) -> None:
     streams = [f"s{n}" for n in range(6)]
     waiting = [asyncio.create_task(_next_entry(redis_cluster, stream)) for stream in streams]
