@@ -124,6 +124,9 @@ async def test_a_rotated_secret_ends_the_old_one_and_a_disabled_client_gets_noth
 
     same_id, new = shown(await clients.rotate(store, client_id))
     assert same_id == client_id
+    assert new not in (old, shown(await clients.rotate(store, client_id))[1])
+    assert (await failure(auth, client_id, new))[1] == "INVALID_CLIENT"
+    same_id, new = shown(await clients.rotate(store, client_id))
     assert (await failure(auth, client_id, old))[1] == "INVALID_CLIENT"
     await auth.client_token(client_id, new)
 
