@@ -12,6 +12,7 @@ from chassis.errors import Invalid, Unauthenticated
 from gateway.accounts import client
 from gateway.body import raw
 from gateway.errors import UnsupportedMediaType
+from gateway.middleware import json
 from gateway.resources import UPSTREAMS
 from protos import auth_pb2
 
@@ -39,7 +40,7 @@ class Token(msgspec.Struct):
     scope: str
 
 
-async def token(request: web.Request) -> Token:
+async def token(request: web.Request) -> web.Response:
     """An access token for a client's own id and secret."""
     form = await _form(request)
     client_id, secret = _credentials(request, form)
@@ -55,12 +56,16 @@ async def token(request: web.Request) -> Token:
             client=client(request),
         )
     )
-    return Token(
-        access_token=reply.access_token,
-        token_type="Bearer",  # noqa: S106  The scheme's name.
-        expires_in=reply.expires_in_s,
-        scope=reply.scope,
+    response = json(
+        Token(
+            access_token=reply.access_token,
+            token_type="Bearer",  # noqa: S106  The scheme's name.
+            expires_in=reply.expires_in_s,
+            scope=reply.scope,
+        )
     )
+    response.headers["Pragma"] = "no-cache"  # as RFC 6749 wants it, beside Cache-Control
+    return response
 
 
 async def _form(request: web.Request) -> Mapping[str, str]:

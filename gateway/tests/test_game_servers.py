@@ -55,6 +55,7 @@ async def test_credentials_get_a_token_in_the_words_of_rfc_6749(
         "scope": "scores:award",
     }
     assert answer.headers["Cache-Control"] == "no-store"
+    assert answer.headers["Pragma"] == "no-cache"
     told = edge.fakes.told("ClientToken")
     assert (told.client_id, told.client_secret, told.scope) == (ARENA, "s", "scores:award")
     assert told.client.address == "198.51.100.7"
