@@ -61,7 +61,7 @@ def conflict(item: scores_pb2.AwardItem, row: Row, *, points: int) -> Failed | N
         return None
     if item.HasField("grant"):
         return None if _same_grant(item, row, points) else IdempotencyKeyReused()
-    if row.client_id is None and item.key_hash and row.key_hash == item.key_hash:
+    if item.key_hash and row.key_hash == item.key_hash:
         return None if row.body_hash == item.body_hash else IdempotencyKeyReused()
     return TokenAlreadyUsed()
 
