@@ -1,0 +1,134 @@
+"""A read replica: asked while it is fresh, and never when it is behind, paused or gone."""
+
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from chassis.postgres import Database, open_pool
+from chassis.replica import Replica, open_reader
+from chassis.testing import eventually
+from local import binaries, servers
+
+LAG_MAX_S = 1.5
+
+
+@dataclass
+class Pair:
+    """A primary, its streaming replica, and the reader in front of both."""
+
+    primary: Database
+    standby: asyncpg.Pool
+    process: "subprocess.Popen[bytes]"
+    reader: Replica
+
+    async def write(self, value: int) -> None:
+        await self.primary.fetch("UPDATE notes SET value = $1", value)
+
+    async def read(self) -> tuple[int, str]:
+        """The value, and who told it."""
+        (row,) = await self.reader.fetch(
+            "SELECT value, CASE WHEN pg_is_in_recovery() THEN 'replica' ELSE 'primary' END AS who"
+            " FROM notes"
+        )
+        return row["value"], row["who"]
+
+    async def reads(self, *expected: object) -> None:
+        async def read() -> bool:
+            assert await self.read() == expected
+            return True
+
+        await eventually(read)
+
+
+@pytest.fixture(scope="module")
+def servers_pair() -> Iterator[tuple[servers.Postgres, servers.Postgres]]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-")))
+        binaries.give(folder)
+        programs, version = binaries.reachable_postgres(folder)
+        if not (programs / "pg_basebackup").exists():
+            pytest.skip("this Postgres comes without pg_basebackup")
+        primary = stack.enter_context(
+            servers.postgres(folder / "primary", port=None, password=None, durable=False)
+        )
+        standby = folder / "standby"
+        standby.mkdir(mode=0o700)
+        binaries.give(standby)
+        command: list[str | Path] = [programs / "pg_basebackup", "-d", primary.url, "-D"]
+        command += [standby / f"pg{version}", "-R", "-X", "stream", "-c", "fast"]
+        subprocess.run(command, check=True, cwd="/", **binaries.run_as())
+        yield (
+            primary,
+            stack.enter_context(servers.postgres(standby, port=None, password=None, durable=False)),
+        )
+
+
+@pytest.fixture
+async def pair(
+    servers_pair: tuple[servers.Postgres, servers.Postgres],
+) -> AsyncIterator[Pair]:
+    primary, replica = servers_pair
+    async with (
+        open_pool(primary.url, size_max=2) as pool,
+        open_pool(replica.url, size_max=2) as standby,
+        open_reader(Database(pool), replica.url, lag_max_s=LAG_MAX_S) as reader,
+    ):
+        await pool.execute("CREATE TABLE IF NOT EXISTS notes AS SELECT 0 AS value")
+        await pool.execute("UPDATE notes SET value = 0")
+        await eventually(lambda: standby.fetchval("SELECT to_regclass('notes') IS NOT NULL"))
+        assert isinstance(reader, Replica)
+        yield Pair(Database(pool), standby, replica.process, reader)
+
+
+async def test_a_fresh_replica_is_asked(pair: Pair) -> None:
+    await pair.reads(0, "replica")
+    await pair.write(1)
+    await pair.reads(1, "replica")
+
+
+async def test_a_replica_whose_replay_is_paused_is_not_asked_until_it_has_caught_up(
+    pair: Pair,
+) -> None:
+    await pair.reads(0, "replica")
+    await pair.standby.execute("SELECT pg_wal_replay_pause()")
+    try:
+        await pair.write(2)
+        # Its own figures say that it has received all there is.
+        await pair.reads(2, "primary")
+        assert not pair.reader.fresh
+        await pair.write(3)
+        assert await pair.read() == (3, "primary")
+    finally:
+        await pair.standby.execute("SELECT pg_wal_replay_resume()")
+    await pair.reads(3, "replica")
+
+
+async def test_an_idle_primary_leaves_its_replica_fresh(pair: Pair) -> None:
+    await pair.reads(0, "replica")
+    for _ in range(5):
+        await pair.reader.look()
+        assert pair.reader.fresh
+
+
+async def test_a_replica_that_does_not_answer_costs_nothing_but_time(pair: Pair) -> None:
+    await pair.reads(0, "replica")
+    os.kill(pair.process.pid, signal.SIGINT)  # a fast shutdown
+    pair.process.wait(20)
+
+    assert await pair.read() == (0, "primary")
+    await pair.write(4)
+    assert await pair.read() == (4, "primary")
+
+
+async def test_without_a_replica_the_primary_is_the_reader() -> None:
+    database = Database.__new__(Database)
+    async with open_reader(database, "", lag_max_s=LAG_MAX_S) as reader:
+        assert reader is database
