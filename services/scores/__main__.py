@@ -49,6 +49,7 @@ from services.scores.writing import Breaker, Writer
 MIGRATIONS = Path(__file__).parent / "migrations"
 PARTITIONS_PAUSE_S = 3600
 WARM_PAUSE_S = 30
+SETTLED_S = 5.0  # for boards to be complete before the first call; longer ones are served degraded
 
 
 async def main(settings: Settings) -> None:
@@ -93,6 +94,7 @@ async def main(settings: Settings) -> None:
         )
         sanctions = Sanctions(since(to_fraud), ledger, telling)
         relay = Relay(ledger, telling, after_s=settings.relay_after_s)
+        rebuild = Rebuild(redis, boards, registry, standings)
         closer = Closer(Closing(database, Seals(settings.seal_keys)), events)
         cursors = Cursors(settings.cursor_keys)
         service = ScoresService(
@@ -115,8 +117,9 @@ async def main(settings: Settings) -> None:
             registry.follow(),
             cache.follow(),
             repeat(reads.warm, pause_s=WARM_PAUSE_S),
-            repeat(Rebuild(boards, registry, standings).work, pause_s=1),
+            rebuild.run(),
         ):
+            await rebuild.settled(wait_s=SETTLED_S)
             await serve(
                 partial(add_ScoresServicer_to_server, service),
                 settings=settings,

@@ -13,7 +13,7 @@ from services.scores.names import Names
 from services.scores.registry import Known, Registry
 from services.scores.rules import ALL_TIME, Board, Period, Reset, Ties, moment
 from services.scores.store.ledger import Row
-from services.scores.store.standings import Standing, Standings
+from services.scores.store.standings import Players, Standing, Standings
 
 NamesOf = Callable[[Sequence[str]], Awaitable[dict[str, str]]]
 
@@ -53,9 +53,17 @@ class Boards:
         self._registry = registry
         self._standings = standings
         self._names = Names(redis, names_of)
-        self._apply, self._begin, self._finish, self._prepare, self._states, self._remove = (
+        (
+            self._apply,
+            self._begin,
+            self._fill,
+            self._finish,
+            self._prepare,
+            self._states,
+            self._remove,
+        ) = (
             Script.read(redis, __package__, f"{name}.lua")
-            for name in ("apply", "begin", "finish", "prepare", "states", "remove")
+            for name in ("apply", "begin", "fill", "finish", "prepare", "states", "remove")
         )
 
     async def apply(self, rows: Sequence[Row]) -> list[Ranks]:
@@ -132,6 +140,16 @@ class Boards:
             ],
         )
         return token
+
+    async def fill(self, board: Board, period: Period, players: Players) -> list[str]:
+        """Puts at most a thousand players onto a board that `begin_rebuild` emptied.
+
+        Answers those who came there meanwhile, and were left as they are.
+        """
+        dense = "dense" if board.ties is Ties.DENSE else ""
+        arguments = [_expires(period), dense, *_filling(board, players)]
+        there = await self._fill(keyspace.keys(board, period), arguments)
+        return [keyspace.unpacked(user) for user in there]
 
     async def set_ready(self, board: Board, period: Period, token: str) -> bool:
         """The board is complete; False when it was lost, or another rebuild began, since."""
@@ -251,6 +269,16 @@ def _placed(board: Board, standings: Iterable[Standing]) -> Iterable[Argument]:
         yield b"" if away else keyspace.place(board, standing.seq or 0)
         yield standing.at_ms.to_bytes(8)
         yield standing.score
+
+
+def _filling(board: Board, players: Players) -> Iterable[Argument]:
+    for user, version, score, seq, at_ms in zip(
+        players.users, players.versions, players.scores, players.seqs, players.ats_ms, strict=True
+    ):
+        yield user.bytes
+        row = version.to_bytes(8)
+        yield row if seq is None else row + keyspace.place(board, seq) + at_ms.to_bytes(8)
+        yield score
 
 
 def _by_period(known: Known, rows: Iterable[Row]) -> list[tuple[Period, list[Row]]]:

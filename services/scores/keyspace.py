@@ -8,6 +8,7 @@ from services.scores.rules import Board, Period
 
 NAMES = "leaderboard:{names}"
 INVALIDATE = "cache:invalidate"  # the channel that tells what was changed since it was read
+REBUILD = "rebuild:boards"  # hash: how far the last rebuild is
 SEQ_MAX = 2**63 - 1
 KEPT_MS = 24 * 3600 * 1000  # how long a period stays after its end: closed ones are in Postgres
 

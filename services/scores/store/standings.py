@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from chassis import clock
 from chassis.postgres import Database
@@ -25,6 +26,28 @@ class Standing:
     seq: int | None
     at_ms: int
     hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Players:
+    """Many players on one board and period, in columns; seq None: not on the board."""
+
+    board: str
+    period: int
+    users: Sequence[UUID]
+    versions: Sequence[int]
+    scores: Sequence[int]
+    seqs: Sequence[int | None]
+    ats_ms: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A number of players in the order of ids, up to `last`; None: there are no more."""
+
+    last: str | None
+    players: int
+    boards: Sequence[Players]
 
 
 class Standings:
@@ -134,6 +157,35 @@ class Standings:
         records = await self._fetch(f"{_STANDINGS} WHERE p.user_id = ANY ($1)", users)
         return [_standing(record) for record in records]
 
+    async def page(
+        self, periods: Sequence[tuple[str, int]], *, after: str | None, limit: int
+    ) -> Page:
+        """Where the next players behind `after` stand on those boards and periods."""
+        records = await self._fetch(
+            _PAGE,
+            after,
+            limit,
+            [board for board, _ in periods],
+            [period for _, period in periods],
+        )
+        return Page(
+            last=str(records[0]["last"]) if records[0]["players"] else None,
+            players=records[0]["players"],
+            boards=[
+                Players(
+                    r["board"],
+                    r["period"],
+                    r["users"],
+                    r["versions"],
+                    r["scores"],
+                    r["seqs"],
+                    r["ats_ms"],
+                )
+                for r in records
+                if r["board"] is not None
+            ],
+        )
+
     async def players(self) -> int:
         """How many players there are."""
         records = await self._fetch("SELECT count(*) AS players FROM scores.players")
@@ -160,6 +212,48 @@ _STANDINGS = """
       JOIN scores.periods o ON o.board = k.board AND o.period = k.period AND o.closed_at IS NULL
       WHERE k.user_id = p.user_id
     ) s
+"""
+
+# Columns instead of rows: a rebuild reads everything, and a value costs more than what it says.
+_PAGE = """
+    WITH page AS MATERIALIZED (
+      SELECT p.user_id, p.version, p.hidden, p.total, p.reached_seq, p.reached_at,
+             p.day, p.day_total, p.day_seq, p.day_at, p.week, p.week_total, p.week_seq, p.week_at,
+             p.month, p.month_total, p.month_seq, p.month_at
+      FROM scores.players p
+      WHERE p.user_id > coalesce($1, '00000000-0000-0000-0000-000000000000'::uuid)
+      ORDER BY p.user_id LIMIT $2
+    ), upto AS (
+      SELECT (SELECT g.user_id FROM page g ORDER BY g.user_id DESC LIMIT 1) AS last,
+             (SELECT count(*) FROM page) AS players
+    ), wanted AS (
+      SELECT w.board, w.period FROM unnest($3::text[], $4::bigint[]) AS w(board, period)
+    ), standing AS (
+      SELECT w.board, w.period, g.user_id, g.version, g.hidden, v.score, v.seq, v.at
+      FROM page g
+      CROSS JOIN LATERAL (VALUES ('all_time', 0::bigint, g.total, g.reached_seq, g.reached_at),
+                                 ('daily', g.day, g.day_total, g.day_seq, g.day_at),
+                                 ('weekly', g.week, g.week_total, g.week_seq, g.week_at),
+                                 ('monthly', g.month, g.month_total, g.month_seq, g.month_at))
+        AS v(board, period, score, seq, at)
+      JOIN wanted w ON w.board = v.board AND w.period = v.period
+      UNION ALL
+      SELECT w.board, w.period, g.user_id, g.version, g.hidden, k.score, k.seq, k.at
+      FROM wanted w
+      CROSS JOIN upto u
+      JOIN scores.standings k ON k.board = w.board AND k.period = w.period
+        AND k.user_id > coalesce($1, '00000000-0000-0000-0000-000000000000'::uuid)
+        AND k.user_id <= u.last
+      JOIN page g ON g.user_id = k.user_id
+    ), grouped AS (
+      SELECT s.board, s.period, array_agg(s.user_id) AS users, array_agg(s.version) AS versions,
+             array_agg(s.score) AS scores,
+             array_agg(CASE WHEN NOT s.hidden THEN s.seq END) AS seqs,
+             array_agg(coalesce((extract(epoch FROM s.at) * 1000)::bigint, 0)) AS ats_ms
+      FROM standing s GROUP BY s.board, s.period
+    )
+    SELECT u.last, u.players, d.board, d.period, d.users, d.versions, d.scores, d.seqs, d.ats_ms
+    FROM upto u LEFT JOIN grouped d ON true
 """
 
 

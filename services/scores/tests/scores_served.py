@@ -162,7 +162,7 @@ async def open_scores(
             cache,
         )
         await enter(background(cache.follow()))
-        rebuild = Rebuild(boards, registry, standings)
+        rebuild = Rebuild(redis, boards, registry, standings)
         await rebuild.work()
         to_actions, to_fraud = ActionsStub(actions_channel), FraudStub(fraud_channel)
         telling = Telling(ledger, standings, boards, events, actions=to_actions)
