@@ -23,6 +23,8 @@ from services.scores.store.standings import Page, Standings
 LOOK_S = 0.5
 LEASE_S = 10.0  # a page of players takes far less
 PLAYERS_AT_ONCE = 1000  # nothing else runs in Redis while they are put onto one board
+PAGE = 2000  # players read at once
+TELL_MS = 200
 TOLD_S = 3600  # how long the progress of the last rebuild is kept
 # What Redis acknowledged and then lost is younger: its append-only file is synced each second,
 # and a replica that takes over is not further behind.
@@ -141,9 +143,8 @@ class Rebuild:
         log.warning("rebuild_began", boards=tags, players=told.players)
         async for page in self._pages(missing):
             await self._put(page, missing)
-            if await self._lease.hold() != fence:
+            if await told.add(page.players) and await self._lease.hold() != fence:
                 raise Interrupted
-            await told.add(page.players)
         ready = [
             await self._boards.set_ready(*where, token)
             for where, token in zip(missing, tokens, strict=True)
@@ -161,7 +162,7 @@ class Rebuild:
         read = partial(
             self._standings.page,
             [(board.name, period.start_ms) for board, period in missing],
-            limit=PLAYERS_AT_ONCE,
+            limit=PAGE,
         )
         following = asyncio.create_task(read(after=None))
         try:
@@ -174,7 +175,11 @@ class Rebuild:
     async def _put(self, page: Page, missing: Sequence[Where]) -> None:
         wheres = {(board.name, period.start_ms): (board, period) for board, period in missing}
         came = await asyncio.gather(
-            *(self._boards.fill(*wheres[p.board, p.period], p) for p in page.boards)
+            *(
+                self._boards.fill(*wheres[players.board, players.period], part)
+                for players in page.boards
+                for part in players.parts(PLAYERS_AT_ONCE)
+            )
         )
         if users := {user for there in came for user in there}:
             # Somebody put them there meanwhile, possibly late.
@@ -198,17 +203,22 @@ class _Told:
         self.done = 0
         self._redis = redis
         self._tags = tags
-        self._began_ms = clock.now_ms()
+        self._began_ms = self._told_ms = clock.now_ms()
         self._tenth = 0
 
-    async def add(self, players: int) -> None:
+    async def add(self, players: int) -> bool:
+        """Whether it was time to tell."""
         self.done += players
         # Those who came since it began are more than were counted.
         progress.set(min(0.99, self.done / max(1, self.players)))
+        if clock.now_ms() - self._told_ms < TELL_MS:
+            return False
+        self._told_ms = clock.now_ms()
         await self._show(ended=False)
         if self.done * 10 // max(1, self.players) > self._tenth:
             self._tenth = self.done * 10 // max(1, self.players)
             log.info("rebuild_progressed", done=self.done, players=self.players)
+        return True
 
     async def end(self) -> None:
         progress.set(1)

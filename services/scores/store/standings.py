@@ -40,6 +40,21 @@ class Players:
     seqs: Sequence[int | None]
     ats_ms: Sequence[int]
 
+    def parts(self, size: int) -> list["Players"]:
+        """The same, at most `size` at once."""
+        return [
+            Players(
+                self.board,
+                self.period,
+                self.users[i : i + size],
+                self.versions[i : i + size],
+                self.scores[i : i + size],
+                self.seqs[i : i + size],
+                self.ats_ms[i : i + size],
+            )
+            for i in range(0, len(self.users), size)
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
