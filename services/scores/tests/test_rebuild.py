@@ -35,7 +35,8 @@ async def _degraded(scores: Scores) -> bool:
     reply = await scores.stub.Top(
         scores_pb2.TopRequest(items=[scores_pb2.TopItem(board=b, limit=10) for b in BOARDS])
     )
-    return any(r.top.degraded or not r.HasField("top") for r in reply.results)
+    assert all(r.HasField("top") for r in reply.results), reply
+    return any(r.top.degraded for r in reply.results)
 
 
 async def test_a_hundred_thousand_players_are_back_within_ten_seconds_under_load(
@@ -84,7 +85,8 @@ async def test_a_hundred_thousand_players_are_back_within_ten_seconds_under_load
     # Whoever else works on this machine takes of the time.
     share = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     print(
-        f"{took_s:.1f} s at {share:.1f} times the machine's work, {awarded} awards, {reads[True]} degraded reads"
+        f"{took_s:.1f} s at {share:.1f} times the machine's work,"
+        f" {awarded} awards, {reads[True]} degraded reads"
     )
 
     assert reads[True] > 5
