@@ -1,6 +1,8 @@
 """A Redis Cluster serves every unit: each script and each command finds its keys in one slot."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from hashlib import sha1
 from pathlib import Path
 
 from aiohttp import web
@@ -8,17 +10,33 @@ from aiohttp import web
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.redis import Redis
-from chassis.testing import eventually
+from chassis.testing import Certificates, eventually
 from gateway.idempotency import REPLAYED, Idempotency, Repeatable
 from gateway.limits import REQUESTS, SCORES, Check, Limiter, RateLimited
 from gateway.sanctions import STREAM as SANCTIONS
 from gateway.sanctions import Sanctions
 from gateway.tests.edge import KEYS
+from local.cluster import Cluster
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
+from protos.scores_pb2 import (
+    AroundItem,
+    AroundRequest,
+    RanksRequest,
+    TopItem,
+    TopRequest,
+    WouldBeRequest,
+)
+from protos.scores_pb2_grpc import ScoresStub
 from services.fraud.windows import Attempt, Windows
 from services.realtime.channels import Position, Publication
 from services.realtime.store import Draft, LiveStore
+from services.scores.journal import STREAM as JOURNAL
+from services.scores.live import Live
+from services.scores.names import Names
+from services.scores.ranking import After
+from services.scores.store.ledger import Claim
+from services.scores.tests.scores_served import Scores, item, open_scores
 
 ROOT = Path(__file__).parent.parent
 SCRIPTS = sorted(
@@ -29,10 +47,11 @@ SCRIPTS = sorted(
 async def test_limits_are_kept_exactly_though_a_batch_spans_all_nodes(
     redis_cluster: Redis,
 ) -> None:
-    limiter = Limiter(redis_cluster, lifted=False)
+    # Two, so that what one counts by itself would be seen.
+    limiters = [Limiter(redis_cluster, lifted=False) for _ in range(2)]
     users = [uuid7() for _ in range(40)]
 
-    async def passes(user: str) -> bool:
+    async def passes(user: str, limiter: Limiter) -> bool:
         try:
             await limiter.take([Check(REQUESTS, "cb007100"), Check(SCORES, user)])
         except RateLimited:
@@ -40,7 +59,7 @@ async def test_limits_are_kept_exactly_though_a_batch_spans_all_nodes(
         return True
 
     async def passed(user: str) -> int:
-        return sum(await asyncio.gather(*(passes(user) for _ in range(2))))
+        return sum(await asyncio.gather(*(passes(user, limiter) for limiter in limiters)))
 
     # 100 requests of one address in a minute, each counted although its user is elsewhere.
     assert sum(await asyncio.gather(*map(passed, users))) == 80
@@ -107,6 +126,100 @@ async def test_sanctions_are_heard_on_a_cluster(redis_cluster: Redis) -> None:
     assert await eventually(heard)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_boards_and_the_journal_stand_on_a_cluster(
+    redis_cluster: Redis,
+    migrated: Callable[..., Awaitable[dict[str, str]]],
+    certificates: Certificates,
+) -> None:
+    urls = await migrated("scores")
+    async with open_scores(urls, redis_cluster, certificates) as scores:
+        users = [uuid7() for _ in range(20)]
+        awards = await scores.award(*(item(user, 10 + n) for n, user in enumerate(users)))
+        assert [award.rank for award in awards] == [1] * 20
+        await _queued(scores, users[0], points=500)
+        await scores.redis.flushall()
+        await scores.rebuild.work()
+        await scores.boards.name({users[1]: "ada"})
+        for known in scores.registry.all():
+            board = known.board
+            period = next(one for one in known.periods if not one.closed)
+            await _stands(scores.stub, board.name, [users[0], *users[:0:-1]])
+            later = [one for one in known.periods if one.start_ms > clock.now_ms()]
+            assert [await scores.boards.prepare(board, one) for one in later] == [True] * len(later)
+            live = Live(redis_cluster, Names(redis_cluster, scores.ledger.names))
+            page = await live.page((board, period), 5, After(510, 1, users[0]))
+            assert page
+            assert len(page.entries) == 5
+            assert all(await scores.boards.states(board, period, users))
+            await scores.boards.forget(board, period, users[:3])
+            assert await scores.boards.states(board, period, users[:3]) == [None] * 3
+
+
+async def _queued(scores: Scores, user: str, *, points: int) -> None:
+    """An award that waited in the journal."""
+    claim = Claim(
+        action_id=uuid7(),
+        user_id=user,
+        username="p",
+        name_version=1,
+        action_type="WIN_GAME",
+        points=points,
+        attempt_id=uuid7(),
+        client_id=None,
+        key_hash=None,
+        body_hash=None,
+    )
+    refused = await scores.journal.queue([claim], received_at_ms=clock.now_ms())
+    assert [failure.code for failure in refused] == ["QUEUED_FOR_REPLAY"]
+    await scores.journal.drain()
+    assert await scores.redis.xlen(JOURNAL) == 0
+
+
+async def _stands(stub: ScoresStub, board: str, users: list[str]) -> None:
+    """The players are on the board in this order, by every way of reading."""
+    (top,) = (await stub.Top(TopRequest(items=[TopItem(board=board, limit=20)]))).results
+    assert [entry.user_id for entry in top.top.entries] == users
+    places = await stub.Around(
+        AroundRequest(items=[AroundItem(board=board, user_id=user, radius=2) for user in users])
+    )
+    assert [result.place.rank for result in places.results] == list(range(1, 21))
+    ranks = await stub.Ranks(RanksRequest(board=board, user_ids=users))
+    assert [entry.rank for entry in ranks.entries] == list(range(1, 21))
+    assert (await stub.WouldBe(WouldBeRequest(board=board, score=10_000))).rank == 1
+
+
+async def test_every_script_is_called_with_keys_of_one_slot(
+    redis_cluster: Redis,
+    redis_nodes: Cluster,
+    migrated: Callable[..., Awaitable[dict[str, str]]],
+    certificates: Certificates,
+) -> None:
+    await redis_cluster.script_flush()
+    await test_limits_are_kept_exactly_though_a_batch_spans_all_nodes(redis_cluster)
+    await test_bursts_are_found_though_a_batch_spans_all_nodes(redis_cluster)
+    await test_live_channels_and_leases_are_followed_on_a_cluster(redis_cluster)
+    await test_a_call_under_a_key_is_answered_alike_on_a_cluster(redis_cluster)
+    await test_boards_and_the_journal_stand_on_a_cluster(redis_cluster, migrated, certificates)
+
+    # A node knows a script since it was called there, and refuses keys that are not its own.
+    assert [script.name for script in SCRIPTS if not _known(script, redis_nodes)] == []
+
+
+def _known(script: Path, nodes: Cluster) -> bool:
+    """Whether a node knows the script, or what it begins with or ends."""
+    order = script.parent / "order.lua"
+    texts = [script.read_text()]
+    if order.exists():
+        ends = script.parent.glob("*.lua") if script == order else [script]
+        texts += [f"{order.read_text()}\n{end.read_text()}" for end in ends]
+    hashes = [sha1(text.encode(), usedforsecurity=False).hexdigest() for text in texts]
+    for number in range(3):
+        with nodes.node(number) as node:
+            if any(node.script_exists(*hashes)):
+                return True
+    return False
 
 
 def _draft(channel: str, fence: int) -> Draft:
