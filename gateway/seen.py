@@ -33,7 +33,9 @@ class Seen:
     def show(self, board: str, asked: str, *, period: str, version: int) -> None:
         """A read of `board` that asked for a period as `asked` was answered with `period`."""
         before = self._shown.get((board, asked))
-        if before and before.period == period and before.version >= version:
+        # Ids of periods sort by time. A list that was begun in the last one is read to its end
+        # there, though another has begun.
+        if before and (before.period, before.version) >= (period, version):
             return
         self._shown[board, asked] = _Shown(period, version)
         self._shown.move_to_end((board, asked))
