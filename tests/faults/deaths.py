@@ -48,12 +48,6 @@ async def frozen(suite: Suite, name: str, *, meanwhile: Callable[[], Awaitable[N
     return time.monotonic() - since
 
 
-async def queueing(suite: Suite) -> None:
-    """Returns when awards wait for Postgres."""
-    async with Redis.from_url(suite.processes()["redis"]["url"]) as redis:
-        await eventually(lambda: books.journalled(redis), timeout_s=BACK_S)
-
-
 async def robbed(suite: Suite) -> float:
     """Kills Redis and takes its data, at a moment when no award waits there for Postgres."""
     record = suite.processes()["redis"]

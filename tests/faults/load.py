@@ -48,8 +48,9 @@ class Load:
         """Plays on and on, and finishes what is begun. Raises what trying again cannot mend."""
         while not self.ending:
             ask = partial(player.request_action, random.choice(self.action_types))
-            await self._redeem(player, await self._answered(ask))
-            await asyncio.sleep(PAUSE_S)
+            action = await self._answered(ask)
+            await asyncio.sleep(PAUSE_S)  # the play; so that most have a token in hand
+            await self._redeem(player, action)
 
     async def grown(self, by: int) -> None:
         """Returns when so many more awards were answered or promised."""
@@ -59,6 +60,15 @@ class Load:
             return self.accepted >= wanted
 
         await eventually(enough, timeout_s=GIVE_UP_S)
+
+    async def heard(self, code: str) -> None:
+        """Returns when one more request has been refused with that code."""
+        before = self.tried_again_after[code]
+
+        async def more() -> bool:
+            return self.tried_again_after[code] > before
+
+        await eventually(more, timeout_s=GIVE_UP_S)
 
     @property
     def accepted(self) -> int:
