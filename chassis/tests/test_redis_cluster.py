@@ -140,10 +140,13 @@ async def test_what_other_nodes_hold_is_there_while_one_is_away(
     redis_cluster: Redis, redis_nodes: Nodes
 ) -> None:
     add = Script(redis_cluster, "return redis.call('INCR', KEYS[1])")
-    lost, kept = next(keys_of(1)), next(keys_of(2))
+    lost, kept = next(keys_of(0)), next(keys_of(2))
     await add.many([([lost], []), ([kept], [])])
-    redis_nodes.stop(1)
+    redis_nodes.stop(0)
     try:
+        gone, there = await redis_cluster.answers([("GET", lost), ("GET", kept)])
+        assert isinstance(gone, AWAY)
+        assert there == b"1"
         with pytest.raises(AWAY):
             await add.many([([lost], []), ([kept], [])])
         with pytest.raises(AWAY):
@@ -151,8 +154,10 @@ async def test_what_other_nodes_hold_is_there_while_one_is_away(
         assert await redis_cluster.get(kept) == b"2"
         async with Redis(redis_nodes.url) as late:
             assert await late.get(kept) == b"2"
+        async with redis_cluster.pubsub() as news:
+            await news.subscribe("news")
     finally:
-        redis_nodes.start(1)
+        redis_nodes.start(0)
         redis_nodes.settle()
     await eventually(partial(answered, partial(add, [lost], [])))
     assert await redis_cluster.ping()
