@@ -1,6 +1,7 @@
 """Requests that are repeated under one Idempotency-Key: at once, later, changed, after losses."""
 
 import asyncio
+import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
@@ -90,6 +91,27 @@ async def test_the_key_with_another_body_is_refused_before_anything_else(
 
     assert (refused.status, refused.code) == (422, "IDEMPOTENCY_KEY_REUSED")
     assert len(calls) == 1
+
+
+async def test_a_game_server_may_write_the_same_body_in_another_way(edge: Edge) -> None:
+    body = {"actionId": ACTION, "userId": ADA, "actionType": "WIN_GAME"}
+    statuses = []
+    for text in (
+        json.dumps(body),
+        json.dumps(body, indent=4),
+        json.dumps({**body, "scoreIncrement": 9}),
+    ):
+        answer = await edge.call(
+            "POST",
+            "/api/v1/scores/award",
+            data=text.encode(),
+            token=edge.fakes.signer.client_token(),
+            headers=KEY,
+        )
+        statuses.append(answer.status)
+
+    assert statuses == [200, 200, 422]
+    assert all(item.key_hash for item in edge.fakes.calls["Award"])
 
 
 async def test_an_award_s_answer_is_the_ledger_s_to_give_again(edge: Edge) -> None:

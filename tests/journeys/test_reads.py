@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import aiohttp
@@ -57,6 +58,23 @@ async def test_every_read_tells_one_truth(ada: Client, quick: str) -> None:
     assert await ada.would_be(score) > place["rank"]
     assert await ada.would_be(score + 1) <= place["rank"]
     assert await ada.would_be(2**53 - 1) == 1
+
+
+async def test_pages_show_everybody_once_whatever_is_written_meanwhile(
+    unlimited: Suite, ada: Client, quick: str
+) -> None:
+    async with AsyncExitStack() as stack:
+        crowd = [await stack.enter_async_context(newcomer(unlimited)) for _ in range(5)]
+        for player in crowd:
+            await awarded(player, quick)
+        seen: list[str] = []
+        async for page in ada.pages(limit=2):
+            seen += [entry["userId"] for entry in page["entries"]]
+            # Whoever was shown already rises, and whoever comes is at the end of the rest.
+            await awarded(crowd[0], quick)
+
+    assert len(seen) == len(set(seen))
+    assert {player.user_id for player in crowd[1:]} <= set(seen)
 
 
 async def test_who_has_the_top_already_gets_it_again_when_it_changed(
