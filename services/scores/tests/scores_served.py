@@ -66,6 +66,8 @@ class Scores:
     relay: Relay
     rebuild: Rebuild
     reads: Reads
+    closed: ClosedReads
+    fallback: Fallback
     cache: Cache
     telling: Telling
     journal: Journal
@@ -112,7 +114,10 @@ def item(
 async def open_scores(
     urls: Mapping[str, str], redis: Redis, certificates: Certificates, *, journal_max: int = 1000
 ) -> AsyncIterator[Scores]:
-    """The service with empty tables, served over gRPC; none of its background work runs."""
+    """The service with empty tables, served over gRPC.
+
+    Of its background work only the listening for changes runs.
+    """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         admin = await enter(open_pool(urls["admin"], size_max=2))
@@ -154,13 +159,10 @@ async def open_scores(
         boards = Boards(redis, registry, ledger.names, standings)
         events = Events(redis, registry)
         cache = Cache(redis)
-        reads = Reads(
-            registry,
-            Live(redis, Names(redis, ledger.names)),
-            ClosedReads(Finals(database)),
-            Fallback(Snapshots(database), standings),
-            cache,
-        )
+        closed = ClosedReads(Finals(database))
+        fallback = Fallback(Snapshots(database), standings)
+        live = Live(redis, Names(redis, ledger.names))
+        reads = Reads(registry, live, closed, fallback, cache)
         await enter(background(cache.follow()))
         rebuild = Rebuild(redis, boards, registry, standings)
         await rebuild.work()
@@ -201,6 +203,8 @@ async def open_scores(
             relay=Relay(ledger, telling, after_s=0),
             rebuild=rebuild,
             reads=reads,
+            closed=closed,
+            fallback=fallback,
             cache=cache,
             telling=telling,
             journal=journal,

@@ -1,0 +1,158 @@
+"""Reads while Redis cannot tell: from Postgres, marked, and never older than shown before."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, AsyncExitStack, suppress
+
+import pytest
+from redis.exceptions import RedisError
+
+from chassis.errors import Failed
+from chassis.ids import uuid7
+from chassis.redis import open_redis
+from chassis.testing import Certificates, eventually
+from protos import scores_pb2
+from services.scores import fallback
+from services.scores.rules import ALL_TIME, FOR_EVER
+from services.scores.tests import model
+from services.scores.tests.model import Reader
+from services.scores.tests.scores_served import Scores, item, open_scores
+
+OwnRedis = Callable[[], AbstractContextManager[str]]
+
+
+async def test_reads_go_on_while_redis_is_away_and_until_the_boards_are_complete_again(
+    scores_database: dict[str, str], own_redis: OwnRedis, certificates: Certificates
+) -> None:
+    players = [uuid7() for _ in range(12)]
+    async with AsyncExitStack() as stack:
+        with own_redis() as url:
+            redis = await stack.enter_async_context(open_redis(url, timeout_s=0.5))
+            scores = await stack.enter_async_context(
+                open_scores(scores_database, redis, certificates)
+            )
+            await scores.award(*(item(p, 10 + i // 2) for i, p in enumerate(players)))
+        board = scores.registry.get(ALL_TIME).board
+        lines = await model.lines(scores.pool, board)
+
+        await Reader(scores, board, degraded=True).agrees(lines, absent=uuid7())
+
+        with own_redis():
+
+            async def answers() -> bool:
+                with suppress(RedisError):
+                    return bool(await redis.ping())
+                return False
+
+            await eventually(answers)
+            # There again, and empty.
+            await Reader(scores, board, degraded=True).agrees(lines, absent=uuid7())
+            await scores.rebuild.work()
+
+            async def live() -> bool:
+                return not (await Reader(scores, board).top(fresh=True)).degraded
+
+            await eventually(live)
+            await Reader(scores, board).agrees(lines, absent=uuid7())
+
+
+async def test_with_both_stores_away_every_read_says_so(scores: Scores) -> None:
+    await scores.award(item(player := uuid7(), 5))
+    for known in scores.registry.all():
+        await scores.boards.begin_rebuild(known.board, known.periods[0], wipe=False)
+    await scores.telling.drain()
+    await scores.pool.close()
+
+    top = await scores.stub.Top(
+        scores_pb2.TopRequest(items=[scores_pb2.TopItem(board=ALL_TIME, limit=1, fresh=True)])
+    )
+    around = await scores.stub.Around(
+        scores_pb2.AroundRequest(items=[scores_pb2.AroundItem(board=ALL_TIME, user_id=player)])
+    )
+
+    assert top.results[0].failure.code == "BOARDS_UNAVAILABLE"
+    assert around.results[0].failure.code == "BOARDS_UNAVAILABLE"
+    for call in (
+        scores.stub.Ranks(scores_pb2.RanksRequest(board=ALL_TIME, user_ids=[player])),
+        scores.stub.WouldBe(scores_pb2.WouldBeRequest(board=ALL_TIME, score=1)),
+    ):
+        with pytest.raises(Failed, match="BOARDS_UNAVAILABLE"):
+            await call
+
+
+async def test_beyond_the_places_of_a_snapshot_nothing_is_guessed(
+    scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fallback, "PLACES", 5)
+    players = [uuid7() for _ in range(9)]
+    await scores.award(*(item(p, 50 - i) for i, p in enumerate(players)))
+    board = scores.registry.get(ALL_TIME).board
+    await scores.boards.begin_rebuild(board, FOR_EVER, wipe=False)
+
+    async def around(user: str, radius: int) -> str:
+        asked = scores_pb2.AroundItem(board=ALL_TIME, user_id=user, radius=radius)
+        reply = await scores.stub.Around(scores_pb2.AroundRequest(items=[asked]))
+        code: str = reply.results[0].failure.code
+        return code
+
+    async def ranks(*users: str) -> list[int]:
+        asked = scores_pb2.RanksRequest(board=ALL_TIME, user_ids=users)
+        return [entry.rank for entry in (await scores.stub.Ranks(asked)).entries]
+
+    async def would_be(score: int) -> int:
+        asked = scores_pb2.WouldBeRequest(board=ALL_TIME, score=score)
+        rank: int = (await scores.stub.WouldBe(asked)).rank
+        return rank
+
+    top = await Reader(scores, board).top(limit=5, fresh=True)
+    assert ([e.user_id for e in top.entries], top.total, top.degraded) == (players[:5], 9, True)
+    beyond = scores_pb2.TopItem(board=ALL_TIME, limit=1, cursor=top.next_cursor)
+    page = await scores.stub.Top(scores_pb2.TopRequest(items=[beyond]))
+    assert page.results[0].failure.code == "BOARDS_UNAVAILABLE"
+    assert [await around(p, 1) for p in players[3:6]] == [
+        "",
+        "BOARDS_UNAVAILABLE",
+        "BOARDS_UNAVAILABLE",
+    ]
+    assert await around(uuid7(), 1) == "NOT_RANKED"
+    assert await ranks(uuid7(), players[4], players[0]) == [5, 1]
+    with pytest.raises(Failed, match="BOARDS_UNAVAILABLE"):
+        await ranks(players[0], players[5])
+    assert await would_be(47) == 5
+    with pytest.raises(Failed, match="BOARDS_UNAVAILABLE"):
+        await would_be(46)
+
+
+async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(
+    scores: Scores,
+) -> None:
+    board = scores.registry.get(ALL_TIME).board
+    await scores.award(item(uuid7(), 5))
+    await scores.telling.drain()
+    token = await scores.boards.begin_rebuild(board, FOR_EVER, wipe=False)
+    before = await Reader(scores, board).top(fresh=True)
+    assert before.degraded
+    await scores.boards.set_ready(board, FOR_EVER, token)
+    # As if the version of Redis were an older one: it was away, not empty.
+    await scores.redis.hset("leaderboard:{all_time}:meta", "version", 1)
+    # A change that the degraded read has shown, and Redis has not heard of.
+    await scores.admin.execute(
+        """
+        INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type,
+                                   points, old_score, new_score, hidden, at)
+        SELECT seq, 'award', action_id, user_id, 'ada', version, action_type, points, old_score,
+               new_score, false, at
+        FROM scores.ledger
+        """
+    )
+
+    behind = await Reader(scores, board).top(version_min=before.version)
+    await scores.admin.execute("TRUNCATE scores.outbox")
+    level = await Reader(scores, board).top(version_min=before.version)
+
+    assert behind.degraded
+    assert behind.version >= before.version
+    assert not level.degraded
+    assert level.version == before.version
+    # What nobody was ever shown is not believed.
+    future = await Reader(scores, board).top(version_min=2**53)
+    assert (future.version, future.degraded) == (level.version, False)
