@@ -141,7 +141,7 @@ async def test_boards_and_the_journal_stand_on_a_cluster(
         await _queued(scores, users[0], points=500)
         await scores.redis.flushall()
         await scores.rebuild.work()
-        await scores.boards.name({users[1]: "ada"})
+        await scores.boards.name({users[1]: (2, "ada")})
         for known in scores.registry.all():
             board = known.board
             period = next(one for one in known.periods if not one.closed)

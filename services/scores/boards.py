@@ -9,13 +9,13 @@ from typing import cast
 from chassis import clock
 from chassis.redis import Argument, Redis, Script
 from services.scores import keyspace
-from services.scores.names import Names
+from services.scores.names import Name, Names
 from services.scores.registry import Known, Registry
 from services.scores.rules import ALL_TIME, Board, Period, Reset, Ties, moment
 from services.scores.store.ledger import Row
 from services.scores.store.standings import Players, Standing, Standings
 
-NamesOf = Callable[[Sequence[str]], Awaitable[dict[str, str]]]
+NamesOf = Callable[[Sequence[str]], Awaitable[dict[str, Name]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ class Boards:
                 ranks = dict(zip(users, _ranks(flat, len(users)), strict=True))
         return ranks
 
-    async def name(self, names: Mapping[str, str]) -> None:
-        """Keeps the players' names, by id."""
+    async def name(self, names: Mapping[str, Name]) -> None:
+        """Keeps the players' names, by id, that are newer than the known ones."""
         await self._names.keep(names)
 
     async def ready(self, board: Board, period: Period) -> bool:

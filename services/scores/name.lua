@@ -1,19 +1,23 @@
--- Keeps the names of players.
+-- Keeps the names of players, where they are newer.
 --
 -- KEYS  the names (hash)
--- ARGV  `replace`: also where there is another, where to tell that a name changed, then for each
---       player: id (16 bytes), name
+-- ARGV  where to tell that a name changed, then for each player: id (16 bytes), the name's version (8,
+--       big-endian) and the name
+
+-- Not compared as text: that follows the locale of the server.
+local function number(bytes)
+  local high, low = struct.unpack('>I4I4', bytes)
+  return high * 2 ^ 32 + low
+end
 
 local changed = false
-for i = 3, #ARGV, 2 do
-  local known = redis.call('HGET', KEYS[1], ARGV[i])
-  if not known then
+for i = 2, #ARGV, 2 do
+  local kept = redis.call('HGET', KEYS[1], ARGV[i])
+  if not kept or number(kept) < number(ARGV[i + 1]) then
     redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-  elseif ARGV[1] == 'replace' and known ~= ARGV[i + 1] then
-    redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
-    changed = true
+    changed = changed or kept
   end
 end
 if changed then
-  redis.call('PUBLISH', ARGV[2], '')
+  redis.call('PUBLISH', ARGV[1], '')
 end

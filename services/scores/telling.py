@@ -112,21 +112,21 @@ class Telling:
 
     async def _name(self, claims: Sequence[Claim], rows: Sequence[Row]) -> dict[str, str]:
         """Shows the names of players who are new or renamed; answers those of the renamed."""
-        new: dict[str, str] = {}
-        renamed: dict[str, tuple[int, str]] = {}
+        shown: dict[str, tuple[int, str]] = {}
+        renamed: set[str] = set()
         for claim, row in zip(claims, rows, strict=True):
-            if row.version == 1:
-                new[row.user_id] = row.username
+            name = row.name_version, row.username
             if claim.name_version > row.name_version:
-                newest = (claim.name_version, claim.username)
-                renamed[row.user_id] = max(newest, renamed.get(row.user_id, newest))
-        names = {user: name for user, (_, name) in renamed.items()}
-        if new or names:
+                name = claim.name_version, claim.username
+                renamed.add(row.user_id)
+            if row.version == 1 or row.user_id in renamed:
+                shown[row.user_id] = max(name, shown.get(row.user_id, name))
+        if shown:
             try:
-                await self._boards.name(new | names)
+                await self._boards.name(shown)
             except (RedisError, OSError) as error:
                 log.warning("names_not_shown", error=repr(error))
-        return names
+        return {user: shown[user][1] for user in renamed}
 
     async def _after(
         self,

@@ -221,12 +221,16 @@ class Ledger:
             *(list(column) for column in zip(*names, strict=True)),
         )
 
-    async def names(self, users: Sequence[str]) -> dict[str, str]:
-        """The names of `users`, by id; those who never were awarded are left out."""
+    async def names(self, users: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """The names of `users`, each with its version, by id; unknown ones are left out."""
         records = await self._fetch(
-            "SELECT p.user_id, p.username FROM scores.players p WHERE p.user_id = ANY ($1)", users
+            """
+            SELECT p.user_id, p.name_version, p.username FROM scores.players p
+            WHERE p.user_id = ANY ($1)
+            """,
+            users,
         )
-        return {str(record["user_id"]): record["username"] for record in records}
+        return {str(r["user_id"]): (r["name_version"], r["username"]) for r in records}
 
     async def rows(self, action_ids: Sequence[str]) -> dict[str, Row]:
         """The ledger rows of those actions, by id; without running totals."""

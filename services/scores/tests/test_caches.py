@@ -75,7 +75,7 @@ async def test_a_new_name_is_shown_by_every_process(scores: Scores, other: Reads
     await eventually(_forgotten(other), timeout_s=2)
     assert [e.username for e in (await _remembers(scores, other)).entries] == ["bob"]
 
-    await scores.boards.name({BOB: "bobby"})
+    await scores.boards.name({BOB: (2, "bobby")})
 
     await eventually(_forgotten(other), timeout_s=2)
     assert [e.username for e in (await _remembers(scores, other)).entries] == ["bobby"]
