@@ -1,0 +1,221 @@
+"""Awards over the end of a day: each counts in one day only, and the day's table stays provable."""
+
+import asyncio
+import hashlib
+import random
+import time
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from chassis import clock
+from chassis.client import open_channel
+from chassis.errors import Failed
+from chassis.ids import uuid7
+from chassis.testing import eventually
+from chassis.tls import Identity
+from protos.actions_pb2 import Grant
+from protos.scores_pb2 import Award, AwardItem, AwardRequest
+from protos.scores_pb2_grpc import ScoresStub
+from scoreboard_client import Client
+from tests import books
+from tests.people import address, new_type
+from tests.suite import Suite, started
+
+RATE = 500  # awards a second
+BEFORE_S, AFTER_S = 6.0, 4.0  # of load
+LEADS_S = (25.0, 60.0, 120.0)  # from a suite's start to its midnight: the first that suffices
+PLAYERS = 60
+POINTS = 7
+IN_FLIGHT_MAX = 8
+BATCH_MAX = 64
+GIVE_UP_S = 30.0
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the ledger."""
+
+    user_id: str
+    points: int
+    seq: int
+    at_ms: int
+
+
+async def test_an_award_at_midnight_counts_in_one_day_and_the_day_is_sealed(tmp_path: Path) -> None:
+    with near_midnight(tmp_path) as (suite, midnight):
+        name = await new_type(suite, points=POINTS)
+        async with scores_of(suite) as scores:
+            with clock.ahead(suite.clock_offset_s):  # for the ids that are made here
+                awards = await granted(scores, suite, name, midnight)
+        rows = await ledger(suite)
+        assert sorted((a.user_id, a.score_increment, a.at_ms) for a in awards) == sorted(
+            (row.user_id, row.points, row.at_ms) for row in rows
+        )
+        ended_ms = int(midnight.timestamp() * 1000)
+        old = [row for row in rows if row.at_ms < ended_ms]
+        new = [row for row in rows if row.at_ms >= ended_ms]
+        print(f"\n{len(old)} awards before midnight, {len(new)} after", end="")
+        assert old
+        assert new
+
+        day = f"{midnight - timedelta(days=1):%Y%m%dT%H%M%SZ}"
+        await eventually(partial(is_sealed, suite, day, old), timeout_s=GIVE_UP_S)
+        await expect_read(suite, "previous", day, old)
+        await expect_read(suite, day, day, old)
+        await expect_read(suite, "current", f"{midnight:%Y%m%dT%H%M%SZ}", new)
+        await eventually(partial(books.boards_agree, suite), timeout_s=GIVE_UP_S)
+
+
+@contextmanager
+def near_midnight(folder: Path) -> Iterator[tuple[Suite, datetime]]:
+    """A suite that is ready some seconds before its day ends, and that midnight."""
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for days, lead_s in enumerate(LEADS_S, 1):
+        midnight = today + timedelta(days=days)
+        ahead_s = round(midnight.timestamp() - time.time() - lead_s)
+        with started(folder, limits="off", clock_offset_s=ahead_s) as suite:
+            if seconds_until(midnight, suite) > BEFORE_S:
+                yield suite, midnight
+                return
+    raise AssertionError("never ready in time")
+
+
+@asynccontextmanager
+async def scores_of(suite: Suite) -> AsyncIterator[ScoresStub]:
+    """The suite's scores as the gateway calls it: so that the gateway does not set the pace."""
+    identity = Identity.read(suite.folder() / "tls" / "gateway")
+    target = f"127.0.0.1:{suite.processes()['scores']['port']}"
+    async with open_channel(target, unit="scores", identity=identity) as channel:
+        yield ScoresStub(channel)
+
+
+async def granted(
+    scores: ScoresStub, suite: Suite, action_type: str, midnight: datetime
+) -> list[Award]:
+    """What game servers were answered who granted awards at a steady rate over midnight."""
+    users = [(uuid7(), f"player-{number}") for number in range(PLAYERS)]
+    room, answers = asyncio.Semaphore(IN_FLIGHT_MAX), list[Award]()
+
+    async def send(items: Sequence[AwardItem]) -> None:
+        try:
+            answers.extend(await awarded(scores, items))
+        finally:
+            room.release()
+
+    await asyncio.sleep(seconds_until(midnight, suite) - BEFORE_S)
+    begun, sent = time.monotonic(), 0
+    async with asyncio.TaskGroup() as group:
+        while (now_s := time.monotonic() - begun) < BEFORE_S + AFTER_S:
+            due = min(BATCH_MAX, int(now_s * RATE) - sent)
+            if due > 0:
+                await room.acquire()
+                items = [item(*random.choice(users), action_type) for _ in range(due)]
+                sent += due
+                group.create_task(send(items))
+            await asyncio.sleep(0.01)
+    took_s = time.monotonic() - begun
+    print(f"\n{len(answers)} awards in {took_s:.1f} s: {len(answers) / took_s:.0f}/s", end="")
+    return answers
+
+
+async def awarded(scores: ScoresStub, items: Sequence[AwardItem]) -> list[Award]:
+    """The award of each item, asked for again while scores is too busy to answer."""
+    answers: list[Award] = []
+    async with asyncio.timeout(GIVE_UP_S):
+        while items:
+            try:
+                reply = await scores.Award(AwardRequest(items=items))
+            except (Failed, grpc.RpcError):
+                continue
+            answers += [result.award for result in reply.results if result.HasField("award")]
+            items = [
+                item
+                for item, result in zip(items, reply.results, strict=True)
+                if result.HasField("failure")
+            ]
+    return answers
+
+
+def item(user_id: str, username: str, action_type: str) -> AwardItem:
+    """A grant of one award."""
+    return AwardItem(
+        attempt_id=uuid7(),
+        user_id=user_id,
+        username=username,
+        name_version=1,
+        grant=Grant(
+            client_id="made-by-a-test",
+            action_types=[action_type],
+            action_id=uuid7(),
+            user_id=user_id,
+            action_type=action_type,
+        ),
+    )
+
+
+async def ledger(suite: Suite) -> list[Row]:
+    """The whole ledger in its order."""
+    rows = await suite.sql(
+        """
+        SELECT user_id::text, points, seq, (extract(epoch FROM at) * 1000)::bigint AS at_ms
+        FROM scores.ledger ORDER BY seq
+        """
+    )
+    return [Row(*row) for row in rows]
+
+
+def table(rows: Iterable[Row]) -> list[tuple[str, int, int, int]]:
+    """Player, score, and number and time of the award that reached it; the best first."""
+    sums: dict[str, tuple[int, int, int]] = {}
+    for row in rows:
+        score, _, _ = sums.get(row.user_id, (0, 0, 0))
+        sums[row.user_id] = (score + row.points, row.seq, row.at_ms)
+    found = [(user, *standing) for user, standing in sums.items()]
+    return sorted(found, key=lambda standing: (-standing[1], standing[2]))
+
+
+async def is_sealed(suite: Suite, day: str, rows: Sequence[Row]) -> bool:
+    """Whether the day is closed, and known by the hash that these rows of the ledger give."""
+    found = await read(suite, f"/leaderboards/daily?period={day}")
+    if "seal" not in found:
+        return False
+    lines = [f"final.v1\tdaily\t{day}"]
+    for place, standing in zip(count(1), table(rows), strict=False):
+        lines.append("\t".join(map(str, (place, *standing))))
+    text = "".join(f"{line}\n" for line in lines)
+    assert found["seal"]["hash"] == hashlib.sha256(text.encode()).hexdigest()
+    return True
+
+
+async def expect_read(suite: Suite, asked: str, period: str, rows: Sequence[Row]) -> None:
+    """The daily board of that period, page by page, is what these rows of the ledger add up to."""
+    entries: list[dict[str, Any]] = []
+    query = f"?period={asked}&limit=25"
+    while query:
+        page = await read(suite, f"/leaderboards/daily{query}")
+        assert (page["period"], page["degraded"]) == (period, False)
+        entries += page["entries"]
+        cursor = page["nextCursor"]
+        query = f"?period={asked}&limit=25&cursor={cursor}" if cursor else ""
+    assert [(e["rank"], e["userId"], e["score"]) for e in entries] == [
+        (place, user, score) for place, (user, score, _, _) in enumerate(table(rows), 1)
+    ]
+
+
+async def read(suite: Suite, path: str) -> dict[str, Any]:
+    async with Client(suite.url, headers=address()) as anyone:
+        answer: dict[str, Any] = await anyone.call("GET", path)
+    return answer
+
+
+def seconds_until(moment: datetime, suite: Suite) -> float:
+    """By the suite's clock."""
+    return moment.timestamp() - time.time() - suite.clock_offset_s
