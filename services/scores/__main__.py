@@ -23,6 +23,7 @@ from services.scores.closer import Closer
 from services.scores.cursors import Cursors
 from services.scores.events import Events
 from services.scores.fallback import Fallback
+from services.scores.filling import Filling
 from services.scores.findings import Findings
 from services.scores.history import History
 from services.scores.journal import Journal
@@ -95,6 +96,7 @@ async def main(settings: Settings) -> None:
         sanctions = Sanctions(since(to_fraud), ledger, telling)
         relay = Relay(ledger, telling, after_s=settings.relay_after_s)
         rebuild = Rebuild(redis, boards, registry, standings)
+        filling = Filling(redis, registry, standings, rebuild)
         closer = Closer(Closing(database, Seals(settings.seal_keys)), events)
         cursors = Cursors(settings.cursor_keys)
         service = ScoresService(
@@ -102,6 +104,7 @@ async def main(settings: Settings) -> None:
             History(ledger, cursors),
             Reversals(ledger, telling),
             BoardCalls(registry, reads, cursors),
+            filling,
         )
         await journal.warn_unless_persistent()
         await until_done(sanctions.catch_up)
@@ -118,6 +121,7 @@ async def main(settings: Settings) -> None:
             cache.follow(),
             repeat(reads.warm, pause_s=WARM_PAUSE_S),
             rebuild.run(),
+            filling.run(),
         ):
             await rebuild.settled(wait_s=SETTLED_S)
             await serve(

@@ -1,7 +1,7 @@
 """Completes the boards in Redis from Postgres: at the start, and after Redis lost data."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -98,7 +98,7 @@ class Rebuild:
         states = await self._look.many([(keyspace.keys(*where), ()) for where in begun])
         missing = [where for where, (ready, _) in zip(begun, states, strict=True) if not ready]
         if fence and missing:
-            await self._fill(missing, fence)
+            await self.complete(missing, lambda: self._still(fence))
         epochs = {
             keyspace.tag(*where): epoch.decode()
             for where, (_, epoch) in zip(begun, states, strict=True)
@@ -113,6 +113,32 @@ class Rebuild:
         if fence or not missing:
             self._settled.set()
 
+    async def complete(self, missing: Sequence[Where], held: Callable[[], Awaitable[bool]]) -> None:
+        """Empties those boards, and fills and marks them while the caller's lease is `held`.
+
+        Raises Interrupted.
+        """
+        began = asyncio.get_running_loop().time()
+        tags = [keyspace.tag(*where) for where in missing]
+        tokens = [await self._boards.begin_rebuild(*where, wipe=True) for where in missing]
+        told = _Told(self._redis, tags, await self._standings.players())
+        log.warning("rebuild_began", boards=tags, players=told.players)
+        async for page in self._pages(missing):
+            await self._put(page, missing)
+            if await told.add(page.players) and not await held():
+                raise Interrupted
+        ready = [
+            await self._boards.set_ready(*where, token)
+            for where, token in zip(missing, tokens, strict=True)
+        ]
+        if not all(ready):
+            raise Interrupted
+        await told.end()
+        for board, _ in missing:
+            rebuilt.labels(board.name).inc()
+        took_s = asyncio.get_running_loop().time() - began
+        log.info("rebuild_ended", boards=tags, players=told.done, took_s=round(took_s, 2))
+
     async def progress(self) -> Progress | None:
         """How far the rebuild is that runs, or ran last; None: there was none in a while."""
         told: Any = await self._redis.hgetall(keyspace.REBUILD)
@@ -126,36 +152,18 @@ class Rebuild:
             ended=bool(int(told[b"ended"])),
         )
 
+    async def _still(self, fence: int) -> bool:
+        return await self._lease.hold() == fence
+
     def _periods(self) -> tuple[list[Where], list[Where]]:
         """Those that have begun, and those to come, of what is not closed."""
         now_ms = clock.now_ms()
-        wheres = [(k.board, p) for k in self._registry.all() for p in k.periods if not p.closed]
+        # A board that is not listed is its filling's to complete.
+        wheres = [(k.board, p) for k in self._registry.listed() for p in k.periods if not p.closed]
         return (
             [(board, period) for board, period in wheres if period.start_ms <= now_ms],
             [(board, period) for board, period in wheres if period.start_ms > now_ms],
         )
-
-    async def _fill(self, missing: Sequence[Where], fence: int) -> None:
-        began = asyncio.get_running_loop().time()
-        tags = [keyspace.tag(*where) for where in missing]
-        tokens = [await self._boards.begin_rebuild(*where, wipe=True) for where in missing]
-        told = _Told(self._redis, tags, await self._standings.players())
-        log.warning("rebuild_began", boards=tags, players=told.players)
-        async for page in self._pages(missing):
-            await self._put(page, missing)
-            if await told.add(page.players) and await self._lease.hold() != fence:
-                raise Interrupted
-        ready = [
-            await self._boards.set_ready(*where, token)
-            for where, token in zip(missing, tokens, strict=True)
-        ]
-        if not all(ready):
-            raise Interrupted
-        await told.end()
-        for board, _ in missing:
-            rebuilt.labels(board.name).inc()
-        took_s = asyncio.get_running_loop().time() - began
-        log.info("rebuild_ended", boards=tags, players=told.done, took_s=round(took_s, 2))
 
     async def _pages(self, missing: Sequence[Where]) -> AsyncIterator[Page]:
         """All players in those periods, the next page read while one is used."""

@@ -9,6 +9,7 @@ from chassis.errors import Failed, to_proto
 from protos import scores_pb2, scores_pb2_grpc
 from services.scores.awards import Awards
 from services.scores.board_calls import BoardCalls
+from services.scores.filling import Filling
 from services.scores.history import History
 from services.scores.reversals import Reversals
 
@@ -24,11 +25,13 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
         history: History,
         reversals: Reversals,
         boards: BoardCalls,
+        filling: Filling,
     ) -> None:
         self._awards = awards
         self._history = history
         self._reversals = reversals
         self._boards = boards
+        self._filling = filling
 
     async def Award(
         self, request: scores_pb2.AwardRequest, context: Context
@@ -63,6 +66,9 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
         self, request: scores_pb2.BoardsRequest, context: Context
     ) -> scores_pb2.BoardsReply:
         return self._boards.boards()
+
+    async def CreateBoard(self, request: scores_pb2.Board, context: Context) -> scores_pb2.Board:
+        return await self._filling.create(request)
 
     async def Top(self, request: scores_pb2.TopRequest, context: Context) -> scores_pb2.TopReply:
         return await self._boards.top(request)

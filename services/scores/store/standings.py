@@ -137,6 +137,20 @@ class Standings:
             [period.end_ms for period in periods],
         )
 
+    async def unlisted(self) -> list[tuple[str, str | None]]:
+        """The boards that are not listed yet, and the player up to whom each is filled."""
+        records = await self._fetch(
+            """
+            SELECT b.board, b.filled_upto FROM scores.boards b
+            WHERE NOT b.listed ORDER BY b.created_at, b.board
+            """
+        )
+        return [(r["board"], str(r["filled_upto"]) if r["filled_upto"] else None) for r in records]
+
+    async def filled(self, board: str, *, upto: str) -> None:
+        """The board is filled up to that player, in the order of ids."""
+        await self._fetch("UPDATE scores.boards SET filled_upto = $2 WHERE board = $1", board, upto)
+
     async def list_board(self, board: str) -> None:
         """The board is filled: it may be shown."""
         await self._fetch("UPDATE scores.boards SET listed = true WHERE board = $1", board)

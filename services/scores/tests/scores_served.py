@@ -27,6 +27,7 @@ from services.scores.closed import ClosedReads
 from services.scores.cursors import Cursors
 from services.scores.events import Events
 from services.scores.fallback import Fallback
+from services.scores.filling import Filling
 from services.scores.findings import Findings
 from services.scores.history import History
 from services.scores.journal import Journal
@@ -65,6 +66,7 @@ class Scores:
     awards: Awards
     relay: Relay
     rebuild: Rebuild
+    filling: Filling
     reads: Reads
     closed: ClosedReads
     fallback: Fallback
@@ -181,7 +183,8 @@ async def open_scores(
         )
         history = History(ledger, Cursors(KEYS))
         calls = BoardCalls(registry, reads, Cursors(KEYS))
-        service = ScoresService(awards, history, Reversals(ledger, telling), calls)
+        filling = Filling(redis, registry, standings, rebuild)
+        service = ScoresService(awards, history, Reversals(ledger, telling), calls, filling)
         channel = await enter(
             served(
                 "scores",
@@ -202,6 +205,7 @@ async def open_scores(
             awards=awards,
             relay=Relay(ledger, telling, after_s=0),
             rebuild=rebuild,
+            filling=filling,
             reads=reads,
             closed=closed,
             fallback=fallback,
