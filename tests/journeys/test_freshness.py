@@ -1,0 +1,114 @@
+"""Reads of an added board while it is played on: never back, and not sent twice unchanged."""
+
+import asyncio
+
+from chassis.testing import eventually
+from scoreboard_client import Client
+from tests.faults.load import claim
+from tests.journeys import shapes
+from tests.journeys.game import Game, added, shows
+from tests.journeys.ranking import Ranking, Rules
+from tests.people import address
+from tests.suite import Suite
+from tests.wire import Reply, Wire, wired
+
+READS = 30
+PLAYS = 20
+
+
+async def test_a_board_that_did_not_change_is_not_sent_again(unlimited: Suite, game: Game) -> None:
+    board = game.board()
+    await added(unlimited, board)
+    await game.play((0, 5), (1, 8))
+    path = f"/leaderboards/{board['board']}?limit=5"
+    async with wired(unlimited) as wire, reader(unlimited) as anyone:
+        await eventually(lambda: shows(anyone, board["board"], Ranking(Rules(), game.plays)))
+        first = await wire.ask("GET", path)
+        tag = first.headers["ETag"]
+        for shown in (tag, f"W/{tag}", f'"1-0123456789abcdef", {tag}', "*"):
+            same = await wire.ask("GET", path, headers={"If-None-Match": shown})
+            assert (same.status, same.body, same.headers["ETag"]) == (304, b"", tag)
+
+        await game.play((0, 8))  # on another connection
+
+        newer = await eventually(lambda: changed(wire, path, tag))
+        assert newer
+        assert newer.json["entries"] == Ranking(Rules(), game.plays).entries()
+        assert newer.headers["ETag"] != tag
+        assert (await wire.ask("GET", path, headers={"If-None-Match": tag})).status == 200
+
+
+async def test_who_is_awarded_reads_it_on_the_same_connection_at_once(
+    unlimited: Suite, game: Game
+) -> None:
+    board, player = game.board(), game.players[0]
+    await added(unlimited, board)
+    await game.play((0, 5), (1, 3))
+    await eventually(lambda: shows(player, board["board"], Ranking(Rules(), game.plays)))
+    path = f"/leaderboards/{board['board']}"
+    async with wired(unlimited, player.access_token) as wire:
+        for _ in range(PLAYS // 2):
+            action = await player.request_action(game.types[3])
+            award = await wire.ask(
+                "POST",
+                "/scores/increment",
+                claim(player, action),
+                headers={"X-Action-Token": action.token},
+            )
+            score = award.json["newScore"]
+            top = await wire.ask("GET", path)
+            place = await wire.ask("GET", f"{path}/players/me")
+            main = await wire.ask("GET", "/leaderboards/all_time/players/me")
+            assert scores(top)[player.user_id] == score
+            assert (place.json["score"], main.json["score"]) == (score, score)
+
+
+async def test_nothing_is_shown_that_is_older_than_what_was_shown(
+    unlimited: Suite, game: Game
+) -> None:
+    board = game.board()
+    await added(unlimited, board)
+    await game.play((0, 3))
+    path = f"/leaderboards/{board['board']}"
+    await eventually(lambda: shows(game.players[0], board["board"], Ranking(Rules(), game.plays)))
+
+    async def on_one_connection() -> None:
+        async with wired(unlimited) as wire:
+            shown = 0
+            while not played.done():
+                now = sum(scores(await wire.ask("GET", path)).values())
+                assert now >= shown
+                shown = now
+
+    async def by_what_was_shown() -> None:
+        shown, tag = 0, '"1-0123456789abcdef"'
+        while not played.done():
+            async with wired(unlimited) as wire:  # each time another
+                answer = await wire.ask("GET", path, headers={"If-None-Match": tag})
+            if answer.status == 200:
+                now = sum(scores(answer).values())
+                assert now >= shown
+                shown, tag = now, answer.headers["ETag"]
+
+    played = asyncio.ensure_future(game.play(*[(n % 5, 3) for n in range(PLAYS)]))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(on_one_connection())
+        group.create_task(by_what_was_shown())
+    assert len(await played) == PLAYS
+
+
+async def changed(wire: Wire, path: str, tag: str) -> Reply | None:
+    """The answer, once it is not the one with that tag."""
+    answer = await wire.ask("GET", path, headers={"If-None-Match": tag})
+    return answer if answer.status == 200 else None
+
+
+def scores(answer: Reply) -> dict[str, int]:
+    """User id to score, of a board's page."""
+    assert answer.status == 200, answer.body
+    return {entry["userId"]: entry["score"] for entry in answer.json["entries"]}
+
+
+def reader(suite: Suite) -> Client:
+    """Somebody without an account."""
+    return shapes.Exacting(suite.url, headers=address())
