@@ -274,17 +274,17 @@ def _closes(attempt: Attempt) -> bool:
 def _claim(attempt: Attempt) -> Claim:
     item, sealed = attempt.item, attempt.verified.sealed
     return Claim(
-        action_id=sealed.action_id,
-        user_id=sealed.user_id,
-        username=item.username,
-        name_version=item.name_version,
-        action_type=sealed.action_type,
-        points=attempt.verified.points,
-        attempt_id=item.attempt_id,
-        client_id=item.grant.client_id if attempt.granted else None,
-        key_hash=item.key_hash or None,
-        body_hash=item.body_hash or None,
-        under_review=_under_review(attempt.verdict),
+        sealed.action_id,
+        sealed.user_id,
+        item.username,
+        item.name_version,
+        sealed.action_type,
+        attempt.verified.points,
+        item.attempt_id,
+        item.grant.client_id if attempt.granted else None,
+        item.key_hash or None,
+        item.body_hash or None,
+        _under_review(attempt.verdict),
     )
 
 

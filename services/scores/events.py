@@ -60,19 +60,19 @@ class Events:
 def award_change(row: Row) -> Change:
     """What is told of an award."""
     return Change(
-        kind="award",
-        event_id=row.action_id,
-        origin_id=None,
-        user_id=row.user_id,
-        username=row.username,
-        version=row.version,
-        seq=row.seq,
-        action_type=row.action_type,
-        points=row.points,
-        old_score=row.old_score,
-        new_score=row.new_score,
-        at_ms=row.at_ms,
-        hidden=row.hidden,
+        "award",
+        row.action_id,
+        None,
+        row.user_id,
+        row.username,
+        row.version,
+        row.seq,
+        row.action_type,
+        row.points,
+        row.old_score,
+        row.new_score,
+        row.at_ms,
+        row.hidden,
     )
 
 

@@ -6,7 +6,6 @@ the outbox.
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
 
 from redis.exceptions import RedisError
 
@@ -50,7 +49,7 @@ class Telling:
         renamed = await self._name(claims, rows)
         if renamed:
             rows = [
-                replace(row, username=renamed[row.user_id]) if row.user_id in renamed else row
+                row._replace(username=renamed[row.user_id]) if row.user_id in renamed else row
                 for row in rows
             ]
         try:

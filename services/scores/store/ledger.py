@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
@@ -17,8 +17,7 @@ MONTHS_AHEAD = 3
 SEQ_MAX = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(NamedTuple):
     """A verified award that asks to be written."""
 
     action_id: str
@@ -34,8 +33,7 @@ class Claim:
     under_review: bool = False  # told to the player, not written
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """An award's ledger row, and the running totals right after it."""
 
     outcome: str  # inserted; seen: it was there before; copy: of an earlier item of the batch
@@ -76,8 +74,7 @@ class Entry:
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """What others are told of: an award, its reversal, or a player hidden or shown."""
 
     kind: str  # award, void, restore, hidden, shown
@@ -112,8 +109,7 @@ class Sanction:
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
+class Receipt(NamedTuple):
     """What was answered beside the ledger row."""
 
     rank: int | None
@@ -182,22 +178,23 @@ class Ledger:
         return await self._write(claims)
 
     async def _write(self, claims: Sequence[Claim]) -> list[Row]:
+        action, user, _, _, kind, points, attempt, client, key, body, _ = zip(*claims, strict=True)
         records = await self._fetch(
             """
-            SELECT a.ord, a.outcome, a.user_id, a.action_type, a.points, a.old_score, a.new_score,
+            SELECT a.outcome, a.user_id, a.action_type, a.points, a.old_score, a.new_score,
                    a.version, a.seq, a.at_ms, a.attempt_id, a.client_id, a.key_hash, a.body_hash,
                    a.day_total, a.week_total, a.month_total, a.hidden, a.username, a.name_version
             FROM scores.award($1, $2, $3, $4, $5, $6, $7, $8, $9) AS a
             ORDER BY a.ord
             """,
-            [c.action_id for c in claims],
-            [c.user_id for c in claims],
-            [c.action_type for c in claims],
-            [c.points for c in claims],
-            [c.attempt_id for c in claims],
-            [c.client_id for c in claims],
-            [c.key_hash for c in claims],
-            [c.body_hash for c in claims],
+            action,
+            user,
+            kind,
+            points,
+            attempt,
+            client,
+            key,
+            body,
             clock.offset(),
         )
         return [
@@ -236,11 +233,12 @@ class Ledger:
         """The ledger rows of those actions, by id; without running totals."""
         records = await self._fetch(
             """
-            SELECT l.action_id, 'seen' AS outcome, l.user_id, l.action_type, l.points, l.old_score,
+            SELECT 'seen' AS outcome, l.user_id, l.action_type, l.points, l.old_score,
                    l.new_score, l.version, l.seq,
                    (extract(epoch FROM l.at) * 1000)::bigint AS at_ms, l.attempt_id, l.client_id,
                    l.key_hash, l.body_hash, NULL AS day_total, NULL AS week_total,
-                   NULL AS month_total, NULL AS hidden, NULL AS username, NULL AS name_version
+                   NULL AS month_total, NULL AS hidden, NULL AS username, NULL AS name_version,
+                   l.action_id
             FROM scores.ledger l
             WHERE l.action_id = ANY ($1::uuid[]) AND l.action_id >= $2 AND l.action_id <= $3
               AND l.kind = 'award'
@@ -432,28 +430,10 @@ _AGAIN = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
 
 
 def _row(record: Any, action_id: str) -> Row:
-    return Row(
-        outcome=record["outcome"],
-        action_id=action_id,
-        user_id=str(record["user_id"]),
-        action_type=record["action_type"],
-        points=record["points"],
-        old_score=record["old_score"],
-        new_score=record["new_score"],
-        version=record["version"],
-        seq=record["seq"],
-        at_ms=record["at_ms"],
-        attempt_id=str(record["attempt_id"]),
-        client_id=record["client_id"],
-        key_hash=record["key_hash"],
-        body_hash=record["body_hash"],
-        day_total=record["day_total"],
-        week_total=record["week_total"],
-        month_total=record["month_total"],
-        hidden=record["hidden"],
-        username=record["username"],
-        name_version=record["name_version"],
-    )
+    # By position, since names would cost several times as much: the columns of both statements
+    # are in the order of the fields.
+    outcome, user_id, *rest = record
+    return Row._make((outcome, action_id, str(user_id), *rest[:7], str(rest[7]), *rest[8:17]))
 
 
 def _change(record: Any) -> Change:

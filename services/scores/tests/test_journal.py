@@ -180,7 +180,7 @@ async def test_what_was_not_made_here_is_dropped_and_nothing_else(away: Scores) 
     entries: Any = await away.redis.xrange(STREAM)
     sealed = entries[1][1][b"item"]
     await away.redis.xdel(STREAM, entries[1][0])
-    richer = sealed.replace(b"\xa6points\x02", b"\xa6points\x7f")
+    richer = sealed.replace(b"\xa8WIN_GAME\x02", b"\xa8WIN_GAME\x7f")
     assert richer != sealed
     for forged in (b"", b"\x01", sealed[33:], b"\x07" + sealed[1:], sealed[:-1], richer):
         await away.redis.xadd(STREAM, {"action": uuid7(), "item": forged})
