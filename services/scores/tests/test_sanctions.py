@@ -162,6 +162,18 @@ async def test_sanctions_that_come_twice_late_or_to_two_replicas_change_nothing_
     assert [str(row["user_id"]) for row in hidden] == [EVE]
 
 
+async def test_an_older_sanction_behind_a_newer_one_is_passed_over(scores: Scores) -> None:
+    await scores.award(item(ADA, 50))
+    async with background(scores.sanctions.follow(scores.redis)):
+        await reading(scores, 1)
+        await publish(scores, banned(ADA, 3), Sanction(user_id=ADA, kind=Sanction.NONE, version=2))
+
+        async def gone() -> bool:
+            return await board(scores) == []
+
+        await eventually(gone)
+
+
 async def test_a_player_banned_before_the_first_award_is_hidden_from_it(scores: Scores) -> None:
     scores.fraud.sanctions = [banned(EVE)]
     await scores.sanctions.catch_up()
