@@ -52,7 +52,6 @@ class Feed(Generic[Entry]):
         self._read = read
         self._learn = learn
         self._caught_up = 0  # every entry up to this version is known
-        self._redis_away = False
         self._wanted = asyncio.Event()
 
     async def catch_up(self) -> None:
@@ -80,7 +79,7 @@ class Feed(Generic[Entry]):
             except Failed as failed:
                 log.warning("feed_not_caught_up", stream_key=self._stream, error=repr(failed))
             try:
-                async with asyncio.timeout(CATCH_UP_AWAY_S if self._redis_away else CATCH_UP_S):
+                async with asyncio.timeout(CATCH_UP_S):
                     await self._wanted.wait()
             except TimeoutError:
                 pass  # Nothing says that anything is missing; but what is lost says nothing.
@@ -89,6 +88,7 @@ class Feed(Generic[Entry]):
         # Everything here is what redis-py answers, whose types say little.
         position: Any = None
         found: Any
+        away = False
         while True:
             try:
                 if position is None:
@@ -97,11 +97,11 @@ class Feed(Generic[Entry]):
                     position = newest[0][0] if newest else b"0"
                     self._wanted.set()  # what came before that position, and after the last time
                 found = await redis.xread({self._stream: position}, count=PAGE, block=_BLOCK_MS)
-                self._redis_away = False
+                away = False
             except (RedisError, OSError) as error:
-                if not self._redis_away:
+                if not away:
                     log.warning("feed_away", stream_key=self._stream, error=repr(error))
-                self._redis_away = True
+                away = True
                 self._wanted.set()
                 await asyncio.sleep(CATCH_UP_AWAY_S)
                 continue

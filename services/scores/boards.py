@@ -4,6 +4,7 @@ import secrets
 import struct
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import cast
 
 from chassis import clock
@@ -73,14 +74,15 @@ class Boards:
         one round trip. Raises DbUnavailable when boards beside the built-in ones are to be asked
         for in Postgres, and it is away.
         """
+        moves = [_move(row) for row in rows]
         # Only all_time tells a rank for each award, so elsewhere a player's last award will do.
-        last = {row.user_id: row for row in rows}
+        last = {row.user_id: (row, move) for row, move in zip(rows, moves, strict=True)}
         calls: list[_Call] = []
         for known in self._registry.all():
             board = known.board
             if board.name == ALL_TIME:
-                period = known.periods[0]
-                calls.insert(0, _call(board, period, _awarded(board, rows), ranked=True))
+                awarded = _awarded(board, zip(rows, moves, strict=True))
+                calls.insert(0, _call(board, known.periods[0], awarded, ranked=True))
             elif board.built_in:
                 for period, part in _by_period(known, last.values()):
                     calls.append(_call(board, period, _awarded(board, part)))
@@ -214,6 +216,15 @@ class Boards:
 
 
 _Call = tuple[list[str], list[Argument]]
+_Move = tuple[bytes, bytes, bytes, bytes]  # player, version, place among equals, time
+
+_BUILT_IN = Board(name=ALL_TIME, title="")
+_TOTALS: Mapping[Reset, Callable[[Row], int]] = {
+    Reset.NONE: attrgetter("new_score"),
+    Reset.DAY: attrgetter("day_total"),
+    Reset.WEEK: attrgetter("week_total"),
+    Reset.MONTH: attrgetter("month_total"),
+}
 
 
 def _call(
@@ -241,24 +252,23 @@ def _expires(period: Period) -> int:
     return period.end_ms + keyspace.KEPT_MS - clock.offset_ms() if period.end_ms else 0
 
 
-def _awarded(board: Board, rows: Iterable[Row]) -> Iterable[Argument]:
-    for row in rows:
-        yield keyspace.packed(row.user_id)
-        yield row.version.to_bytes(8)
-        yield b"" if row.hidden else keyspace.place(board, row.seq)
-        yield row.at_ms.to_bytes(8)
-        yield _total(board, row)
+def _move(row: Row) -> _Move:
+    """What all built-in boards are told alike of an award: they order and rank alike."""
+    return (
+        keyspace.packed(row.user_id),
+        row.version.to_bytes(8),
+        b"" if row.hidden else keyspace.place(_BUILT_IN, row.seq),
+        row.at_ms.to_bytes(8),
+    )
 
 
-def _total(board: Board, row: Row) -> int:
-    match board.every:
-        case Reset.DAY:
-            return row.day_total
-        case Reset.WEEK:
-            return row.week_total
-        case Reset.MONTH:
-            return row.month_total
-    return row.new_score
+def _awarded(board: Board, moved: Iterable[tuple[Row, _Move]]) -> list[Argument]:
+    total = _TOTALS[board.every]
+    arguments: list[Argument] = []
+    for row, move in moved:
+        arguments += move
+        arguments.append(total(row))
+    return arguments
 
 
 def _placed(board: Board, standings: Iterable[Standing]) -> Iterable[Argument]:
@@ -281,12 +291,17 @@ def _filling(board: Board, players: Players) -> Iterable[Argument]:
         yield score
 
 
-def _by_period(known: Known, rows: Iterable[Row]) -> list[tuple[Period, list[Row]]]:
-    parts: dict[int, tuple[Period, list[Row]]] = {}
-    for row in rows:
-        period = known.at(row.at_ms) or known.board.period(moment(row.at_ms))
-        parts.setdefault(period.start_ms, (period, []))[1].append(row)
-    return list(parts.values())
+def _by_period(
+    known: Known, moved: Iterable[tuple[Row, _Move]]
+) -> list[tuple[Period, list[tuple[Row, _Move]]]]:
+    # The awards of one transaction are of one moment, so mostly there is one.
+    moments: dict[int, list[tuple[Row, _Move]]] = {}
+    for one in moved:
+        moments.setdefault(one[0].at_ms, []).append(one)
+    return [
+        (known.at(at_ms) or known.board.period(moment(at_ms)), part)
+        for at_ms, part in moments.items()
+    ]
 
 
 def _ranks(flat: Sequence[int], count: int) -> list[Ranks]:

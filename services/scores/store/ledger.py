@@ -192,9 +192,9 @@ class Ledger:
             kind,
             points,
             attempt,
-            client,
-            key,
-            body,
+            _sparse(client),
+            _sparse(key),
+            _sparse(body),
             clock.offset(),
         )
         return [
@@ -427,6 +427,11 @@ class Ledger:
 # Two players' rows under one action id, or a deadlock: the whole batch again, which then
 # sees the committed row.
 _AGAIN = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
+
+
+def _sparse(column: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    """None for a column without values, which UNNEST fills up with nulls at no cost."""
+    return column if any(value is not None for value in column) else None
 
 
 def _row(record: Any, action_id: str) -> Row:

@@ -136,6 +136,16 @@ async def test_a_used_token_says_so_even_when_verify_refuses_it_for_another_reas
     assert late == "TOKEN_ALREADY_USED"
 
 
+async def test_an_awarded_action_is_never_closed_by_a_late_attempt(scores: Scores) -> None:
+    action = uuid7()
+    await scores.award(item(ADA, action_id=action))
+
+    late = await scores.award(item(ADA, action_id=action, refusal="SUSPICIOUS_ACTIVITY"))
+
+    assert late == ["TOKEN_ALREADY_USED"]
+    assert (action, False) not in scores.actions.settled
+
+
 async def test_one_bad_item_never_fails_its_neighbours(scores: Scores) -> None:
     bad = item(ADA)
     bad.action_token = "forged"

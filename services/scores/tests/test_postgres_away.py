@@ -8,6 +8,7 @@ from typing import Protocol
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import pytest
+from structlog.testing import capture_logs
 
 from chassis.errors import Failed
 from chassis.ids import uuid7
@@ -125,16 +126,22 @@ async def test_a_sanction_is_applied_when_postgres_is_back(
 ) -> None:
     postgres, scores = own
     await scores.award(item(ADA, 50))
-    async with background(scores.sanctions.follow(scores.redis)):
-        await reading(scores, 1)
-        postgres.kill()
-        await publish(scores, banned(ADA))
-        postgres.start()
+    with capture_logs() as logged:
+        async with background(scores.sanctions.follow(scores.redis)):
+            await reading(scores, 1)
+            postgres.kill()
+            await publish(scores, banned(ADA))
 
-        async def gone() -> bool:
-            return await board(scores) == [(BOB, 1)]
+            async def refused() -> bool:
+                return "sanctions_not_applied" in [line["event"] for line in logged]
 
-        await eventually(gone)
+            await eventually(refused)
+            postgres.start()
+
+            async def gone() -> bool:
+                return await board(scores) == [(BOB, 1)]
+
+            await eventually(gone)
 
 
 class Wire:
