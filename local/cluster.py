@@ -90,7 +90,10 @@ class Cluster:
         """Lets all nodes that run know a slot's new owner: the owner first, so there is one."""
         with self.node(target) as new:
             name = _tell(new, "MYID")
-        for number in sorted(self._running, key=lambda number: number != target):
+            _tell(new, "SETSLOT", slot, "NODE", name)
+            # What the old owner said before and is heard late counts less from here on.
+            _tell(new, "BUMPEPOCH")
+        for number in self._running:
             with self.node(number) as node:
                 _tell(node, "SETSLOT", slot, "NODE", name)
 
