@@ -1,4 +1,4 @@
-"""A game for the journeys that look at whole boards."""
+"""Where the journeys go, and a game for those that look at whole boards."""
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -8,12 +8,22 @@ import pytest
 from tests.journeys import shapes
 from tests.journeys.game import PLAYERS, POINTS, Game
 from tests.people import new_type, newcomer
-from tests.suite import Suite
+from tests.suite import URL, Suite
+
+
+@pytest.fixture(scope="session")
+def anywhere(request: pytest.FixtureRequest) -> Suite:
+    """The deployment that SCOREBOARD_URL names, else a suite that refuses nobody for a count.
+
+    What uses it keeps within the default limits.
+    """
+    found: Suite = request.getfixturevalue("suite" if URL else "unlimited")
+    return found
 
 
 @pytest.fixture
-async def game(unlimited: Suite) -> AsyncIterator[Game]:
-    types = {points: await new_type(unlimited, points=points) for points in POINTS}
+async def game(anywhere: Suite) -> AsyncIterator[Game]:
+    types = {points: await new_type(anywhere, points=points) for points in POINTS}
     async with AsyncExitStack() as stack:
-        people = [newcomer(unlimited, kind=shapes.Exacting) for _ in range(PLAYERS)]
+        people = [newcomer(anywhere, kind=shapes.Exacting) for _ in range(PLAYERS)]
         yield Game([await stack.enter_async_context(person) for person in people], types)

@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
+from chassis.testing import eventually
 from scoreboard_client import ApiError, Award, Client
 from tests.journeys import shapes
 from tests.journeys.ranking import Play, Ranking
@@ -11,7 +12,7 @@ from tests.people import administrator
 from tests.suite import Suite
 
 PLAYERS = 5
-POINTS = (3, 5, 8)
+POINTS = (1, 2, 3)  # few, to stay below those who play for a place at the top
 
 
 class Game:
@@ -48,6 +49,12 @@ async def added(suite: Suite, board: dict[str, Any]) -> dict[str, Any]:
     async with administrator(suite, kind=shapes.Exacting) as admin:
         created: dict[str, Any] = await admin.call("POST", "/admin/boards", board)
     return created
+
+
+async def expect_shown(reader: Client, board: str, ranking: Ranking) -> None:
+    """Returns once the board is as it must be. Raises AssertionError."""
+    # Seldom enough for a reader who is counted.
+    await eventually(lambda: shows(reader, board, ranking), pause_s=0.3)
 
 
 async def shows(reader: Client, board: str, ranking: Ranking) -> bool:

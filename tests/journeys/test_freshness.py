@@ -19,7 +19,7 @@ PLAYS = 20
 async def test_a_board_that_did_not_change_is_not_sent_again(unlimited: Suite, game: Game) -> None:
     board = game.board()
     await added(unlimited, board)
-    await game.play((0, 5), (1, 8))
+    await game.play((0, 2), (1, 3))
     path = f"/leaderboards/{board['board']}?limit=5"
     async with wired(unlimited) as wire, reader(unlimited) as anyone:
         await eventually(lambda: shows(anyone, board["board"], Ranking(Rules(), game.plays)))
@@ -29,7 +29,7 @@ async def test_a_board_that_did_not_change_is_not_sent_again(unlimited: Suite, g
             same = await wire.ask("GET", path, headers={"If-None-Match": shown})
             assert (same.status, same.body, same.headers["ETag"]) == (304, b"", tag)
 
-        await game.play((0, 8))  # on another connection
+        await game.play((0, 3))  # on another connection
 
         newer = await eventually(lambda: changed(wire, path, tag))
         assert newer
@@ -43,12 +43,12 @@ async def test_who_is_awarded_reads_it_on_the_same_connection_at_once(
 ) -> None:
     board, player = game.board(), game.players[0]
     await added(unlimited, board)
-    await game.play((0, 5), (1, 3))
+    await game.play((0, 2), (1, 1))
     await eventually(lambda: shows(player, board["board"], Ranking(Rules(), game.plays)))
     path = f"/leaderboards/{board['board']}"
     async with wired(unlimited, player.access_token) as wire:
         for _ in range(PLAYS // 2):
-            action = await player.request_action(game.types[3])
+            action = await player.request_action(game.types[1])
             award = await wire.ask(
                 "POST",
                 "/scores/increment",
@@ -68,7 +68,7 @@ async def test_nothing_is_shown_that_is_older_than_what_was_shown(
 ) -> None:
     board = game.board()
     await added(unlimited, board)
-    await game.play((0, 3))
+    await game.play((0, 1))
     path = f"/leaderboards/{board['board']}"
     await eventually(lambda: shows(game.players[0], board["board"], Ranking(Rules(), game.plays)))
 
@@ -90,7 +90,7 @@ async def test_nothing_is_shown_that_is_older_than_what_was_shown(
                 assert now >= shown
                 shown, tag = now, answer.headers["ETag"]
 
-    played = asyncio.ensure_future(game.play(*[(n % 5, 3) for n in range(PLAYS)]))
+    played = asyncio.ensure_future(game.play(*[(n % 5, 1) for n in range(PLAYS)]))
     async with asyncio.TaskGroup() as group:
         group.create_task(on_one_connection())
         group.create_task(by_what_was_shown())
