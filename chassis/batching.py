@@ -1,9 +1,10 @@
-"""Batching without a timer: send at once when idle, else gather until the flight returns.
+"""Batching: send at once when idle, else gather until the flight returns.
 
 An idle batcher sends an item in the same turn of the event loop, so nothing waits
 for company. While a batch is in flight new items gather, and leave together when
 it returns: batches grow by themselves under load. One flight at a time measured
-better than several (fewer, larger batches for the same work).
+better than several (fewer, larger batches for the same work). The first of several
+batchers in a row may linger under load: whom it sends off together stay together.
 """
 
 import asyncio
@@ -18,6 +19,8 @@ from chassis import telemetry
 from chassis.errors import Failed, Internal, Invalid, Timeout, Unavailable
 
 BATCH_MAX = 256  # items in one call; beyond it only the wait grows
+BUSY_PER_S = 200.0  # items; below it there is no company worth waiting for
+_RATE_S = 0.25  # over which the rate is taken
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -44,13 +47,32 @@ class _Waiting(Generic[Item, Result]):
     future: asyncio.Future[Result]
 
 
+class _Rate:
+    """How many items a second came of late."""
+
+    def __init__(self) -> None:
+        self._per_s, self._items, self._since_s = 0.0, 0, 0.0
+
+    def add(self, items: int) -> None:
+        self._items += items
+
+    def per_s(self) -> float:
+        now_s = asyncio.get_running_loop().time()
+        took_s = now_s - self._since_s
+        if took_s >= _RATE_S:
+            self._per_s = self._items / took_s
+            self._items, self._since_s = 0, now_s
+        return self._per_s
+
+
 class Batcher(Generic[Item, Result]):
     """Gathers single items into calls of `send`.
 
     `send(items, timeout_s)` answers one result per item, in order; a result that
     is a `Failed` fails its own item only. `timeout_s` is the time the most patient
     of the items has left. If `send` itself fails, all items of that flight do. Under a
-    `name` the metrics tell how many items fly together and how many wait.
+    `name` the metrics tell how many items fly together and how many wait. While more than
+    `BUSY_PER_S` items come, a flight waits `linger_s` for company.
     """
 
     def __init__(
@@ -60,8 +82,11 @@ class Batcher(Generic[Item, Result]):
         batch_max: int = BATCH_MAX,
         queue_max: int = 4096,
         name: str = "",
+        linger_s: float = 0.0,
     ) -> None:
         self._send = send
+        self._linger_s = linger_s
+        self._rate = _Rate()
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._queue: deque[_Waiting[Item, Result]] = deque()
@@ -101,9 +126,13 @@ class Batcher(Generic[Item, Result]):
 
     async def _fly(self) -> None:
         try:
-            while batch := self._take():
-                self._flying = batch
-                await self._flight(batch)
+            while self._queue:
+                if self._linger_s and self._rate.per_s() > BUSY_PER_S:
+                    await asyncio.sleep(self._linger_s)
+                self._flying = self._take()
+                self._rate.add(len(self._flying))
+                if self._flying:
+                    await self._flight(self._flying)
         finally:
             self._flying = []
             self._flights = None

@@ -7,12 +7,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import grpc
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
 from chassis import errors, telemetry, tls
 from chassis.errors import Failed, Forbidden, Internal, Timeout
@@ -190,24 +191,33 @@ class _Gate(grpc.aio.ServerInterceptor):
 
     def __init__(self, callers: Mapping[str, frozenset[str]]) -> None:
         self._callers = callers
+        self._handlers: dict[str, Any] = {}
 
     async def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
         details: grpc.HandlerCallDetails,
     ) -> Any:
+        known = self._handlers.get(details.method)
+        if known is not None:
+            return known
         handler = await continuation(details)
         if handler is None or details.method.startswith("/grpc.health.v1."):
             return handler
-        allowed = self._callers.get(details.method, frozenset())
+        # Made once for each method there is, since making it costs as much as many a call.
+        made = self._handlers[details.method] = self._made(details.method, handler)
+        return made
+
+    def _made(self, method: str, handler: Any) -> Any:
+        allowed = self._callers.get(method, frozenset())
         if handler.request_streaming and handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(handler.stream_stream, details.method, allowed),
+                _guarded_stream(handler.stream_stream, method, allowed),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            _guarded(handler.unary_unary, details.method, allowed),
+            _guarded(handler.unary_unary, method, allowed),
             handler.request_deserializer,
             handler.response_serializer,
         )
@@ -277,8 +287,15 @@ def _headers(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
     return {key: value for key, value in metadata if isinstance(value, str)}
 
 
+@cache
+def _meters(method: str, code: str) -> tuple[Counter, Histogram]:
+    # Kept, since finding them by their labels costs more than counting does.
+    return telemetry.grpc_requests.labels(method, code), telemetry.grpc_duration.labels(method)
+
+
 def _record(method: str, failed: Failed | None, took_s: float) -> None:
     code = failed.code if failed else "OK"
-    telemetry.grpc_requests.labels(method, code).inc()
-    telemetry.grpc_duration.labels(method).observe(took_s)
+    count, duration = _meters(method, code)
+    count.inc()
+    duration.observe(took_s)
     log.debug("call_answered", method=method, code=code, took_ms=round(took_s * 1000, 1))

@@ -31,6 +31,9 @@ TAKE_S = 3.0
 # How often an absent Redis is asked whether it is back.
 PROBE_S = 0.5
 LOCAL_KEYS_MAX = 50_000
+# What requests wait for each other under load. They stay together from here to the stores,
+# each call of which costs the less the more of them there are.
+LINGER_S = 0.005
 
 _WINDOWS = {"minute": 60, "hour": 3600, "day": 86400}
 
@@ -130,7 +133,7 @@ class Limiter:
         self._script = Script.read(redis, __package__, "limits.lua")
         self._lifted = lifted
         self._batcher: Batcher[Sequence[Check], Sequence[Judged]] = Batcher(
-            self._ask, batch_max=batch_max, name="limits"
+            self._ask, batch_max=batch_max, name="limits", linger_s=LINGER_S
         )
         self._local = _Local()
         self._redis = redis

@@ -11,6 +11,7 @@ from prometheus_client import REGISTRY
 from chassis.batching import Batcher, QueueFull
 from chassis.errors import Failed, Internal, Invalid, Timeout
 from chassis.server import deadline
+from chassis.testing import eventually
 
 
 class Peer:
@@ -103,6 +104,43 @@ async def test_an_idle_batcher_sends_at_once_and_gathers_while_a_flight_is_out()
 
     assert await asyncio.gather(first, *rest) == [2, 4, 6, 8]
     assert peer.flights == [[1], [2, 3, 4]]
+
+
+async def test_under_load_a_flight_waits_for_company_and_without_it_not() -> None:
+    peer = Peer()
+    batcher = Batcher(peer.send, linger_s=0.02)
+
+    async def two_apart() -> list[list[int]]:
+        before = len(peer.flights)
+        first = asyncio.create_task(batcher.submit(1, timeout_s=5))
+        await _turns(20)
+        await asyncio.gather(first, batcher.submit(2, timeout_s=5))
+        return peer.flights[before:]
+
+    async def together_in_a_crowd() -> bool:
+        await asyncio.gather(*(batcher.submit(item, timeout_s=5) for item in range(100)))
+        return await two_apart() == [[1, 2]]
+
+    assert await two_apart() == [[1], [2]]
+    await eventually(together_in_a_crowd)
+
+
+async def test_each_item_fails_at_its_own_deadline_whatever_came_before_it() -> None:
+    peer = Peer()
+    peer.gate.clear()
+    batcher = Batcher(peer.send)
+    ended: list[int] = []
+
+    async def late(item: int, timeout_s: float) -> None:
+        with pytest.raises(Timeout):
+            await batcher.submit(item, timeout_s=timeout_s)
+        ended.append(item)
+
+    await asyncio.gather(late(1, 0.2), late(2, 0.1), late(3, 0.3))
+
+    assert ended == [2, 1, 3]
+    peer.gate.set()
+    await batcher.drain()
 
 
 async def test_a_full_queue_refuses_at_once() -> None:
