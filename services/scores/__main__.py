@@ -14,6 +14,7 @@ from protos.actions_pb2_grpc import ActionsStub
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import add_ScoresServicer_to_server
+from services.scores.auditor import Auditor
 from services.scores.awards import Awards
 from services.scores.board_calls import BoardCalls
 from services.scores.boards import Boards
@@ -97,6 +98,7 @@ async def main(settings: Settings) -> None:
         relay = Relay(ledger, telling, after_s=settings.relay_after_s)
         rebuild = Rebuild(redis, boards, registry, standings)
         filling = Filling(redis, registry, standings, rebuild)
+        auditor = Auditor(boards, registry, standings)
         closer = Closer(Closing(database, Seals(settings.seal_keys)), events)
         cursors = Cursors(settings.cursor_keys)
         service = ScoresService(
@@ -121,6 +123,7 @@ async def main(settings: Settings) -> None:
             cache.follow(),
             repeat(reads.warm, pause_s=WARM_PAUSE_S),
             rebuild.run(),
+            Lease(redis, "lease:scores:auditor").run(auditor.work, pause_s=1),
             filling.run(),
         ):
             await rebuild.settled(wait_s=SETTLED_S)

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import cast
+from typing import Any, cast
 
 from chassis import clock
 from chassis.redis import Argument, Redis, Script
@@ -62,9 +62,10 @@ class Boards:
             self._prepare,
             self._states,
             self._remove,
+            self._drop,
         ) = (
             Script.read(redis, __package__, f"{name}.lua")
-            for name in ("apply", "begin", "fill", "finish", "prepare", "states", "remove")
+            for name in ("apply", "begin", "fill", "finish", "prepare", "states", "remove", "drop")
         )
 
     async def apply(self, rows: Sequence[Row]) -> list[Ranks]:
@@ -195,6 +196,50 @@ class Boards:
         await self._remove(
             keyspace.keys(board, period), arguments + [keyspace.packed(user) for user in users]
         )
+
+    async def first(self, board: Board, period: Period, limit: int) -> list[bytes]:
+        """The first entries, as they are kept."""
+        key = keyspace.keys(board, period)[0]
+        read = self._redis.zrevrange if board.descending else self._redis.zrange
+        found: Any = await read(key, 0, limit - 1)
+        return list(found)
+
+    async def entries(
+        self, board: Board, period: Period, cursor: int, count: int
+    ) -> tuple[int, list[bytes]]:
+        """Some entries, about `count`, as they are kept, and where to go on; 0: that was all."""
+        found: Any = await self._redis.zscan(
+            keyspace.keys(board, period)[0], cursor=cursor, count=count
+        )
+        return int(found[0]), [entry for entry, _ in found[1]]
+
+    async def there(self, board: Board, period: Period, entries: Sequence[bytes]) -> list[bytes]:
+        """Those of the entries that are on the board."""
+        if not entries:
+            return []
+        asked: Any = list(entries)
+        found = await self._redis.zmscore(keyspace.keys(board, period)[0], asked)
+        return [e for e, score in zip(entries, found, strict=True) if score is not None]
+
+    def player(self, entry: bytes) -> str:
+        """Whose entry it is; of one that is malformed, nobody's."""
+        return keyspace.unpacked(entry[-16:].rjust(16, b"\0"))
+
+    def entry(self, board: Board, standing: Standing | None) -> bytes | None:
+        """The entry of a player who stands there; None: not on the board."""
+        if standing is None or standing.seq is None or standing.hidden:
+            return None
+        return keyspace.place(board, standing.seq) + keyspace.packed(standing.user_id)
+
+    async def drop(self, board: Board, period: Period, entries: Sequence[bytes]) -> None:
+        """Takes entries away that are nobody's, whatever is known of their players."""
+        arguments: list[Argument] = [
+            clock.offset_ms(),
+            keyspace.INVALIDATE,
+            keyspace.tag(board, period),
+            *entries,
+        ]
+        await self._drop(keyspace.keys(board, period), arguments)
 
     async def _grouped(
         self, standings: Iterable[Standing]

@@ -65,6 +65,17 @@ class Page:
     boards: Sequence[Players]
 
 
+@dataclass(frozen=True, slots=True)
+class Miscounted:
+    """A place in Postgres and what the ledger says; None: not on the board."""
+
+    board: str
+    period: int
+    user_id: str
+    score: int | None
+    counted: int | None
+
+
 class Standings:
     """Every method raises DbUnavailable when Postgres is away."""
 
@@ -186,6 +197,23 @@ class Standings:
         records = await self._fetch(f"{_STANDINGS} WHERE p.user_id = ANY ($1)", users)
         return [_standing(record) for record in records]
 
+    async def untold(self, users: Sequence[str]) -> set[str]:
+        """Those of the players of whom the boards have not heard all yet."""
+        records = await self._fetch(
+            "SELECT DISTINCT o.user_id FROM scores.outbox o"
+            " WHERE o.user_id = ANY ($1) AND NOT o.published",
+            users,
+        )
+        return {str(record["user_id"]) for record in records}
+
+    async def miscounted(self, users: Sequence[str], *, boards: Sequence[str]) -> list[Miscounted]:
+        """Where those players stand otherwise than their awards in force say."""
+        records = await self._fetch(_MISCOUNTED, users, boards)
+        return [
+            Miscounted(r["board"], r["period"], str(r["user_id"]), r["score"], r["counted"])
+            for r in records
+        ]
+
     async def page(
         self, periods: Sequence[tuple[str, int]], *, after: str | None, limit: int
     ) -> Page:
@@ -242,6 +270,15 @@ _STANDINGS = """
       WHERE k.user_id = p.user_id
     ) s
 """
+
+_MISCOUNTED = f"""
+    SELECT board, period, user_id, s.score, c.score AS counted
+    FROM (SELECT q.board, q.period, q.user_id, q.score, q.seq
+          FROM ({_STANDINGS} WHERE p.user_id = ANY ($1)) q WHERE q.seq IS NOT NULL) s
+    FULL JOIN (SELECT n.board, n.period, n.user_id, n.score, n.seq FROM scores.counted($1) n) c
+      USING (board, period, user_id)
+    WHERE board = ANY ($2) AND (s.score IS DISTINCT FROM c.score OR s.seq IS DISTINCT FROM c.seq)
+"""  # noqa: S608  Both parts are ours.
 
 # Columns instead of rows: a rebuild reads everything, and a value costs more than what it says.
 _PAGE = """
