@@ -1,5 +1,6 @@
 """Scores: the ledger of awards and the boards that rank them. Start reading here."""
 
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -8,12 +9,14 @@ from chassis.lease import Lease
 from chassis.postgres import Database, expect_schema, open_pool
 from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
+from chassis.replica import open_reader
 from chassis.server import serve
 from chassis.tls import Identity
 from protos.actions_pb2_grpc import ActionsStub
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import add_ScoresServicer_to_server
+from services.scores import commands
 from services.scores.auditor import Auditor
 from services.scores.awards import Awards
 from services.scores.board_calls import BoardCalls
@@ -59,23 +62,27 @@ async def main(settings: Settings) -> None:
     # Opened top to bottom; closed bottom to top, once `serve` has drained.
     async with (
         open_pool(settings.database_url, size_max=settings.database_pool_max) as pool,
+        open_reader(
+            database := Database(pool),
+            settings.database_replica_url,
+            lag_max_s=settings.replica_lag_max_s,
+        ) as reader,
         open_redis(settings.redis_url) as redis,
         open_channel(settings.actions_target, unit="actions", identity=identity) as actions,
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
         await expect_schema(pool, schema="scores", folder=MIGRATIONS)
-        database = Database(pool)
         standings = Standings(database)
         registry = Registry(standings)
         await registry.refresh()
-        ledger = Ledger(database, registry.refresh)
+        ledger = Ledger(database, registry.refresh, reader=reader)
         boards = Boards(redis, registry, ledger.names, standings)
         events = Events(redis, registry)
         cache = Cache(redis)
         reads = Reads(
             registry,
             Live(redis, Names(redis, ledger.names)),
-            ClosedReads(Finals(database)),
+            ClosedReads(Finals(database), Finals(reader)),
             Fallback(Snapshots(database), standings),
             cache,
         )
@@ -138,4 +145,8 @@ async def main(settings: Settings) -> None:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:]:
+        text, code = commands.run(sys.argv[1:])
+        sys.stdout.write(f"{text}\n")
+        sys.exit(code)
     run("scores", Settings, main)

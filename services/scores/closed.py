@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
+from chassis import clock
 from services.scores.live import Where
 from services.scores.ranking import After, Entry, Found, Page, Place, WouldBe, points_to_next, ranks
 from services.scores.rules import Board, Ties
@@ -13,6 +14,7 @@ from services.scores.store.finals import Closed, Finals, Level, Row
 
 # What never changes of so many closed periods is remembered.
 PERIODS_MAX = 64
+REPLICATED_MS = 600_000  # beyond any lag that a replica may have
 DENSE_MAX = 4  # of which the distinct scores, for boards whose ranks need them
 
 T = TypeVar("T")
@@ -24,8 +26,10 @@ class ClosedReads:
     The version of a closed board is the time of its closing.
     """
 
-    def __init__(self, finals: Finals) -> None:
+    def __init__(self, finals: Finals, replicated: Finals | None = None) -> None:
+        """`replicated` may be some seconds old: it serves pages of what was closed long ago."""
         self._finals = finals
+        self._replicated = replicated or finals
         self._closed: OrderedDict[tuple[str, int], Closed] = OrderedDict()
         self._scores: OrderedDict[tuple[str, int], array[int]] = OrderedDict()
 
@@ -46,7 +50,9 @@ class ClosedReads:
         """The first entries, or those strictly behind `after`."""
         closed = await self._known(where)
         first = 0 if after is None else await self._position(where, after)
-        rows = await self._finals.rows(*where, first=first + 1, last=first + limit)
+        old = clock.now_ms() - closed.seal.closed_at_ms > REPLICATED_MS
+        finals = self._replicated if old else self._finals
+        rows = await finals.rows(*where, first=first + 1, last=first + limit)
         return Page(
             version=closed.seal.closed_at_ms,
             updated_at_ms=closed.seal.closed_at_ms,

@@ -102,6 +102,10 @@ class Journal:
                 await self._drop(await self._replay(readable))
             after = f"({entries[-1][0].decode()}"
 
+    async def waiting(self) -> int:
+        """How many awards are queued. Raises RedisError."""
+        return int(await self._redis.xlen(STREAM))
+
     async def warn_unless_persistent(self) -> None:
         """Logs a warning when Redis would forget the journal with its process."""
         try:

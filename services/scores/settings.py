@@ -8,6 +8,16 @@ from chassis.settings import Between, ProcessSettings
 
 
 @dataclass(frozen=True, kw_only=True)
+class StoreSettings:
+    """What the commands that look after the stores are told."""
+
+    database_url: str
+    redis_url: str
+    seal_keys: Keyring
+    clock_offset_s: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(ProcessSettings):
     """Settings of the scores service; see `ProcessSettings` for those of every process."""
 

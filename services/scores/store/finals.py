@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.postgres import Database
+from chassis.replica import Reader
 from services.scores.ranking import Seal
 from services.scores.rules import Board, Period
 
@@ -45,7 +45,7 @@ class Level:
 class Finals:
     """Every method raises DbUnavailable when Postgres is away."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Reader) -> None:
         self._fetch = database.fetch
 
     async def closed(self, board: Board, start_ms: int) -> Closed | None:

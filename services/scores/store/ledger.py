@@ -11,6 +11,7 @@ from chassis import clock
 from chassis.batching import BATCH_MAX
 from chassis.ids import uuid7
 from chassis.postgres import Database
+from chassis.replica import Reader
 
 ATTEMPTS_MAX = 3
 MONTHS_AHEAD = 3
@@ -139,12 +140,20 @@ class ScoreRange(Exception):
 class Ledger:
     """Every method raises DbUnavailable when Postgres is away.
 
-    `make_periods` is called when an award finds a board without its present period.
+    `make_periods` is called when an award finds a board without its present period. Histories
+    are read from `reader`, and may be some seconds old.
     """
 
-    def __init__(self, database: Database, make_periods: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        make_periods: Callable[[], Awaitable[None]],
+        *,
+        reader: Reader | None = None,
+    ) -> None:
         self._database = database
         self._fetch = database.fetch
+        self._read = (reader or database).fetch
         self._make_periods = make_periods
 
     async def award(self, claims: Sequence[Claim]) -> list[Row | ScoreRange]:
@@ -309,7 +318,7 @@ class Ledger:
 
     async def history(self, user_id: str, *, before_seq: int | None, limit: int) -> list[Entry]:
         """A player's rows, newest first, from below `before_seq` on (None: from the newest)."""
-        records = await self._fetch(
+        records = await self._read(
             """
             SELECT l.action_id, l.kind, l.origin_id, l.action_type, l.points, l.old_score,
                    l.new_score, l.version, l.seq, (extract(epoch FROM l.at) * 1000)::bigint AS at_ms

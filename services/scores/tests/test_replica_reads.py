@@ -1,0 +1,66 @@
+"""What a read replica is asked for: histories, and pages of periods closed long ago."""
+
+from typing import Any
+
+import asyncpg
+
+from chassis import clock
+from chassis.ids import uuid7
+from chassis.postgres import Database
+from services.scores.closed import ClosedReads
+from services.scores.rules import Period
+from services.scores.seals import Seals
+from services.scores.store.closing import Closing
+from services.scores.store.finals import Finals
+from services.scores.store.ledger import Ledger
+from services.scores.tests.conftest import Scores, item
+from services.scores.tests.scores_served import KEYS
+
+ADA = uuid7()
+
+
+class Counted(Database):
+    """The same database, as a replica that counts what it is asked."""
+
+    asked = 0
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        self.asked += 1
+        return await super().fetch(sql, *arguments)
+
+
+async def test_histories_are_read_from_the_replica_and_awards_written_to_the_primary(
+    scores: Scores,
+) -> None:
+    replica = Counted(scores.pool)
+    ledger = Ledger(Database(scores.pool), scores.registry.refresh, reader=replica)
+    await scores.award(item(ADA, 50))
+    await ledger.receipts([uuid7()])
+
+    entries = await ledger.history(ADA, before_seq=None, limit=10)
+
+    assert [entry.points for entry in entries] == [50]
+    assert replica.asked == 1
+
+
+async def test_pages_of_what_was_just_closed_come_from_the_primary(scores: Scores) -> None:
+    await scores.award(item(ADA, 50))
+    replica = Counted(scores.pool)
+    known = scores.registry.get("daily")
+    present = known.at(clock.now_ms())
+    assert present is not None
+    try:
+        with clock.ahead(24 * 3600):
+            closing = Closing(Database(scores.pool), Seals(KEYS))
+            await closing.close("daily", present)
+            period = Period(present.start_ms, present.end_ms, closed=True)
+            reads = ClosedReads(Finals(Database(scores.pool)), Finals(replica))
+            await reads.page((known.board, period), 10, None)
+            assert replica.asked == 0
+            with clock.ahead(3600):
+                page = await reads.page((known.board, period), 10, None)
+            assert [entry.score for entry in page.entries] == [50]
+            assert replica.asked == 1
+    finally:
+        await scores.admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
+        await scores.registry.refresh()
