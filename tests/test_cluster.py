@@ -155,6 +155,10 @@ async def test_boards_and_the_journal_stand_on_a_cluster(
             assert all(await scores.boards.states(board, period, users))
             await scores.boards.forget(board, period, users[:3])
             assert await scores.boards.states(board, period, users[:3]) == [None] * 3
+            first = await scores.boards.first(board, period, 3)
+            await scores.boards.drop(board, period, first)
+            assert len(first) == 3
+            assert await scores.boards.there(board, period, first) == []
 
 
 async def _queued(scores: Scores, user: str, *, points: int) -> None:
