@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from chassis import clock
 from chassis.ids import uuid7
@@ -214,6 +215,32 @@ async def test_an_award_that_can_never_be_written_holds_up_none(away: Scores) ->
 
     assert await ledger(away) == [(ADA, 1), (ADA, 3)]
     assert await waiting(away) == (0, 0)
+
+
+async def test_an_item_that_fails_for_an_unknown_reason_stays_and_holds_up_none(
+    away: Scores,
+) -> None:
+    first, odd, last = (_claim(item(ADA, points)) for points in (1, 2, 3))
+    odd = odd._replace(attempt_id="no uuid")
+    await away.journal.queue([first, odd, last], received_at_ms=clock.now_ms())
+
+    await away.journal.drain()
+    await away.journal.drain()
+
+    assert await ledger(away) == [(ADA, 1), (ADA, 3)]
+    assert await waiting(away) == (1, 1)
+
+
+async def test_a_redis_that_forgets_with_its_process_is_warned_of(away: Scores) -> None:
+    with capture_logs() as logged:
+        await away.journal.warn_unless_persistent()
+        await away.redis.config_set("appendonly", "yes")
+        try:
+            await away.journal.warn_unless_persistent()
+        finally:
+            await away.redis.config_set("appendonly", "no")
+
+    assert [line["event"] for line in logged] == ["journal_not_persistent"]
 
 
 async def test_two_drainers_at_once_make_each_award_once(away: Scores) -> None:
