@@ -1,7 +1,8 @@
 """A feed: what the stream tells, and what only the owner can."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from chassis import feed
@@ -106,3 +107,25 @@ async def test_an_owner_that_is_away_ends_nothing(redis: Redis) -> None:
 
     assert not following.done()
     following.cancel()
+
+
+async def test_while_the_stream_is_away_its_owner_is_asked_twice_a_second(
+    own_redis: Callable[[], AbstractContextManager[str]],
+) -> None:
+    with own_redis() as url:
+        pass
+    owner, known = Owner(), list[int]()
+    redis = Redis(url)
+    async with background(follower(owner, known).follow(redis)):
+
+        async def asked() -> bool:
+            return len(owner.asked) >= 2
+
+        await eventually(asked)
+        owner.entries = [Entry(1)]
+
+        async def learnt() -> bool:
+            return known == [1]
+
+        await eventually(learnt, timeout_s=3)
+    await redis.aclose()

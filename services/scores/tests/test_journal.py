@@ -131,8 +131,10 @@ async def test_a_client_that_tries_again_when_postgres_is_back_is_credited_once(
     row = (await away.ledger.award([_claim(attempt)]))[0]  # by a replica that is not cut off
 
     await away.journal.drain()
+    await away.telling.drain()
 
     assert isinstance(row, Row)
+    assert away.actions.settled == []  # who wrote it tells of it
     assert await ledger(away) == [(ADA, 50)]
     assert await waiting(away) == (0, 0)
 
