@@ -26,7 +26,7 @@ async def ledger(suite: Suite, users: Iterable[str] | None = None) -> list[Award
     """
     rows = await suite.sql(
         """
-        SELECT action_id::text, user_id::text, points, old_score, new_score, version
+        SELECT action_id::text, user_id::text, points, old_score, new_score, version, at
         FROM scores.ledger
         WHERE $1::uuid[] IS NULL OR user_id = ANY ($1)
         ORDER BY seq
@@ -43,7 +43,7 @@ async def ledger(suite: Suite, users: Iterable[str] | None = None) -> list[Award
             rank=None,
             old_rank=None,
             version=row["version"],
-            timestamp="",
+            timestamp=f"{row['at']:%Y-%m-%dT%H:%M:%S}.{row['at'].microsecond // 1000:03}Z",
             warnings=(),
             held=False,
         )

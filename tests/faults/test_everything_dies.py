@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 
 from chassis.testing import eventually
@@ -13,6 +13,8 @@ from scoreboard_client import Award, Client, Live
 from tests import books
 from tests.faults.deaths import frozen, killed, robbed
 from tests.faults.load import GIVE_UP_S, QUEUED, REQUEST_S, Load, playing
+from tests.journeys.game import added, expect_shown
+from tests.journeys.ranking import Play, Ranking, Rules
 from tests.people import address, new_type, newcomer
 from tests.suite import Suite
 from tests.watching import Line, Watcher, watching
@@ -21,6 +23,7 @@ CLIENTS = 32
 LOAD_S = 60.0
 AWARDS_BETWEEN = 50  # two deaths, so that each comes under load
 CUT_S = (0.05, 0.5)  # between two cuts of the line that every other client is on
+BOARD, RULES = "latest", Rules(operator="latest", order="ascending", ties="dense")
 WINDOW = 10  # places that the live channel shows
 
 
@@ -49,6 +52,8 @@ def deaths(suite: Suite, load: Load) -> Iterator[tuple[str, Awaitable[float]]]:
 
 async def test_whatever_dies_under_load_every_accepted_award_is_there_once(mortal: Suite) -> None:
     load = Load([await new_type(mortal, points=points, max_open=1_000) for points in (1, 7)])
+    about = {"board": BOARD, "title": "Latest", "actionTypes": load.action_types}
+    await added(mortal, about | asdict(RULES))
     async with AsyncExitStack() as stack:
         watcher = await stack.enter_async_context(watching(Live(mortal.url, headers=address())))
         line = await stack.enter_async_context(Line(mortal.url).open())
@@ -63,7 +68,8 @@ async def test_whatever_dies_under_load_every_accepted_award_is_there_once(morta
                 await load.grown(AWARDS_BETWEEN)
             await asyncio.sleep(until - time.monotonic())  # the load is to last as long
         await expect_exact(mortal, load, players)
-        await expect_shown(mortal, players[0], watcher)
+        await expect_ranked(mortal, players)
+        await expect_watched(mortal, players[0], watcher)
 
 
 @asynccontextmanager
@@ -129,7 +135,15 @@ async def expect_receipts(player: Client, rows: Sequence[Award]) -> None:
         assert (await player.call("GET", f"/actions/{row.action_id}"))["state"] == "awarded"
 
 
-async def expect_shown(suite: Suite, player: Client, watcher: Watcher) -> None:
+async def expect_ranked(suite: Suite, players: Sequence[Client]) -> None:
+    """A board of other rules, which is kept in another way, shows what the ledger says too."""
+    names = {player.user_id: player.username for player in players}
+    rows = await books.ledger(suite, names)
+    plays = [Play(r.user_id, names[r.user_id], r.score_increment, r.timestamp) for r in rows]
+    await expect_shown(players[0], BOARD, Ranking(RULES, plays))
+
+
+async def expect_watched(suite: Suite, player: Client, watcher: Watcher) -> None:
     """Who watched all the time sees what a reader sees, which is what Postgres holds."""
     top = await player.leaderboard(limit=WINDOW)
     expected = [(entry["userId"], entry["rank"], entry["score"]) for entry in top["entries"]]
