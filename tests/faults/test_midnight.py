@@ -4,12 +4,13 @@ import asyncio
 import hashlib
 import random
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from itertools import count
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ from protos.scores_pb2 import Award, AwardItem, AwardRequest
 from protos.scores_pb2_grpc import ScoresStub
 from scoreboard_client import Client
 from tests import books
+from tests.journeys.game import added
+from tests.journeys.ranking import Play, Ranking, Rules
 from tests.people import address, new_type
 from tests.suite import Suite, started
 
@@ -33,7 +36,8 @@ RATE = 500  # awards a second
 BEFORE_S, AFTER_S = 6.0, 4.0  # of load
 LEADS_S = (25.0, 60.0, 120.0)  # from a suite's start to its midnight: the first that suffices
 PLAYERS = 60
-POINTS = 7
+BEST = Rules(operator="best", ties="shared")  # of a board that an administrator added
+DAILY = {"every": "day", "at": "00:00"}
 IN_FLIGHT_MAX = 8
 BATCH_MAX = 64
 GIVE_UP_S = 30.0
@@ -51,10 +55,12 @@ class Row:
 
 async def test_an_award_at_midnight_counts_in_one_day_and_the_day_is_sealed(tmp_path: Path) -> None:
     with near_midnight(tmp_path) as (suite, midnight):
-        name = await new_type(suite, points=POINTS)
-        async with scores_of(suite) as scores:
-            with clock.ahead(suite.clock_offset_s):  # for the ids that are made here
-                awards = await granted(scores, suite, name, midnight)
+        types = [await new_type(suite, points=points) for points in (3, 7)]
+        await added(suite, {"board": "best", "title": "Best", **asdict(BEST), "reset": DAILY})
+        users = {uuid7(): f"player-{number}" for number in range(PLAYERS)}
+        with clock.ahead(suite.clock_offset_s):  # for the ids that are made here
+            async with scores_of(suite) as scores:
+                awards = await granted(scores, suite, types, users, midnight)
         rows = await ledger(suite)
         assert sorted((a.user_id, a.score_increment, a.at_ms) for a in awards) == sorted(
             (row.user_id, row.points, row.at_ms) for row in rows
@@ -66,12 +72,14 @@ async def test_an_award_at_midnight_counts_in_one_day_and_the_day_is_sealed(tmp_
         assert old
         assert new
 
-        day = f"{midnight - timedelta(days=1):%Y%m%dT%H%M%SZ}"
+        day, next_day = period(midnight - timedelta(days=1)), period(midnight)
         await eventually(partial(is_sealed, suite, day, old), timeout_s=GIVE_UP_S)
-        await expect_read(suite, "previous", day, old)
-        await expect_read(suite, day, day, old)
-        await expect_read(suite, "current", f"{midnight:%Y%m%dT%H%M%SZ}", new)
         await eventually(partial(books.boards_agree, suite), timeout_s=GIVE_UP_S)
+        for board, rules in (("daily", Rules()), ("best", BEST)):
+            before, after = (Ranking(rules, plays(part, users)) for part in (old, new))
+            for asked, expected in (("previous", before), (day, before), ("current", after)):
+                found = day if expected is before else next_day
+                await expect_read(suite, f"{board}?period={asked}", found, expected)
 
 
 @contextmanager
@@ -98,10 +106,13 @@ async def scores_of(suite: Suite) -> AsyncIterator[ScoresStub]:
 
 
 async def granted(
-    scores: ScoresStub, suite: Suite, action_type: str, midnight: datetime
+    scores: ScoresStub,
+    suite: Suite,
+    action_types: Sequence[str],
+    users: Mapping[str, str],
+    midnight: datetime,
 ) -> list[Award]:
-    """What game servers were answered who granted awards at a steady rate over midnight."""
-    users = [(uuid7(), f"player-{number}") for number in range(PLAYERS)]
+    """What a game server was answered that granted awards at a steady rate over midnight."""
     room, answers = asyncio.Semaphore(IN_FLIGHT_MAX), list[Award]()
 
     async def send(items: Sequence[AwardItem]) -> None:
@@ -117,7 +128,8 @@ async def granted(
             due = min(BATCH_MAX, int(now_s * RATE) - sent)
             if due > 0:
                 await room.acquire()
-                items = [item(*random.choice(users), action_type) for _ in range(due)]
+                turns = zip(random.choices([*users], k=due), cycle(action_types), strict=False)
+                items = [item(user, users[user], name) for user, name in turns]
                 sent += due
                 group.create_task(send(items))
             await asyncio.sleep(0.01)
@@ -172,48 +184,52 @@ async def ledger(suite: Suite) -> list[Row]:
     return [Row(*row) for row in rows]
 
 
-def table(rows: Iterable[Row]) -> list[tuple[str, int, int, int]]:
-    """Player, score, and number and time of the award that reached it; the best first."""
-    sums: dict[str, tuple[int, int, int]] = {}
-    for row in rows:
-        score, _, _ = sums.get(row.user_id, (0, 0, 0))
-        sums[row.user_id] = (score + row.points, row.seq, row.at_ms)
-    found = [(user, *standing) for user, standing in sums.items()]
-    return sorted(found, key=lambda standing: (-standing[1], standing[2]))
+def plays(rows: Iterable[Row], users: Mapping[str, str]) -> list[Play]:
+    """The rows as the model of a board takes them."""
+    return [Play(row.user_id, users[row.user_id], row.points, rfc3339(row.at_ms)) for row in rows]
 
 
 async def is_sealed(suite: Suite, day: str, rows: Sequence[Row]) -> bool:
     """Whether the day is closed, and known by the hash that these rows of the ledger give."""
-    found = await read(suite, f"/leaderboards/daily?period={day}")
+    found = await read(suite, f"daily?period={day}")
     if "seal" not in found:
         return False
     lines = [f"final.v1\tdaily\t{day}"]
-    for place, standing in zip(count(1), table(rows), strict=False):
-        lines.append("\t".join(map(str, (place, *standing))))
+    ranking = Ranking(Rules(), plays(rows, defaultdict(str)))
+    for place, standing in enumerate(ranking.rows, 1):
+        row = rows[standing.reached]
+        line = (place, standing.user_id, standing.score, row.seq, row.at_ms)
+        lines.append("\t".join(map(str, line)))
     text = "".join(f"{line}\n" for line in lines)
     assert found["seal"]["hash"] == hashlib.sha256(text.encode()).hexdigest()
     return True
 
 
-async def expect_read(suite: Suite, asked: str, period: str, rows: Sequence[Row]) -> None:
-    """The daily board of that period, page by page, is what these rows of the ledger add up to."""
+async def expect_read(suite: Suite, asked: str, period: str, ranking: Ranking) -> None:
+    """A board, page by page, is of that period and shows what the ledger adds up to."""
     entries: list[dict[str, Any]] = []
-    query = f"?period={asked}&limit=25"
+    query = f"{asked}&limit=25"
     while query:
-        page = await read(suite, f"/leaderboards/daily{query}")
+        page = await read(suite, query)
         assert (page["period"], page["degraded"]) == (period, False)
         entries += page["entries"]
-        cursor = page["nextCursor"]
-        query = f"?period={asked}&limit=25&cursor={cursor}" if cursor else ""
-    assert [(e["rank"], e["userId"], e["score"]) for e in entries] == [
-        (place, user, score) for place, (user, score, _, _) in enumerate(table(rows), 1)
-    ]
+        query = f"{asked}&limit=25&cursor={page['nextCursor']}" if page["nextCursor"] else ""
+    assert entries == ranking.entries()
 
 
-async def read(suite: Suite, path: str) -> dict[str, Any]:
+async def read(suite: Suite, board: str) -> dict[str, Any]:
     async with Client(suite.url, headers=address()) as anyone:
-        answer: dict[str, Any] = await anyone.call("GET", path)
+        answer: dict[str, Any] = await anyone.call("GET", f"/leaderboards/{board}")
     return answer
+
+
+def period(begins: datetime) -> str:
+    """The id of the period that begins then."""
+    return f"{begins:%Y%m%dT%H%M%SZ}"
+
+
+def rfc3339(at_ms: int) -> str:
+    return f"{datetime.fromtimestamp(at_ms // 1000, UTC):%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03}Z"
 
 
 def seconds_until(moment: datetime, suite: Suite) -> float:
