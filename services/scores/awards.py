@@ -90,7 +90,7 @@ class Awards:
 
     async def receipt(self, user_id: str, action_id: str) -> scores_pb2.Award:
         """The award as it was answered. Raises AwardNotFound, also for another player's."""
-        row = (await self._ledger.rows([action_id])).get(action_id)
+        row = (await self._writer.rows([action_id])).get(action_id)
         if row is None or row.user_id != user_id:
             raise AwardNotFound
         return render(row, (await self._receipts([action_id])).get(action_id))
