@@ -112,27 +112,34 @@ def item(
     )
 
 
+async def clear(admin: asyncpg.Pool) -> None:
+    """Empties the tables: no players, no boards but the built-in ones, no periods but to come."""
+    await admin.execute(
+        "TRUNCATE scores.players, scores.ledger, scores.outbox, scores.receipts,"
+        " scores.reversals, scores.standings, scores.finals, scores.left_out, scores.incidents"
+    )
+    await admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
+    await admin.execute("DELETE FROM scores.boards WHERE NOT built_in")
+
+
 @asynccontextmanager
 async def open_scores(
-    urls: Mapping[str, str], redis: Redis, certificates: Certificates, *, journal_max: int = 1000
+    urls: Mapping[str, str],
+    redis: Redis,
+    certificates: Certificates,
+    *,
+    journal_max: int = 1000,
+    empty: bool = True,
 ) -> AsyncIterator[Scores]:
-    """The service with empty tables, served over gRPC.
+    """The service with empty tables (not `empty`: as they are), served over gRPC.
 
     Of its background work only the listening for changes runs.
     """
     async with AsyncExitStack() as stack:
         enter = stack.enter_async_context
         admin = await enter(open_pool(urls["admin"], size_max=2))
-        await admin.execute(
-            "TRUNCATE scores.players, scores.ledger, scores.outbox, scores.receipts,"
-            " scores.reversals, scores.standings, scores.finals, scores.left_out,"
-            " scores.incidents"
-        )
-        await admin.execute(
-            "DELETE FROM scores.periods p USING scores.boards b"
-            " WHERE b.board = p.board AND NOT b.built_in"
-        )
-        await admin.execute("DELETE FROM scores.boards WHERE NOT built_in")
+        if empty:
+            await clear(admin)
         pool = await enter(open_pool(urls["scores"]))
         actions, fraud = FakeActions(), FakeFraud()
         actions_channel = await enter(
