@@ -18,6 +18,7 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.keyring import Keyring
 from chassis.postgres import Database
+from chassis.testing import eventually
 from protos import events_pb2
 from services.scores.closer import Closer
 from services.scores.events import STREAM, Events
@@ -273,6 +274,61 @@ async def test_voids_and_bans_racing_the_close_are_wholly_before_or_wholly_after
         assert set(await closings.removed(closed)) == set(there) & set(players[:20])
 
 
+async def _waited_for(scores: Scores) -> bool:
+    """Whether somebody waits for one of the two locks of closing."""
+    rows = await scores.pool.fetch(
+        "SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7001 AND NOT granted"
+    )
+    return bool(rows)
+
+
+async def test_an_award_that_is_being_written_at_the_end_is_in_the_table(
+    closings: Closings,
+) -> None:
+    scores = closings.scores
+    await scores.award(item(ADA, 50))
+    async with scores.admin.acquire() as connection:
+        writing = connection.transaction()
+        await writing.start()
+        await connection.execute(
+            "SELECT scores.award($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            *([uuid7()], [ADA], ["WIN_GAME"], [7], [uuid7()], [None], [None], [None]),
+            clock.offset(),
+        )
+        with clock.ahead(DAY_S):
+            closing = asyncio.create_task(closings.closer.work(1))
+            await eventually(lambda: _waited_for(scores))
+            await writing.commit()
+            await closing
+
+    (closed,) = await closings.store.closed()
+    assert await closings.table(closed) == [(ADA, 57)]
+    assert await closings.proved(closed)
+
+
+async def test_a_void_that_is_being_written_at_the_close_is_wholly_before_it(
+    closings: Closings,
+) -> None:
+    scores = closings.scores
+    await scores.award(item(ADA, 50), item(BOB, 20))
+    with clock.ahead(DAY_S):
+        async with scores.admin.acquire() as connection:
+            voiding = connection.transaction()
+            await voiding.start()
+            await connection.execute(
+                "SELECT scores.reverse('void', $1, NULL, NULL, NULL, $2, 'test', 'test', $3)",
+                *(ADA, [uuid7()], clock.offset()),
+            )
+            closing = asyncio.create_task(closings.closer.work(1))
+            await eventually(lambda: _waited_for(scores))
+            await voiding.commit()
+            await closing
+
+        (closed,) = await closings.store.closed()
+        assert await closings.table(closed) == [(BOB, 20)]
+        assert await closings.proved(closed)
+
+
 async def test_two_closers_at_once_close_each_period_once(closings: Closings) -> None:
     await closings.scores.award(item(ADA, 50))
     other = Closer(closings.store, Events(closings.scores.redis, closings.scores.registry))
@@ -295,7 +351,8 @@ async def test_a_clock_that_steps_back_puts_no_award_into_a_closed_period(
         await closings.closer.work(1)
     (closed,) = await closings.store.closed()
 
-    await scores.award(item(ADA, 1), item(BOB, 2))
+    await scores.award(item(BOB, 2))
+    await scores.award(item(ADA, 1))
 
     days = {
         (s.user_id, s.period): s.score
@@ -307,6 +364,22 @@ async def test_a_clock_that_steps_back_puts_no_award_into_a_closed_period(
     assert await closings.proved(closed)
     at = await scores.pool.fetchval("SELECT at FROM scores.ledger ORDER BY seq DESC LIMIT 1")
     assert at == moment(tomorrow or 0)
+
+
+async def test_a_clock_that_steps_back_takes_no_player_back_into_a_day_that_is_over(
+    closings: Closings,
+) -> None:
+    scores = closings.scores
+    await scores.award(item(ADA, 50))
+    with clock.ahead(DAY_S):
+        await scores.award(item(ADA, 7))
+    await scores.award(item(ADA, 1))
+    with clock.ahead(DAY_S):
+        await closings.closer.work(1)
+
+        (closed,) = await closings.store.closed()
+        assert await closings.table(closed) == [(ADA, 50)]
+        assert await closings.proved(closed)
 
 
 async def test_standings_of_closed_periods_are_cleared_away(closings: Closings) -> None:
