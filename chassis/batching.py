@@ -8,6 +8,7 @@ batchers in a row may linger under load: whom it sends off together stay togethe
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence, Sized
 from contextvars import Context
@@ -57,7 +58,7 @@ class _Rate:
         self._items += items
 
     def per_s(self) -> float:
-        now_s = asyncio.get_running_loop().time()
+        now_s = time.monotonic()
         took_s = now_s - self._since_s
         if took_s >= _RATE_S:
             self._per_s = self._items / took_s
@@ -66,7 +67,7 @@ class _Rate:
 
 
 class Batcher(Generic[Item, Result]):
-    """Gathers single items into calls of `send`.
+    """Gathers single items into calls of `send`; belongs to the event loop it is made in.
 
     `send(items, timeout_s)` answers one result per item, in order; a result that
     is a `Failed` fails its own item only. `timeout_s` is the time the most patient
@@ -85,6 +86,8 @@ class Batcher(Generic[Item, Result]):
         linger_s: float = 0.0,
     ) -> None:
         self._send = send
+        # Asking which loop runs is a system call, which at one a request can be felt.
+        self._loop = asyncio.get_running_loop()
         self._linger_s = linger_s
         self._rate = _Rate()
         self._batch_max = batch_max
@@ -105,14 +108,14 @@ class Batcher(Generic[Item, Result]):
         """
         if len(self._queue) >= self._queue_max:
             raise QueueFull(retry_after_s=1)
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         waiting: _Waiting[Item, Result] = _Waiting(
             item, loop.time() + timeout_s, loop.create_future()
         )
         self._queue.append(waiting)
         # One alarm for all, at the earliest deadline: almost no item lives to see its own.
         if self._alarm is None or waiting.deadline < self._alarm.when():
-            self._set_alarm(loop, waiting.deadline)
+            self._set_alarm(waiting.deadline)
         if self._flights is None:
             # In a context of its own: flights go on after the request that began them, whose
             # deadline and trace are not those of what they carry next.
@@ -149,7 +152,7 @@ class Batcher(Generic[Item, Result]):
     async def _flight(self, batch: list[_Waiting[Item, Result]]) -> None:
         if self._sizes:
             self._sizes.observe(len(batch))
-        left_s = max(w.deadline for w in batch) - asyncio.get_running_loop().time()
+        left_s = max(w.deadline for w in batch) - self._loop.time()
         try:
             results = await self._send([w.item for w in batch], left_s)
             if len(results) != len(batch):
@@ -166,18 +169,17 @@ class Batcher(Generic[Item, Result]):
             else:
                 waiting.future.set_result(result)
 
-    def _set_alarm(self, loop: asyncio.AbstractEventLoop, at: float) -> None:
+    def _set_alarm(self, at: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-        self._alarm = loop.call_at(at, self._expire)
+        self._alarm = self._loop.call_at(at, self._expire)
 
     def _expire(self) -> None:
         """Fails the items whose time is over, and waits for the next one's."""
-        loop = asyncio.get_running_loop()
         self._alarm = None
         waiting = [w for w in (*self._flying, *self._queue) if not w.future.done()]
-        for late in (w for w in waiting if w.deadline <= loop.time()):
+        for late in (w for w in waiting if w.deadline <= self._loop.time()):
             late.future.set_exception(Timeout())
         left = [w.deadline for w in waiting if not w.future.done()]
         if left:
-            self._set_alarm(loop, min(left))
+            self._set_alarm(min(left))

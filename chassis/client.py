@@ -1,7 +1,7 @@
 """Channels to other units: deadlines, retries, traces, and failures as they were raised."""
 
-import asyncio
 import json
+import time
 from typing import Any, Self
 
 import grpc
@@ -121,7 +121,7 @@ def _left_s(timeout_s: float) -> float:
     """What a call may take. Raises Timeout where that is nothing."""
     until = deadline.get()
     if until is not None:
-        timeout_s = min(timeout_s, until - asyncio.get_running_loop().time() - HOP_S)
+        timeout_s = min(timeout_s, until - time.monotonic() - HOP_S)
     if timeout_s <= 0:
         raise Timeout
     return timeout_s

@@ -109,14 +109,14 @@ class _Lines:
 
     def msg(self, line: bytes) -> None:
         self._out.write(line + b"\n")
+        if self._flushes is not None and not self._flushes.is_closed():
+            return
         try:
-            loop = asyncio.get_running_loop()
+            self._flushes = asyncio.get_running_loop()
         except RuntimeError:
             self._flush()
-            return
-        if self._flushes is not loop:
-            self._flushes = loop
-            loop.call_soon(self._flush)
+        else:
+            self._flushes.call_soon(self._flush)
 
     debug = info = warning = error = critical = msg
 

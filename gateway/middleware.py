@@ -4,7 +4,6 @@
 before one route's handler: who calls, what they sent, how often they may.
 """
 
-import asyncio
 import inspect
 import re
 import time
@@ -127,7 +126,7 @@ class Endpoint:
         if identity and request.app[SANCTIONS].banned(identity.user_id):
             raise AccountBanned
         if route.budget_s is not None:
-            deadline.set(asyncio.get_running_loop().time() + route.budget_s)
+            deadline.set(time.monotonic() + route.budget_s)
         with telemetry.span(route.path, request.headers):
             if route.once and identity and IDEMPOTENCY_KEY in request.headers:
                 return await self._repeatable(request, identity, body)

@@ -1,6 +1,6 @@
 """The ways to the services: one channel each, and batchers for the hot calls."""
 
-import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -115,7 +115,7 @@ def left_s() -> float:
     until = deadline.get()
     if until is None:
         return BUDGET_S
-    left = until - asyncio.get_running_loop().time()
+    left = until - time.monotonic()
     if left <= 0:
         raise errors.Timeout
     return left

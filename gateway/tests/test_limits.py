@@ -20,7 +20,7 @@ WANTED = {"actionType": "WIN_GAME"}
 
 
 @pytest.fixture
-def limiter(redis: Redis) -> Limiter:
+async def limiter(redis: Redis) -> Limiter:
     return Limiter(redis, lifted=False)
 
 
