@@ -11,6 +11,7 @@ ANSWER_S = 15.0  # longer than the server's own deadline, so that the server say
 
 BASE = "/api/v1"
 
+_NOT_MODIFIED = 304  # which has no body
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -54,13 +55,12 @@ class Connection(asyncio.Protocol):
         if head_end < 0 or self._answer.done():
             return
         length = _LENGTH.search(self._received, 0, head_end)
-        if length is None:
+        status = int(self._received[9:12])  # "HTTP/1.1 200 OK"
+        if length is None and status != _NOT_MODIFIED:
             self._answer.set_exception(ValueError("an answer without a length"))
             return
-        body_end = head_end + 4 + int(length[1])
+        body_end = head_end + 4 + (int(length[1]) if length else 0)
         if len(self._received) >= body_end:
-            # "HTTP/1.1 200 OK"
-            status = int(self._received[9:12])
             self._answer.set_result((status, bytes(self._received[head_end + 4 : body_end])))
 
     def connection_lost(self, error: Exception | None) -> None:

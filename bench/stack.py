@@ -75,6 +75,16 @@ class Stack:
         """The public address."""
         return str(self._known["url"])
 
+    @property
+    def postgres_url(self) -> str:
+        """The database, as its superuser."""
+        return str(self._known["postgres"]["url"])
+
+    @property
+    def redis_url(self) -> str:
+        """Redis, as who may do everything."""
+        return str(self._known["redis"]["url"])
+
     def cpu_s(self) -> dict[str, float]:
         """What each server has used, its children's among it. Raises Broken if one is new."""
         if self._record() != self._known:
