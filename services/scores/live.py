@@ -1,7 +1,7 @@
 """Reads of open periods from Redis, from the sorted sets or from the kept first entries."""
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 
 from chassis.redis import Argument, Redis, Script
@@ -72,7 +72,7 @@ class Live:
         (version,) = struct.unpack_from(">d", answer)
         rows = list(struct.iter_unpack(">dQ16sQd", answer[8:]))
         names = await self._names.of([row[2] for row in rows])
-        entries = [_entry(board, int(row[0]), row[1:], names) for row in rows]
+        entries = _entries(board, [int(row[0]) for row in rows], [row[1:] for row in rows], names)
         return Found(entries=entries, board_version=_version(period, version))
 
     async def would_be(self, where: Where, score: int) -> WouldBe | None:
@@ -88,7 +88,7 @@ class Live:
         version, at_ms, total, first, rank = _PAGE.unpack_from(answer)
         rows = _rows(answer, _PAGE.size)
         names = await self._names.of([user for _, user, _, _ in rows])
-        entries = _entries(board, rows, names, first=int(first), rank=int(rank))
+        entries = _ranked(board, rows, names, first=int(first), rank=int(rank))
         return Page(
             version=_version(period, version),
             updated_at_ms=int(at_ms),
@@ -131,7 +131,7 @@ def _place(
     version, total, position, behind, has_next, ahead, first, rank, own = _AROUND.unpack_from(
         answer
     )
-    neighbours = _entries(board, rows, names, first=int(first), rank=int(rank))
+    neighbours = _ranked(board, rows, names, first=int(first), rank=int(rank))
     mine = neighbours[int(position - first)]
     return Place(
         rank=mine.rank,
@@ -145,20 +145,21 @@ def _place(
     )
 
 
-def _entries(
+def _ranked(
     board: Board, rows: Sequence[_Row], names: dict[bytes, str], *, first: int, rank: int
 ) -> list[Entry]:
     numbers = ranks(board.ties, [int(row[3]) for row in rows], first=first, rank=rank)
-    return [_entry(board, number, row, names) for number, row in zip(numbers, rows, strict=True)]
+    return _entries(board, numbers, rows, names)
 
 
-def _entry(board: Board, rank: int, row: _Row, names: dict[bytes, str]) -> Entry:
-    place, user, at_ms, score = row
-    return Entry(
-        rank,
-        keyspace.unpacked(user),
-        names.get(user, ""),
-        int(score),
-        at_ms,
-        keyspace.seq(board, place),
-    )
+def _entries(
+    board: Board, numbers: Iterable[int], rows: Iterable[_Row], names: dict[bytes, str]
+) -> list[Entry]:
+    # As `keyspace.seq` has it, without a call for each row.
+    last = keyspace.SEQ_MAX if board.descending else 0
+    return [
+        Entry(
+            rank, keyspace.unpacked(user), names.get(user, ""), int(score), at_ms, abs(last - place)
+        )
+        for rank, (place, user, at_ms, score) in zip(numbers, rows, strict=True)
+    ]
