@@ -114,7 +114,7 @@ async def _fill(database: asyncpg.Connection, players: int) -> None:
                                     reached_at)
         SELECT md5('bench' || i)::uuid, 'player-' || i, 1, 1, 1 + (i * 7919) % ($1 / 10),
                256 * ((i * 104729) % $1) + i % 256, now()
-        FROM generate_series(1, $1) AS i
+        FROM generate_series(1::bigint, $1) AS i
         """,
         players,
     )
