@@ -3,7 +3,7 @@
 import asyncio
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from chassis.errors import Unavailable
 from services.scores.live import Where
@@ -14,6 +14,7 @@ from services.scores.store.standings import Standings
 
 PLACES = 10_000
 KEPT_S = 2.0  # how long a snapshot is read from
+ASK_S = 0.05  # from one question for what the boards have not heard of to the next
 SNAPSHOTS_MAX = 8  # at once; the one used longest ago goes first
 
 
@@ -137,6 +138,7 @@ class Fallback:
         self._kept: OrderedDict[tuple[str, int], Table] = OrderedDict()
         self._flights: dict[tuple[str, int], asyncio.Task[Table | None]] = {}
         self._told_ms = 0
+        self._asked_until = 0.0
 
     async def table(self, where: Where, *, version_min: int = 0) -> Table | None:
         """A board of an open period; None: it has been closed.
@@ -157,6 +159,12 @@ class Fallback:
         # Who gives up waiting must not end it for the others.
         return await asyncio.shield(flight)
 
+    def overtaken(self, wheres: Iterable[Where]) -> None:
+        """Redis has told of those boards since."""
+        if self._kept:
+            for board, period in wheres:
+                self._kept.pop((board.name, period.start_ms), None)
+
     async def beyond(self, where: Where, table: Table, users: Sequence[str]) -> bool:
         """Whether one of those players is on the board, and not in the table."""
         missing = table.missing(users)
@@ -170,7 +178,9 @@ class Fallback:
 
     async def told_since(self, at_ms: int) -> bool:
         """Whether the boards have acknowledged every change made by then (Unix ms)."""
-        if at_ms > self._told_ms:
+        now = asyncio.get_running_loop().time()
+        if at_ms > self._told_ms and now >= self._asked_until:
+            self._asked_until = now + ASK_S
             oldest_ms = await self._snapshots.oldest_untold_ms()
             self._told_ms = at_ms if oldest_ms is None else max(self._told_ms, oldest_ms - 1)
         return at_ms <= self._told_ms

@@ -53,6 +53,7 @@ class Reads:
         self._fallback = fallback
         self._cache = cache
         self._away_until = 0.0
+        self._told: dict[tuple[str, int], int] = {}  # the versions of degraded answers
 
     def known(self, board: str, *, anonymous: bool) -> Known:
         """The board, for one who has no access token or who has.
@@ -102,9 +103,9 @@ class Reads:
         """
         if where[1].closed:
             return await self.page(where, limit, None)
-        page = await self._from_redis(lambda: self._top(where, limit, fresh=fresh))
+        page = await self._from_redis([where], lambda: self._top(where, limit, fresh=fresh))
         if page is not None and page.version < version_min and not fresh:
-            page = await self._from_redis(lambda: self._top(where, limit, fresh=True))
+            page = await self._from_redis([where], lambda: self._top(where, limit, fresh=True))
         if page is not None and page.version < version_min <= clock.now_ms() + AHEAD_MS:
             page = await self._caught_up(where, limit, version_min)
         if page is None:
@@ -117,7 +118,7 @@ class Reads:
             return await _from_postgres(self._closed.page(where, limit, after))
         if after is None:
             return await self.top(where, limit, fresh=True)
-        page = await self._from_redis(lambda: self._live.page(where, limit, after))
+        page = await self._from_redis([where], lambda: self._live.page(where, limit, after))
         return page or await self._page_of_table(where, limit, after)
 
     async def around(self, asked: Sequence[tuple[Where, str, int]]) -> list[Place | Failed]:
@@ -126,7 +127,8 @@ class Reads:
         One that fails never fails its neighbours.
         """
         opened = [a for a in asked if not a[0][1].closed]
-        live = await self._from_redis(lambda: self._live.around(opened)) if opened else []
+        wheres = [where for where, _, _ in opened]
+        live = await self._from_redis(wheres, lambda: self._live.around(opened))
         answers = iter(live or [None] * len(opened))
         found = [None if where[1].closed else next(answers) for where, _, _ in asked]
         rest = [a for a, answer in zip(asked, found, strict=True) if answer is None]
@@ -138,7 +140,7 @@ class Reads:
         """The rows of those players who are on the board."""
         if where[1].closed:
             return await _from_postgres(self._closed.ranks(where, users))
-        found = await self._from_redis(lambda: self._live.ranks(where, users))
+        found = await self._from_redis([where], lambda: self._live.ranks(where, users))
         if found is not None:
             return found
         where, table = await self._table(where)
@@ -152,7 +154,7 @@ class Reads:
         """The rank that a score would have."""
         if where[1].closed:
             return await _from_postgres(self._closed.would_be(where, score))
-        found = await self._from_redis(lambda: self._live.would_be(where, score))
+        found = await self._from_redis([where], lambda: self._live.would_be(where, score))
         if found is not None:
             return found
         where, table = await self._table(where)
@@ -184,7 +186,7 @@ class Reads:
         if not await _from_postgres(self._fallback.told_since(min(version, clock.now_ms()))):
             return None
         return await self._from_redis(
-            lambda: self._live.top(where, limit, fresh=True, version_min=version)
+            [where], lambda: self._live.top(where, limit, fresh=True, version_min=version)
         )
 
     async def _around_in_postgres(
@@ -215,9 +217,10 @@ class Reads:
     async def _table(self, where: Where, *, version_min: int = 0) -> tuple[Where, Table | None]:
         """The table of an open period; None: it has just been closed."""
         table = await _from_postgres(self._fallback.table(where, version_min=version_min))
-        if table is not None:
-            return where, table
         board, period = where
+        if table is not None:
+            self._told[board.name, period.start_ms] = table.version
+            return where, table
         return (board, Period(period.start_ms, period.end_ms, closed=True)), None
 
     async def _long_closed(self, known: Known, name: str) -> Period:
@@ -230,17 +233,36 @@ class Reads:
             raise PeriodNotFound
         return found.period
 
-    async def _from_redis(self, read: Callable[[], Awaitable[T]]) -> T | None:
-        """What Redis answers; None while it is away."""
+    async def _from_redis(
+        self, wheres: Sequence[Where], read: Callable[[], Awaitable[T]]
+    ) -> T | None:
+        """What Redis answers; None while it is away, or behind of what was told of those boards."""
         now = asyncio.get_running_loop().time()
-        if now < self._away_until:
+        if now < self._away_until or (self._told and await self._behind(wheres)):
             return None
         try:
-            return await read()
+            answer = await read()
         except (RedisError, OSError) as error:
             log.warning("boards_read_from_postgres", error=repr(error))
             self._away_until = now + AWAY_S
             return None
+        self._fallback.overtaken(wheres)
+        return answer
+
+    async def _behind(self, wheres: Sequence[Where]) -> bool:
+        """Whether degraded answers may have told what Redis has not heard of yet.
+
+        It may have been unreachable, and kept its data: then the relay has to catch up first.
+        """
+        for board, period in wheres:
+            told_ms = self._told.get((board.name, period.start_ms), 0)
+            try:
+                if told_ms and not await self._fallback.told_since(told_ms):
+                    return True
+            except DbUnavailable:
+                return False  # Redis is all there is
+            self._told.pop((board.name, period.start_ms), None)
+        return False
 
 
 async def _from_postgres(read: Awaitable[T]) -> T:
