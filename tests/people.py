@@ -1,18 +1,15 @@
 """The people of the tests: players and administrators, each from an address of their own."""
 
-import asyncio
 import itertools
-import os
 import random
 import secrets
-import sys
-from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from scoreboard_client import Client
-from tests.suite import ROOT, Suite
+from tests.operating import ordered
+from tests.suite import Suite
 
 PASSWORD = "correct horse battery"
 
@@ -47,17 +44,10 @@ async def administrator(suite: Suite, *, kind: type[Client] = Client) -> AsyncIt
 
 async def game_server(suite: Suite, *action_types: str) -> tuple[str, str]:
     """Id and secret of a new game server, as the operator who makes it is shown them."""
-    secrets_folder = suite.folder() / "secrets"
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.auth", "client", "create", "--name", "Made by a test"),
-        *("--action-types", ",".join(action_types)),
-        cwd=ROOT,
-        env={**os.environ, "DATABASE_URL_FILE": str(secrets_folder / "auth_database_url")},
-        stdout=PIPE,
-    )
-    said, _ = await process.communicate()
-    assert process.returncode == 0
-    shown = dict(line.split(": ") for line in said.decode().splitlines())
+    about = ("--name", "Made by a test", "--action-types", ",".join(action_types))
+    code, said = await ordered(suite, "auth", "client", "create", *about)
+    assert code == 0
+    shown = dict(line.split(": ") for line in said.splitlines())
     return shown["client_id"], shown["client_secret"]
 
 

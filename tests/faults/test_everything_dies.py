@@ -15,6 +15,7 @@ from tests.faults.deaths import frozen, killed, robbed
 from tests.faults.load import GIVE_UP_S, QUEUED, REQUEST_S, Load, playing
 from tests.journeys.game import added, expect_shown
 from tests.journeys.ranking import Play, Ranking, Rules
+from tests.operating import ordered
 from tests.people import address, new_type, newcomer
 from tests.suite import Suite
 from tests.watching import Line, Watcher, watching
@@ -70,6 +71,8 @@ async def test_whatever_dies_under_load_every_accepted_award_is_there_once(morta
         await expect_exact(mortal, load, players)
         await expect_ranked(mortal, players)
         await expect_watched(mortal, players[0], watcher)
+        code, said = await ordered(mortal, "scores", "audit")
+        assert code == 0, said
 
 
 @asynccontextmanager

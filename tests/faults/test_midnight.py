@@ -29,12 +29,13 @@ from scoreboard_client import Client
 from tests import books
 from tests.journeys.game import added
 from tests.journeys.ranking import Play, Ranking, Rules
+from tests.operating import ordered
 from tests.people import address, new_type
 from tests.suite import Suite, started
 
 RATE = 500  # awards a second
 BEFORE_S, AFTER_S = 6.0, 4.0  # of load
-LEADS_S = (25.0, 60.0, 120.0)  # from a suite's start to its midnight: the first that suffices
+LEADS_S = (30.0, 60.0, 120.0)  # from a suite's start to its midnight: the first that suffices
 PLAYERS = 60
 BEST = Rules(operator="best", ties="shared")  # of a board that an administrator added
 DAILY = {"every": "day", "at": "00:00"}
@@ -80,6 +81,7 @@ async def test_an_award_at_midnight_counts_in_one_day_and_the_day_is_sealed(tmp_
             for asked, expected in (("previous", before), (day, before), ("current", after)):
                 found = day if expected is before else next_day
                 await expect_read(suite, f"{board}?period={asked}", found, expected)
+        await expect_proved(suite)
 
 
 @contextmanager
@@ -215,6 +217,16 @@ async def expect_read(suite: Suite, asked: str, period: str, ranking: Ranking) -
         entries += page["entries"]
         query = f"{asked}&limit=25&cursor={page['nextCursor']}" if page["nextCursor"] else ""
     assert entries == ranking.entries()
+
+
+async def expect_proved(suite: Suite) -> None:
+    """An operator's audit proves the closed days from the ledger, and notices a changed one."""
+    code, said = await ordered(suite, "scores", "audit", "--seals")
+    assert code == 0, said
+    await suite.sql("UPDATE scores.finals SET score = score + 1 WHERE position = 2")
+    code, said = await ordered(suite, "scores", "audit", "--seals")
+    assert code == 1, said
+    print(f"\n{said}", end="")
 
 
 async def read(suite: Suite, board: str) -> dict[str, Any]:
