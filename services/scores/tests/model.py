@@ -115,6 +115,7 @@ class Reader:
         while True:
             page = await self.top(limit=7, cursor=cursor)
             found += _entries(page.entries)
+            assert page.degraded == self.degraded
             cursor = page.next_cursor
             if not cursor:
                 break

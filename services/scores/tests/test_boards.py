@@ -4,9 +4,11 @@ import asyncio
 
 import pytest
 
+from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
 from protos import scores_pb2
+from services.scores.rules import FOR_EVER
 from services.scores.tests.conftest import Scores, item
 
 LARGEST = 2**53 - 1
@@ -152,3 +154,40 @@ async def test_boards_tell_their_rules(scores: Scores) -> None:
         ("monthly", "month"),
     ]
     assert [b.HasField("resets_at_ms") for b in boards] == [False, True, True, True]
+
+
+async def test_a_board_is_complete_only_by_the_building_that_was_begun_last(
+    scores: Scores,
+) -> None:
+    where = (scores.registry.get("all_time").board, FOR_EVER)
+    first = await scores.boards.begin_rebuild(*where, wipe=False)
+    second = await scores.boards.begin_rebuild(*where, wipe=False)
+
+    assert not await scores.boards.set_ready(*where, first)
+    assert not await scores.boards.ready(*where)
+    (award,) = await scores.award(item(uuid7()))
+    assert not award.HasField("rank")
+    assert list(award.warnings) == ["RANK_UNAVAILABLE"]
+    assert await scores.boards.set_ready(*where, second)
+    assert (await scores.award(item(uuid7())))[0].rank == 2
+
+    third = await scores.boards.begin_rebuild(*where, wipe=False)
+    await scores.redis.flushall()
+    assert not await scores.boards.set_ready(*where, third)
+
+
+async def test_a_period_is_complete_by_itself_only_before_it_begins(scores: Scores) -> None:
+    known = scores.registry.get("daily")
+    now = known.at(clock.now_ms())
+    assert now
+    later = next(p for p in known.periods if p.start_ms > now.start_ms)
+    await scores.redis.flushall()
+
+    assert not await scores.boards.prepare(known.board, now)
+    assert await scores.boards.prepare(known.board, later)
+
+    assert not await scores.boards.ready(known.board, now)
+    assert await scores.boards.ready(known.board, later)
+    left_ms = await scores.redis.pttl(f"leaderboard:{{daily:{later.id}}}:ready")
+    assert later.end_ms
+    assert abs(clock.now_ms() + left_ms - later.end_ms - 24 * 3600 * 1000) < 10_000

@@ -81,6 +81,16 @@ async def test_a_new_name_is_shown_by_every_process(scores: Scores, other: Reads
     assert [e.username for e in (await _remembers(scores, other)).entries] == ["bobby"]
 
 
+async def test_an_older_name_that_comes_late_is_not_shown(scores: Scores) -> None:
+    await scores.award(item(BOB, 5, username="bob", name_version=1))
+    await scores.boards.name({BOB: (3, "bobby")})
+    await scores.boards.name({BOB: (2, "rob")})
+
+    top = await Reader(scores, scores.registry.get(ALL_TIME).board).top(fresh=True)
+
+    assert [entry.username for entry in top.entries] == ["bobby"]
+
+
 async def test_nothing_is_kept_that_no_message_would_drop(scores: Scores) -> None:
     deaf = Cache(scores.redis)
     where = (scores.registry.get(ALL_TIME).board, FOR_EVER)

@@ -37,6 +37,7 @@ async def test_whoever_stays_is_on_exactly_one_page_whatever_the_others_do(
 
     while True:
         page = await Reader(scores, board).top(limit=10, cursor=cursor)
+        assert not page.degraded
         seen += [entry.user_id for entry in page.entries]
         if not page.next_cursor:
             break
@@ -53,20 +54,23 @@ async def test_whoever_stays_is_on_exactly_one_page_whatever_the_others_do(
     assert [players.index(p) // 4 for p in behind] == sorted(players.index(p) // 4 for p in stayed)
 
 
+@pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("ties", Ties)
 async def test_a_page_that_begins_where_nobody_is_any_more_tells_exact_ranks(
-    scores: Scores, ties: Ties
+    scores: Scores, order: Order, ties: Ties
 ) -> None:
-    board = Board(name="left", title="Left", ties=ties, operator=Operator.LATEST)
+    board = Board(name="left", title="Left", order=order, ties=ties, operator=Operator.LATEST)
     await model.add(scores, [board])
     players = [uuid7() for _ in range(12)]
-    await scores.award(*(item(p, 50 - i // 5) for i, p in enumerate(players)))
+    worse = -1 if board.descending else 1
+    await scores.award(*(item(p, 50 + worse * (i // 5)) for i, p in enumerate(players)))
     first = await Reader(scores, board).top(limit=7)
     # The seventh, in the middle of equal scores, goes to the very top.
-    await scores.award(item(players[6], 1000))
+    await scores.award(item(players[6], 1000 if board.descending else 1))
 
     page = await Reader(scores, board).top(limit=10, cursor=first.next_cursor)
 
+    assert not page.degraded
     lines = await model.lines(scores.pool, board)
     assert [(e.user_id, e.rank) for e in page.entries] == [
         (line.user_id, line.rank) for line in lines[7:]
