@@ -1,6 +1,7 @@
 """`make bench`: what an award costs, with batching and without, measured in turns.
 
-Two suites run side by side, one with batches as they come, one with batches of one item.
+Two suites run side by side, one with batches as they come, one with batches of one item;
+or, told of another tree, one of this tree and one of that.
 The same users play on one, then on the other, over and over; what each process used
 meanwhile, over the awards answered rightly, is the cost of an award.
 """
@@ -57,11 +58,12 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> Report:
     """Starts the suites, lets the users play in turns. Raises Broken."""
     started = datetime.now(UTC)
+    suites = _suites(arguments.beside)
     with ExitStack() as opened:
         say("starting two suites…")
         stacks = [
-            opened.enter_context(stack.running(name, batch_max=batch_max))
-            for name, batch_max in zip("AB", BATCHES, strict=True)
+            opened.enter_context(stack.running(name, batch_max=batch_max, root=root))
+            for name, (_, batch_max, root) in zip("AB", suites, strict=True)
         ]
         benches = [Bench(each, stacks, users=arguments.users) for each in stacks]
         for bench in benches:
@@ -79,11 +81,20 @@ def measure(arguments: argparse.Namespace) -> Report:
             command=["bench.award", *sys.argv[1:]],
             users=arguments.users,
             seconds=arguments.seconds,
-            titles=[f"{each.name}: BATCH_MAX={b}" for each, b in zip(stacks, BATCHES, strict=True)],
+            titles=[
+                f"{each.name}: {title}" for each, (title, *_) in zip(stacks, suites, strict=True)
+            ],
             rounds=list(rounds.values()),
             books=[bench.checked() for bench in benches],
             versions=asyncio.run(stacks[0].versions()),
         )
+
+
+def _suites(beside: Path | None) -> list[tuple[str, int, Path]]:
+    """Title, largest batch and tree of the two."""
+    if beside is not None:
+        return [("this tree", BATCHES[0], ROOT), ("beside it", BATCHES[0], beside.resolve())]
+    return [(f"BATCH_MAX={batch_max}", batch_max, ROOT) for batch_max in BATCHES]
 
 
 class Bench:
@@ -199,6 +210,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3, help="measured, of each suite (3)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of a round (8)")
     parser.add_argument("--warmup", type=float, default=4.0, help="seconds, of each suite (4)")
+    parser.add_argument("--beside", type=Path, help="another tree of this code, instead of B")
     parser.add_argument("--save", action="store_true", help="keep the result in bench/results/")
     return parser.parse_args()
 

@@ -36,7 +36,7 @@ _ACTION_TYPE = {
     "tokenTtlS": 300,
     "maxOpen": 1_000_000,
 }
-_ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent
 _START_S = 180.0
 _STOP_S = 60.0
 _SETTLE_S = 30.0
@@ -165,8 +165,11 @@ class Stack:
 
 
 @contextmanager
-def running(name: str, *, batch_max: int) -> Iterator[Stack]:
-    """A suite with fresh data, thresholds lifted, within the context. Raises Broken."""
+def running(name: str, *, batch_max: int, root: Path = ROOT) -> Iterator[Stack]:
+    """A suite of the tree `root` with fresh data, thresholds lifted, within the context.
+
+    Raises Broken.
+    """
     with TemporaryDirectory(prefix="bench-") as place:
         folder = Path(place)
         log = folder / "suite.log"
@@ -181,7 +184,7 @@ def running(name: str, *, batch_max: int) -> Iterator[Stack]:
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "local"],
-                cwd=_ROOT,
+                cwd=root,
                 env={**{n: os.environ[n] for n in _INHERITED if n in os.environ}, **told},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
