@@ -10,7 +10,8 @@ from structlog.testing import capture_logs
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.keyring import Keyring
-from chassis.testing import Certificates
+from chassis.process import background
+from chassis.testing import Certificates, eventually
 from protos import events_pb2, fraud_pb2, scores_pb2
 from services.scores.journal import HELD, STREAM, Journal
 from services.scores.store.ledger import Claim, Row
@@ -40,6 +41,19 @@ async def waiting(scores: Scores) -> tuple[int, int]:
     return await scores.redis.xlen(STREAM), await scores.redis.hlen(HELD)
 
 
+async def receipt_of(scores: Scores, action_id: str) -> scores_pb2.Award:
+    """As it is answered once Postgres has answered the probe."""
+    async with background(scores.breaker.follow()):
+
+        async def closed() -> bool:
+            return not scores.breaker.open
+
+        await eventually(closed)
+    request = scores_pb2.ReceiptRequest(user_id=ADA, action_id=action_id)
+    receipt: scores_pb2.Award = await scores.stub.Receipt(request)
+    return receipt
+
+
 def journal(scores: Scores, keys: Keyring = KEYS) -> Journal:
     """Another replica's."""
     return Journal(scores.redis, keys, scores.ledger, scores.telling, items_max=1000)
@@ -64,7 +78,7 @@ async def test_an_award_is_kept_and_then_made_told_and_answered_like_any(away: S
     entries: Any = await away.redis.xrange("{events}:awards")
     event = events_pb2.ScoreEvents.FromString(entries[0][1][b"batch"]).events[0]
     assert (event.event_id, event.username, event.rank) == (action, "ada", 1)
-    receipt = await away.stub.Receipt(scores_pb2.ReceiptRequest(user_id=ADA, action_id=action))
+    receipt = await receipt_of(away, action)
     assert (receipt.new_score, receipt.rank, list(receipt.warnings)) == (50, 1, [])
     assert await away.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
 
@@ -77,7 +91,7 @@ async def test_a_flagged_award_is_under_review_when_it_is_made(away: Scores) -> 
     await away.journal.drain()
     await away.telling.drain()
 
-    receipt = await away.stub.Receipt(scores_pb2.ReceiptRequest(user_id=ADA, action_id=action))
+    receipt = await receipt_of(away, action)
     assert list(receipt.warnings) == ["UNDER_REVIEW"]
 
 
