@@ -205,9 +205,8 @@ class _Gate(grpc.aio.ServerInterceptor):
         handler = await continuation(details)
         if handler is None or details.method.startswith("/grpc.health.v1."):
             return handler
-        # Made once for each method there is, since making it costs as much as many a call.
-        made = self._handlers[details.method] = self._made(details.method, handler)
-        return made
+        # Made once for each method that there is.
+        return self._handlers.setdefault(details.method, self._made(details.method, handler))
 
     def _made(self, method: str, handler: Any) -> Any:
         allowed = self._callers.get(method, frozenset())
