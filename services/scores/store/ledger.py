@@ -12,6 +12,7 @@ from chassis.batching import BATCH_MAX
 from chassis.ids import uuid7
 from chassis.postgres import Database
 from chassis.replica import Reader
+from chassis.telemetry import log
 
 ATTEMPTS_MAX = 3
 MONTHS_AHEAD = 3
@@ -182,6 +183,10 @@ class Ledger:
                     )
                 elif error.sqlstate == "SC405":
                     await self._make_periods()
+                elif _partition_missing(error) and attempt < ATTEMPTS_MAX - 1:
+                    # The job that makes them ahead must have failed for months.
+                    log.error("partition_missing", error=str(error))
+                    await self.make_partitions()
                 elif not isinstance(error, _AGAIN) or attempt == ATTEMPTS_MAX - 1:
                     raise
         return await self._write(claims)
@@ -436,6 +441,12 @@ class Ledger:
 # Two players' rows under one action id, or a deadlock: the whole batch again, which then
 # sees the committed row.
 _AGAIN = (asyncpg.UniqueViolationError, asyncpg.DeadlockDetectedError)
+
+
+def _partition_missing(error: asyncpg.PostgresError) -> bool:
+    # Postgres names the constraint where a row's values break one, and none where no partition
+    # takes the row.
+    return isinstance(error, asyncpg.CheckViolationError) and not error.constraint_name
 
 
 def _sparse(column: tuple[Any, ...]) -> tuple[Any, ...] | None:
