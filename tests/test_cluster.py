@@ -35,7 +35,7 @@ from services.scores.journal import STREAM as JOURNAL
 from services.scores.live import Live
 from services.scores.names import Names
 from services.scores.ranking import After
-from services.scores.store.ledger import Claim
+from services.scores.store.records import Claim
 from services.scores.tests.scores_served import Scores, item, open_scores
 
 ROOT = Path(__file__).parent.parent

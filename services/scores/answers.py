@@ -2,7 +2,7 @@
 
 from chassis.errors import Failed, Forbidden, Invalid, Missing, Unavailable, Unprocessable
 from protos import actions_pb2, scores_pb2
-from services.scores.store.ledger import Receipt, Row
+from services.scores.store.records import Receipt, Row
 
 
 class TokenAlreadyUsed(Invalid):

@@ -28,7 +28,8 @@ from services.scores.answers import (
     render,
 )
 from services.scores.findings import Findings, replay
-from services.scores.store.ledger import Claim, Ledger, Receipt, Row
+from services.scores.store.ledger import Ledger
+from services.scores.store.records import Claim, Receipt, Row
 from services.scores.telling import Telling
 from services.scores.writing import Writer
 

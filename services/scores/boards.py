@@ -13,7 +13,7 @@ from services.scores import keyspace
 from services.scores.names import Name, Names
 from services.scores.registry import Known, Registry
 from services.scores.rules import ALL_TIME, Board, Period, Reset, Ties, moment
-from services.scores.store.ledger import Row
+from services.scores.store.records import Row
 from services.scores.store.standings import Players, Standing, Standings
 
 NamesOf = Callable[[Sequence[str]], Awaitable[dict[str, Name]]]

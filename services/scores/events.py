@@ -8,7 +8,7 @@ from chassis.redis import Redis
 from protos import events_pb2
 from services.scores.boards import Ranks
 from services.scores.registry import Registry
-from services.scores.store.ledger import Change, Row
+from services.scores.store.records import Change, Row
 
 STREAM = "{events}:awards"
 KEPT_MS = 24 * 3600 * 1000

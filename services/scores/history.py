@@ -2,7 +2,8 @@
 
 from protos import scores_pb2
 from services.scores.cursors import CursorInvalid, Cursors
-from services.scores.store.ledger import Entry, Ledger
+from services.scores.store.ledger import Ledger
+from services.scores.store.records import Entry
 
 PAGE_MAX = 100
 _KIND = "history"

@@ -23,7 +23,8 @@ from chassis.postgres import DbUnavailable
 from chassis.redis import Argument, Redis, Script
 from chassis.telemetry import log
 from services.scores.answers import IdempotencyKeyReused, QueuedForReplay, TokenAlreadyUsed
-from services.scores.store.ledger import Claim, Ledger, Row, ScoreRange
+from services.scores.store.ledger import Ledger
+from services.scores.store.records import Claim, Row, ScoreRange
 from services.scores.telling import Telling
 
 STREAM = "journal:{awards}"

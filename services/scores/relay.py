@@ -3,7 +3,8 @@
 from prometheus_client import Counter, Gauge
 
 from chassis.batching import BATCH_MAX
-from services.scores.store.ledger import Change, Ledger, Receipt
+from services.scores.store.ledger import Ledger
+from services.scores.store.records import Change, Receipt
 from services.scores.telling import Telling
 
 relayed = Counter("scoreboard_awards_relayed_total", "Awards told again by the relay")

@@ -7,7 +7,8 @@ from chassis.errors import FieldError, Missing
 from protos import scores_pb2
 from services.scores.answers import ScoreOutOfRange
 from services.scores.rules import ValidationFailed, moment
-from services.scores.store.ledger import Change, Ledger, Order, ScoreRange
+from services.scores.store.ledger import Ledger
+from services.scores.store.records import Change, Order, ScoreRange
 from services.scores.telling import Telling
 
 ROWS_MAX = 1000  # of one call

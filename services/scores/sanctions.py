@@ -12,7 +12,7 @@ from chassis.telemetry import log
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction, SanctionsSinceRequest
 from protos.fraud_pb2_grpc import FraudStub
-from services.scores.store import ledger
+from services.scores.store import records
 from services.scores.store.ledger import Ledger
 from services.scores.telling import Telling
 
@@ -120,10 +120,10 @@ def since(fraud: FraudStub) -> Callable[[int], Awaitable[Sequence[Sanction]]]:
     return ask
 
 
-def _hiding(sanction: Sanction, now_ms: int) -> ledger.Sanction:
+def _hiding(sanction: Sanction, now_ms: int) -> records.Sanction:
     """A sanction's end by itself is newer than the sanction and older than the next one."""
     ended = 0 < sanction.until_ms <= now_ms
-    return ledger.Sanction(
+    return records.Sanction(
         user_id=sanction.user_id,
         hidden=sanction.kind in HIDING and not ended,
         version=2 * sanction.version + ended,

@@ -18,7 +18,8 @@ from protos.actions_pb2_grpc import ActionsStub
 from services.scores.answers import render
 from services.scores.boards import Boards, Ranks
 from services.scores.events import Events, award_change
-from services.scores.store.ledger import Change, Claim, Ledger, Receipt, Row
+from services.scores.store.ledger import Ledger
+from services.scores.store.records import Change, Claim, Receipt, Row
 from services.scores.store.standings import Standings
 
 SETTLE_S = 0.2  # how long a refusal waits for its action to be closed

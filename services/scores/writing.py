@@ -13,7 +13,8 @@ from chassis.server import deadline
 from chassis.telemetry import log
 from services.scores.answers import ScoreOutOfRange
 from services.scores.journal import Journal
-from services.scores.store.ledger import Claim, Ledger, Row, ScoreRange
+from services.scores.store.ledger import Ledger
+from services.scores.store.records import Claim, Row, ScoreRange
 
 RETRIES_S = (0.1, 0.2, 0.4)
 WRITE_S = 3.0  # for all tries of a batch: a Postgres that hangs is away as well

@@ -1,9 +1,7 @@
 """The ledger in Postgres: awards, their reversals, receipts, and the outbox."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import asyncpg
 
@@ -13,129 +11,24 @@ from chassis.ids import uuid7
 from chassis.postgres import Database
 from chassis.replica import Reader
 from chassis.telemetry import log
+from services.scores.store.records import (
+    Change,
+    Claim,
+    Entry,
+    Order,
+    Outstanding,
+    Receipt,
+    Row,
+    Sanction,
+    ScoreRange,
+    change,
+    row,
+    text,
+)
 
 ATTEMPTS_MAX = 3
 MONTHS_AHEAD = 3
 SEQ_MAX = 2**63 - 1
-
-
-class Claim(NamedTuple):
-    """A verified award that asks to be written."""
-
-    action_id: str
-    user_id: str
-    username: str
-    name_version: int
-    action_type: str
-    points: int
-    attempt_id: str
-    client_id: str | None  # the game server that grants it
-    key_hash: bytes | None
-    body_hash: bytes | None
-    under_review: bool = False  # told to the player, not written
-
-
-class Row(NamedTuple):
-    """An award's ledger row, and the running totals right after it."""
-
-    outcome: str  # inserted; seen: it was there before; copy: of an earlier item of the batch
-    action_id: str
-    user_id: str
-    action_type: str
-    points: int
-    old_score: int
-    new_score: int
-    version: int
-    seq: int
-    at_ms: int
-    attempt_id: str
-    client_id: str | None
-    key_hash: bytes | None
-    body_hash: bytes | None
-    day_total: int
-    week_total: int
-    month_total: int
-    hidden: bool
-    username: str
-    name_version: int
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A ledger row as its player sees it: an award, or a reversal of one."""
-
-    action_id: str
-    kind: str  # award, void, restore
-    origin_id: str | None  # of a reversal: the award
-    action_type: str
-    points: int
-    old_score: int
-    new_score: int
-    version: int
-    seq: int
-    at_ms: int
-
-
-class Change(NamedTuple):
-    """What others are told of: an award, its reversal, or a player hidden or shown."""
-
-    kind: str  # award, void, restore, hidden, shown
-    event_id: str
-    origin_id: str | None
-    user_id: str
-    username: str
-    version: int
-    seq: int
-    action_type: str
-    points: int
-    old_score: int
-    new_score: int
-    at_ms: int
-    hidden: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Outstanding:
-    """A change in the outbox; `published`: only its settlement is outstanding."""
-
-    change: Change
-    published: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Sanction:
-    """Whether a player is hidden, by the sanction of that version."""
-
-    user_id: str
-    hidden: bool
-    version: int
-
-
-class Receipt(NamedTuple):
-    """What was answered beside the ledger row."""
-
-    rank: int | None
-    old_rank: int | None
-    warnings: tuple[str, ...]
-    held: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """To void or restore awards of a player: those made in [start, end), those named, or all."""
-
-    kind: str  # void, restore
-    user_id: str
-    start: datetime | None = None
-    end: datetime | None = None
-    action_ids: Sequence[str] | None = None
-    reason: str
-    actor: str
-    dry_run: bool = False
-
-
-class ScoreRange(Exception):
-    """An award would take a total beyond what a score can be."""
 
 
 class Ledger:
@@ -211,9 +104,7 @@ class Ledger:
             _sparse(body),
             clock.offset(),
         )
-        return [
-            _row(record, claim.action_id) for record, claim in zip(records, claims, strict=True)
-        ]
+        return [row(record, claim.action_id) for record, claim in zip(records, claims, strict=True)]
 
     async def _add_players(self, players: Sequence[tuple[str, str, int]]) -> None:
         await self._fetch(
@@ -262,9 +153,8 @@ class Ledger:
             min(action_ids),
             max(action_ids),
         )
-        return {
-            (row := _row(record, str(record["action_id"]))).action_id: row for record in records
-        }
+        found = [row(record, str(record["action_id"])) for record in records]
+        return {one.action_id: one for one in found}
 
     async def receipts(self, action_ids: Sequence[str]) -> dict[str, Receipt]:
         """The receipts of those actions, by id."""
@@ -319,7 +209,7 @@ class Ledger:
             after_s,
             limit,
         )
-        return [Outstanding(_change(record), record["published"]) for record in records]
+        return [Outstanding(change(record), record["published"]) for record in records]
 
     async def history(self, user_id: str, *, before_seq: int | None, limit: int) -> list[Entry]:
         """A player's rows, newest first, from below `before_seq` on (None: from the newest)."""
@@ -339,7 +229,7 @@ class Ledger:
             Entry(
                 action_id=str(r["action_id"]),
                 kind=r["kind"],
-                origin_id=_text(r["origin_id"]),
+                origin_id=text(r["origin_id"]),
                 action_type=r["action_type"],
                 points=r["points"],
                 old_score=r["old_score"],
@@ -390,7 +280,7 @@ class Ledger:
             if order.dry_run:
                 # The same statement, undone: what would happen is what happened.
                 await connection.execute("ROLLBACK AND CHAIN")
-        return [_change(record) for record in records]
+        return [change(record) for record in records]
 
     async def hide(self, sanctions: Sequence[Sanction]) -> list[Change]:
         """Hides or shows players by sanctions (at most 256) newer than the known ones.
@@ -414,7 +304,7 @@ class Ledger:
                     [uuid7() for _ in sanctions],
                     clock.offset(),
                 )
-                return [_change(record) for record in records]
+                return [change(record) for record in records]
             except asyncpg.PostgresError as error:
                 if error.sqlstate != "SC404":
                     raise
@@ -452,32 +342,3 @@ def _partition_missing(error: asyncpg.PostgresError) -> bool:
 def _sparse(column: tuple[Any, ...]) -> tuple[Any, ...] | None:
     """None for a column without values, which UNNEST fills up with nulls at no cost."""
     return column if any(value is not None for value in column) else None
-
-
-def _row(record: Any, action_id: str) -> Row:
-    # By position, since names would cost several times as much: the columns of both statements
-    # are in the order of the fields.
-    outcome, user_id, *rest = record
-    return Row._make((outcome, action_id, str(user_id), *rest[:7], str(rest[7]), *rest[8:17]))
-
-
-def _change(record: Any) -> Change:
-    return Change(
-        kind=record["kind"],
-        event_id=str(record["event_id"]),
-        origin_id=_text(record["origin_id"]),
-        user_id=str(record["user_id"]),
-        username=record["username"],
-        version=record["version"],
-        seq=record["seq"],
-        action_type=record["action_type"],
-        points=record["points"],
-        old_score=record["old_score"],
-        new_score=record["new_score"],
-        at_ms=record["at_ms"],
-        hidden=record["hidden"],
-    )
-
-
-def _text(value: object) -> str | None:
-    return None if value is None else str(value)

@@ -25,7 +25,7 @@ from services.scores.events import STREAM, Events
 from services.scores.rules import moment
 from services.scores.seals import Seals
 from services.scores.store.closing import Closed, Closing
-from services.scores.store.ledger import Order, Sanction
+from services.scores.store.records import Order, Sanction
 from services.scores.tests.conftest import Scores, item
 
 KEY = bytes(range(32))

@@ -16,7 +16,7 @@ from chassis.testing import Certificates
 from services.scores import keyspace
 from services.scores.seals import Seals
 from services.scores.store.closing import Closing
-from services.scores.store.ledger import Claim
+from services.scores.store.records import Claim
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.crowd import crowd
 

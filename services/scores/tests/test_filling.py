@@ -14,7 +14,7 @@ from chassis.testing import eventually
 from protos import scores_pb2
 from services.scores import filling, rules
 from services.scores.filling import Filling
-from services.scores.store.ledger import Order, Sanction
+from services.scores.store.records import Order, Sanction
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
 

@@ -34,7 +34,7 @@ from services.scores.events import Events
 from services.scores.rules import Board, Operator, Order, Reset, Ties
 from services.scores.seals import Seals
 from services.scores.store.closing import Closing
-from services.scores.store.ledger import Sanction
+from services.scores.store.records import Sanction
 from services.scores.tests.plain_model import (
     SCORE_MAX,
     Model,

@@ -16,7 +16,7 @@ from services.scores.events import Events
 from services.scores.rules import Board, Operator, Order, Reset, Ties
 from services.scores.seals import Seals
 from services.scores.store.closing import Closing
-from services.scores.store.ledger import Order as Reversal
+from services.scores.store.records import Order as Reversal
 from services.scores.tests import model
 from services.scores.tests.model import Reader
 from services.scores.tests.scores_served import KEYS, Scores, item

@@ -15,8 +15,8 @@ from services.scores.live import Where
 from services.scores.rules import FOR_EVER, Board, Order, Reset, Ties
 from services.scores.seals import Seals
 from services.scores.store.closing import Closing
-from services.scores.store.ledger import Change, Sanction
-from services.scores.store.ledger import Order as Reversal
+from services.scores.store.records import Change, Sanction
+from services.scores.store.records import Order as Reversal
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.scores_served import KEYS

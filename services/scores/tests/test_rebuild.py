@@ -13,7 +13,7 @@ from chassis.testing import eventually
 from protos import scores_pb2
 from services.scores import keyspace
 from services.scores.rebuild import Interrupted, Rebuild
-from services.scores.store.ledger import Order, Sanction
+from services.scores.store.records import Order, Sanction
 from services.scores.store.standings import Page
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.crowd import BOARDS, crowd, ranked
