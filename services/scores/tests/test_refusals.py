@@ -1,10 +1,12 @@
 """Every code that scores refuses an award with, each leaving ledger, totals and ranks untouched."""
 
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
+from chassis.batching import BATCH_MAX
 from chassis.ids import uuid7
 from protos import fraud_pb2, scores_pb2
 from services.scores.tests.conftest import Scores, item
@@ -130,3 +132,35 @@ async def test_a_refused_award_leaves_ledger_totals_and_ranks_untouched(
 
     await scores.telling.drain()
     assert await _state(scores) == before
+
+
+async def test_every_flipped_bit_of_a_token_is_refused_without_asking_anybody(
+    scores: Scores,
+) -> None:
+    """What actions does not know as a token of its own goes no further: no store, no verdict."""
+    token = f"v1.{secrets.token_urlsafe(160)}"
+    flipped = [
+        token[:place] + chr(ord(letter) ^ 1 << bit) + token[place + 1 :]
+        for place, letter in enumerate(token)
+        for bit in range(8)
+    ]
+    items = [scores_pb2.AwardItem(user_id=ADA, action_token=text) for text in flipped]
+    before = await _commands(scores)
+    await scores.pool.close()
+
+    codes = {
+        code
+        for start in range(0, len(items), BATCH_MAX)
+        for code in await scores.award(*items[start : start + BATCH_MAX])
+    }
+
+    assert len(items) > 1500
+    assert codes == {"TOKEN_INVALID"}
+    assert await _commands(scores) == before + 1  # the question itself
+    assert scores.fraud.judged == []
+    assert scores.actions.settled == []
+
+
+async def _commands(scores: Scores) -> int:
+    """How many commands Redis has been given."""
+    return int((await scores.redis.info("stats"))["total_commands_processed"])
