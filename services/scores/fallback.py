@@ -14,6 +14,7 @@ from services.scores.store.standings import Standings
 
 PLACES = 10_000
 KEPT_S = 2.0  # how long a snapshot is read from
+KEPT_TIMES = 10  # or, if that is longer, so many times what it took to make
 ASK_S = 0.05  # from one question for what the boards have not heard of to the next
 SNAPSHOTS_MAX = 8  # at once; the one used longest ago goes first
 
@@ -187,13 +188,18 @@ class Fallback:
 
     async def _take(self, where: Where) -> Table | None:
         board, period = where
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         snapshot = await self._snapshots.take(board, period, limit=PLACES)
         if snapshot is None:
             return None
         key, table = (board.name, period.start_ms), Table(board, snapshot)
         self._kept[key] = table
         self._kept.move_to_end(key)
-        asyncio.get_running_loop().call_later(KEPT_S, self._drop, key, table)
+        # So that reading a large board costs Postgres a tenth of its time at most, which those who
+        # make the boards whole again need.
+        kept_s = max(KEPT_S, KEPT_TIMES * (loop.time() - began))
+        loop.call_later(kept_s, self._drop, key, table)
         if len(self._kept) > SNAPSHOTS_MAX:
             self._kept.popitem(last=False)
         return table

@@ -246,7 +246,11 @@ class Reads:
             log.warning("boards_read_from_postgres", error=repr(error))
             self._away_until = now + AWAY_S
             return None
-        self._fallback.overtaken(wheres)
+        # A board that is not complete has told nothing.
+        answers = answer if isinstance(answer, list) else [answer] * len(wheres)
+        self._fallback.overtaken(
+            where for where, one in zip(wheres, answers, strict=True) if one is not None
+        )
         return answer
 
     async def _behind(self, wheres: Sequence[Where]) -> bool:

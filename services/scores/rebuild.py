@@ -23,7 +23,7 @@ from services.scores.store.standings import Page, Standings
 LOOK_S = 0.5
 LEASE_S = 10.0  # a page of players takes far less
 PLAYERS_AT_ONCE = 1000  # nothing else runs in Redis while they are put onto one board
-PAGE = 2000  # players read at once
+PAGE = 5000
 TELL_MS = 200
 TOLD_S = 3600  # how long the progress of the last rebuild is kept
 # What Redis acknowledged and then lost is younger: its append-only file is synced each second,

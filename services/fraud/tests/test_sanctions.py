@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import asyncpg
+from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.errors import Unavailable
@@ -235,7 +236,10 @@ async def _running(relay: Relay) -> AsyncIterator[Relay]:
 
 
 async def _published(redis: Redis, user: str) -> list[Sanction]:
-    entries: Any = await redis.xrange(STREAM)
+    try:
+        entries: Any = await redis.xrange(STREAM)
+    except RedisError:
+        return []  # It is on its way back.
     batches = [SanctionEvents.FromString(fields[b"batch"]) for _, fields in entries]
     return [s for batch in batches for s in batch.sanctions if s.user_id == user]
 

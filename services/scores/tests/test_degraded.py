@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, AsyncExitStack, suppress
+from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
@@ -13,6 +14,7 @@ from chassis.testing import Certificates, eventually
 from protos import scores_pb2
 from services.scores import fallback
 from services.scores.rules import ALL_TIME, FOR_EVER
+from services.scores.store.snapshots import Snapshot
 from services.scores.tests import model
 from services.scores.tests.model import Reader
 from services.scores.tests.scores_served import Scores, item, open_scores
@@ -53,6 +55,29 @@ async def test_reads_go_on_while_redis_is_away_and_until_the_boards_are_complete
 
             await eventually(live)
             await Reader(scores, board).agrees(lines, absent=uuid7())
+
+
+async def test_a_board_that_is_being_rebuilt_is_read_from_one_snapshot(
+    scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis answers that it cannot tell: that is no news which would make a snapshot old."""
+    await scores.award(item(uuid7(), 5))
+    taken = 0
+
+    async def take(*arguments: Any, **options: Any) -> Snapshot | None:
+        nonlocal taken
+        taken += 1
+        return await made(*arguments, **options)
+
+    made = scores.fallback._snapshots.take
+    monkeypatch.setattr(scores.fallback._snapshots, "take", take)
+    board = scores.registry.get(ALL_TIME).board
+    await scores.boards.begin_rebuild(board, FOR_EVER, wipe=True)
+
+    for _ in range(5):
+        assert (await Reader(scores, board).top(fresh=True)).degraded
+
+    assert taken == 1
 
 
 async def test_with_both_stores_away_every_read_says_so(scores: Scores) -> None:
