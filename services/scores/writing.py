@@ -17,7 +17,10 @@ from services.scores.store.ledger import Ledger
 from services.scores.store.records import Claim, Row, ScoreRange
 
 RETRIES_S = (0.1, 0.2, 0.4)
-WRITE_S = 3.0  # for all tries of a batch: a Postgres that hangs is away as well
+# For all tries of a batch: a Postgres that hangs is away as well. Verify and Judge have waited for
+# theirs by then, so that much more than this is not left of a request's time.
+WRITE_S = 2.0
+TELLING_S = 1.0  # a shorter wait says nothing about Postgres
 READ_S = 1.0
 KEPT_BACK_S = 0.3  # of a request's time, for the journal
 PROBE_S = 0.5
@@ -95,16 +98,16 @@ class Writer:
     async def _try(self, claims: Sequence[Claim]) -> list[Row | ScoreRange]:
         """Raises DbUnavailable after the last try, Timeout when the request has no time left."""
         loop = asyncio.get_running_loop()
-        until = loop.time() + WRITE_S
         due = deadline.get()
-        hurried = due is not None and due - KEPT_BACK_S < until
-        if due is not None and hurried:
-            until = due - KEPT_BACK_S
+        patience_s = WRITE_S
+        if due is not None:
+            patience_s = min(WRITE_S, due - KEPT_BACK_S - loop.time())
+        until = loop.time() + patience_s
         for retry_s in (*RETRIES_S, None):
             try:
                 return await _within(self._ledger.award(claims), until - loop.time())
             except TimeoutError as error:
-                if hurried:  # which says nothing about Postgres
+                if patience_s < TELLING_S:
                     raise Timeout from error
                 self._breaker.trip()
                 raise DbUnavailable from error
