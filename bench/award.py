@@ -1,9 +1,10 @@
-"""`make bench`: what an award costs, with batching and without, measured in turns.
+"""`make bench`: what an award costs, measured in turns.
 
 Two suites run side by side, one with batches as they come, one with batches of one item;
-or, told of another tree, one of this tree and one of that.
-The same users play on one, then on the other, over and over; what each process used
-meanwhile, over the awards answered rightly, is the cost of an award.
+or, told of another tree, one of this tree and one of that; or, told of several numbers of
+users or of rates, one suite under each of these loads. The same users play, case by case,
+over and over; what each process used meanwhile, over the awards answered rightly, is the
+cost of an award. Between them a bare aiohttp server is measured: how slow this hour is.
 """
 
 import argparse
@@ -15,23 +16,26 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from secrets import token_urlsafe
+from statistics import median
 
 import msgspec
 import psutil
 
-from bench import stack
+from bench import floor, stack
 from bench.driver import Load, Measured
 from bench.report import Checked, Report, Round
 from bench.stack import ACTION_TYPE, POINTS, Broken, Stack
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
-BATCHES = (256, 1)
-_ENTER_S = 60.0  # for all users to log in
+BATCH_MAX = 256
+FLOOR_S = 2.0  # of the bare server, after each round
+_ENTER_S = 180.0  # for all users to log in, and to complete what is to be awarded
 _DRAIN_S = 30.0  # for the last answers
 
 say = partial(print, flush=True)
@@ -58,84 +62,118 @@ def main() -> None:
 def measure(arguments: argparse.Namespace) -> Report:
     """Starts the suites, lets the users play in turns. Raises Broken."""
     started = datetime.now(UTC)
-    suites = _suites(arguments.beside)
     with ExitStack() as opened:
-        say("starting two suites…")
-        stacks = [
-            opened.enter_context(stack.running(name, batch_max=batch_max, root=root))
-            for name, (_, batch_max, root) in zip("AB", suites, strict=True)
-        ]
-        benches = [Bench(each, stacks, users=arguments.users) for each in stacks]
+        bare = opened.enter_context(floor.running())
+        cases = _cases(arguments, opened)
+        benches = list(dict.fromkeys(case.bench for case in cases))
         for bench in benches:
             say(f"warming up {bench.stack.name}…")
             asyncio.run(bench.stack.make_action_type())
-            bench.round(arguments.warmup)
-        rounds: dict[str, list[Round]] = {each.name: [] for each in stacks}
+            bench.round(Case("", bench, max(case.users for case in cases)), arguments.warmup)
+        bare.request_us(FLOOR_S)
+        floors: list[float] = []
+        rounds: list[list[Round]] = [[] for _ in cases]
         for number in range(1, arguments.rounds + 1):
-            for bench in benches:
-                measured = bench.round(arguments.seconds)
-                rounds[bench.stack.name].append(measured)
-                say(f"round {number} {bench.stack.name}: {measured.summary()}")
+            for case, done in zip(cases, rounds, strict=True):
+                done.append(case.bench.round(case, arguments.seconds))
+                say(f"round {number} {case.title}: {done[-1].summary()}")
+            floors.append(bare.request_us(FLOOR_S))
         return Report(
             started=started,
             command=["bench.award", *sys.argv[1:]],
-            users=arguments.users,
+            alone=arguments.alone,
             seconds=arguments.seconds,
-            titles=[
-                f"{each.name}: {title}" for each, (title, *_) in zip(stacks, suites, strict=True)
-            ],
-            rounds=list(rounds.values()),
-            books=[bench.checked() for bench in benches],
-            versions=asyncio.run(stacks[0].versions()),
+            titles=[case.title for case in cases],
+            loads=[case.load for case in cases],
+            rounds=rounds,
+            compared=len(benches) > 1,
+            books={bench.stack.name: bench.checked() for bench in benches},
+            floor_us=median(floors),
+            versions=asyncio.run(benches[0].stack.versions()),
         )
 
 
-def _suites(beside: Path | None) -> list[tuple[str, int, Path]]:
-    """Title, largest batch and tree of the two."""
-    if beside is not None:
-        return [("this tree", BATCHES[0], ROOT), ("beside it", BATCHES[0], beside.resolve())]
-    return [(f"BATCH_MAX={batch_max}", batch_max, ROOT) for batch_max in BATCHES]
+@dataclass(frozen=True)
+class Case:
+    """A load, and the suite that bears it."""
+
+    title: str
+    bench: "Bench"
+    users: int
+    rate: float = 0.0  # plays a second; 0: without a pause
+
+    @property
+    def load(self) -> str:
+        """What this suite has to bear."""
+        most = "" if self.bench.batch_max == BATCH_MAX else ", one by one"
+        return (f"{self.rate:g} a second" if self.rate else f"{self.users} users") + most
+
+
+def _cases(arguments: argparse.Namespace, opened: ExitStack) -> list[Case]:
+    def suite(name: str, *, batch_max: int = BATCH_MAX, root: Path = ROOT) -> Bench:
+        say(f"starting {name}…")
+        running = stack.running(name, batch_max=batch_max, root=root)
+        return Bench(opened.enter_context(running), alone=arguments.alone, batch_max=batch_max)
+
+    users, rates = arguments.users, arguments.rate
+    if arguments.beside is not None:
+        here, there = suite("this tree"), suite("beside it", root=arguments.beside.resolve())
+        pair = [Case(bench.stack.name, bench, users[0]) for bench in (here, there)]
+    elif len(users) > 1 or rates or arguments.alone:
+        one = suite("the suite")
+        return [
+            *(Case(f"{count} users", one, count) for count in (users if not rates else ())),
+            *(Case(f"{rate:g} a second", one, max(users), rate) for rate in rates),
+        ]
+    else:
+        names = [(f"BATCH_MAX={most}", most) for most in (BATCH_MAX, 1)]
+        pair = [Case(name, suite(name, batch_max=batch_max), users[0]) for name, batch_max in names]
+    for case, other in zip(pair, reversed(pair), strict=True):
+        case.bench.beside = other.bench.stack
+    return pair
 
 
 class Bench:
-    """A suite under load, its neighbours watched; keeps count of all its awards."""
+    """A suite under load, the one beside it watched; keeps count of all its awards."""
 
-    def __init__(self, measured: Stack, all_stacks: list[Stack], *, users: int) -> None:
+    def __init__(self, measured: Stack, *, alone: bool, batch_max: int) -> None:
         self.stack = measured
-        self._all = all_stacks
-        self._users = users
+        self.batch_max = batch_max
+        self.beside: Stack | None = None
+        self._alone = alone
+        self._known = 0
         self._password = token_urlsafe(16)
         self._awards = 0
         self._unknown = 0
 
-    def round(self, seconds: float) -> Round:
-        """One round; the users are made by the first. Raises Broken."""
+    def round(self, case: Case, seconds: float) -> Round:
+        """One round; its users are made where they are new. Raises Broken."""
         load = Load(
             url=self.stack.url,
-            users=self._users,
-            new=self._awards == 0,
+            users=case.users,
+            known=self._known,
             password=self._password,
             action_type=ACTION_TYPE,
             points=POINTS,
             seconds=seconds,
+            rate=case.rate,
+            alone=self._alone,
         )
         with _driver() as driver:
             _tell(driver, msgspec.json.encode(load), within_s=_ENTER_S)
+            self._known = max(self._known, case.users)
             flights = self.stack.flights()
-            before, busy_s, began_s = self._used(), _busy_s(), time.monotonic()
+            before, idle_s, busy_s = self.stack.cpu_s(), self._idle_s(), _busy_s()
+            began_s = time.monotonic()
             answer = _tell(driver, b"go", within_s=seconds + _DRAIN_S)
             # What follows the last answers belongs to their cost.
             asyncio.run(self.stack.settled())
-            after, busy_s, took_s = self._used(), _busy_s() - busy_s, time.monotonic() - began_s
+            after, idle_s = self.stack.cpu_s(), self._idle_s() - idle_s
+            busy_s, took_s = _busy_s() - busy_s, time.monotonic() - began_s
         measured = msgspec.json.decode(answer, type=Measured)
         self._awards += measured.awards
         self._unknown += measured.unknown
-        used = {
-            name: {unit: after[name][unit] - was_s for unit, was_s in before[name].items()}
-            for name in before
-        }
-        servers_s = used.pop(self.stack.name)
-        idle_s = sum(sum(of_unit.values()) for of_unit in used.values())
+        servers_s = {unit: after[unit] - was_s for unit, was_s in before.items()}
         return Round(
             measured=measured,
             cpu_s=servers_s,
@@ -151,8 +189,8 @@ class Bench:
         books = asyncio.run(self.stack.books())
         return Checked(books=books, awards=self._awards, unknown=self._unknown, points=POINTS)
 
-    def _used(self) -> dict[str, dict[str, float]]:
-        return {each.name: each.cpu_s() for each in self._all}
+    def _idle_s(self) -> float:
+        return sum(self.beside.cpu_s().values()) if self.beside else 0.0
 
 
 @contextmanager
@@ -206,8 +244,18 @@ def _means(before: stack.Sizes, after: stack.Sizes) -> dict[str, float]:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench.award", description=__doc__)
-    parser.add_argument("--users", type=int, default=64, help="who play at once (64)")
-    parser.add_argument("--rounds", type=int, default=3, help="measured, of each suite (3)")
+    parser.add_argument("--users", type=int, nargs="+", default=[64], help="play at once (64)")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        nargs="+",
+        default=[],
+        help="plays that begin a second, at random; instead of one after the other",
+    )
+    parser.add_argument(
+        "--alone", action="store_true", help="the award of actions that were completed before"
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="measured, of each case (3)")
     parser.add_argument("--seconds", type=float, default=8.0, help="of a round (8)")
     parser.add_argument("--warmup", type=float, default=4.0, help="seconds, of each suite (4)")
     parser.add_argument("--beside", type=Path, help="another tree of this code, instead of B")

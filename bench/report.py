@@ -14,10 +14,22 @@ from textwrap import dedent
 import psutil
 
 from bench.driver import Measured
+from bench.floor import THERE_US
 from bench.stack import SERVERS, Books
 
 _LIBRARIES = ("grpcio", "aiohttp", "uvloop", "asyncpg", "redis", "protobuf")
 _CPUINFO = Path("/proc/cpuinfo")
+
+_CYCLE = "POST /actions/request, sign, POST /actions/complete, awarded."
+_AWARD = "POST /scores/update for actions that were completed before, awarded."
+# CPU of all servers for one award, where a bare server needs 40 µs for a request.
+_CYCLE_GOALS_US = {"64 users": 390, "256 users": 250}
+_AWARD_GOALS_US = {"64 users": 200, "256 users": 150, "1000 a second": 700, "100 a second": 1600}
+_PEERS = (
+    "others, there, best and median",
+    "  Nakama 3.40 (two scripts, not atomic)           1,554 and 2,047 µs",
+    "  Node 20 with Express, Socket.IO, pg, ioredis    2,401 and 3,030 µs",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,22 +94,25 @@ class Checked:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """All rounds; `titles`, `rounds` and `books` hold one for each suite, in one order."""
+    """All rounds; `titles`, `loads` and `rounds` hold one for each case, in one order."""
 
     started: datetime
     command: Sequence[str]
-    users: int
+    alone: bool  # the award only, of actions that were completed before
     seconds: float
     titles: Sequence[str]
+    loads: Sequence[str]  # `64 users`, `100 a second`
     rounds: Sequence[Sequence[Round]]
-    books: Sequence[Checked]
+    compared: bool  # two suites, under one load
+    books: dict[str, Checked]  # by suite
+    floor_us: float  # CPU of a bare server for one request
     versions: dict[str, str]
 
     @property
     def right(self) -> bool:
         """Whether every answer was right, and the books are."""
         failed = any(r.measured.errors for rounds in self.rounds for r in rounds)
-        return not failed and all(checked.right for checked in self.books)
+        return not failed and all(checked.right for checked in self.books.values())
 
     def text(self) -> str:
         """The whole report."""
@@ -112,8 +127,8 @@ class Report:
             f"Python {platform.python_version()}",
         )
         lines = f"""
-            POST /actions/request, sign, POST /actions/complete, awarded; closed loop.
-            {self.users} users; {len(self.rounds[0])} rounds of {self.seconds:g} s, in turns.
+            {_AWARD if self.alone else _CYCLE}
+            {len(self.rounds[0])} rounds of {self.seconds:g} s, in turns.
 
             date      {self.started:%Y-%m-%d %H:%M} UTC
             command   python -m {" ".join(self.command)}
@@ -134,12 +149,13 @@ class Report:
         def cost(server: str) -> str:
             return self._row(f"  {server}", lambda r: r.cost_us([server]))
 
+        waits = ("award",) if self.alone else ("cycle", "award")
         batchers = sorted({name for rounds in self.rounds for r in rounds for name in r.batches})
         return [
             " " * 26 + "".join(f"{title:>24}" for title in self.titles),
             " " * 26 + f"{'min':>12}{'median':>12}" * len(self.titles),
             self._row("awards/s", lambda r: r.measured.awards / r.measured.elapsed_s),
-            *(percentile(name, p) for name in ("cycle", "award") for p in ("p50", "p95", "p99")),
+            *(percentile(name, p) for name in waits for p in ("p50", "p95", "p99")),
             "CPU for one award, µs",
             *map(cost, SERVERS),
             self._row("  all servers", Round.cost_us),
@@ -156,24 +172,44 @@ class Report:
         return "".join(cells)
 
     def _end(self) -> list[str]:
-        costs = [[each.cost_us() for each in rounds] for rounds in self.rounds]
-        by_min, by_median = (choose(costs[1]) / choose(costs[0]) for choose in (min, median))
-        lines = [
-            f"B/A, CPU for one award: {by_min:.2f} by the minima, {by_median:.2f} by the medians"
-        ]
-        for title, rounds, books in zip(self.titles, self.rounds, self.books, strict=True):
+        lines = self._ratio() if self.compared else []
+        for title, rounds in zip(self.titles, self.rounds, strict=True):
             errors = sum((Counter(r.measured.errors) for r in rounds), Counter[str]())
             told = ", ".join(f"{count} {code}" for code, count in errors.items())
-            lines += [title, f"  errors  {told or 'none'}", f"  books   {books}"]
+            lines.append(f"errors, {title}: {told or 'none'}")
+        lines += [f"books of {name}: {books}" for name, books in self.books.items()]
         every = [each for rounds in self.rounds for each in rounds]
         rested = median(each.idle_cores for each in every)
         foreign = [each.foreign_cores for each in every]
         return [
             *lines,
             "Beside it, in cores of the machine",
-            f"  the suite that rested  {rested:.2f}",
+            *([f"  the suite that rested  {rested:.2f}"] if self.compared else []),
             f"  all other processes    {median(foreign):.2f}, at most {max(foreign):.2f}",
+            "",
+            *self._goals(),
         ]
+
+    def _ratio(self) -> list[str]:
+        costs = [[each.cost_us() for each in rounds] for rounds in self.rounds]
+        by_min, by_median = (choose(costs[1]) / choose(costs[0]) for choose in (min, median))
+        what = f"{self.titles[1]} / {self.titles[0]}, CPU for one award"
+        return [f"{what}: {by_min:.2f} by the minima, {by_median:.2f} by the medians"]
+
+    def _goals(self) -> list[str]:
+        """What was aimed at, and what others need, on the machine where that was measured."""
+        slower = self.floor_us / THERE_US
+        bare = f"a bare aiohttp server, CPU for one request: {self.floor_us:.1f} µs here"
+        lines = [f"{bare}, {THERE_US:g} where the targets were set: {slower:.2f} times"]
+        for title, load, rounds in zip(self.titles, self.loads, self.rounds, strict=True):
+            goal_us = (_AWARD_GOALS_US if self.alone else _CYCLE_GOALS_US).get(load)
+            if goal_us is not None:
+                found_us = median(each.cost_us() for each in rounds)
+                lines.append(
+                    f"{title}: {found_us:,.0f} µs here are {found_us / slower:,.0f} there; "
+                    f"the target is {goal_us}"
+                )
+        return lines if self.alone else [*lines, *_PEERS]
 
 
 def processor() -> str:
