@@ -1,4 +1,4 @@
-"""A board of a hundred thousand players, against SQL; `-s` shows what its reads take."""
+"""A board of a million players, against SQL; `-s` shows what its reads take."""
 
 import random
 import time
@@ -8,12 +8,12 @@ from protos import scores_pb2
 from services.scores.rules import ALL_TIME, FOR_EVER
 from services.scores.tests.scores_served import Scores
 
-PLAYERS, SAMPLES, RADIUS, TOP = 100_000, 1_000, 5, 100
+PLAYERS, SAMPLES, RADIUS, TOP = 1_000_000, 1_000, 5, 100
 
 Place = tuple[int, str, int]  # position, player, score
 
 
-async def test_a_board_of_a_hundred_thousand_players_is_exact(scores: Scores) -> None:
+async def test_a_board_of_a_million_players_is_exact(scores: Scores) -> None:
     places = await _fill(scores)
     board = scores.registry.get(ALL_TIME).board
     await scores.boards.begin_rebuild(board, FOR_EVER, wipe=True)
