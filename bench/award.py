@@ -34,7 +34,6 @@ from bench.stack import ACTION_TYPE, POINTS, Broken, Stack
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 BATCH_MAX = 256
-FLOOR_S = 2.0  # of the bare server, after each round
 _ENTER_S = 180.0  # for all users to log in, and to complete what is to be awarded
 _DRAIN_S = 30.0  # for the last answers
 
@@ -70,14 +69,14 @@ def measure(arguments: argparse.Namespace) -> Report:
             say(f"warming up {bench.stack.name}…")
             asyncio.run(bench.stack.make_action_type())
             bench.round(Case("", bench, max(case.users for case in cases)), arguments.warmup)
-        bare.request_us(FLOOR_S)
+        asyncio.run(bare.request_us())
         floors: list[float] = []
         rounds: list[list[Round]] = [[] for _ in cases]
         for number in range(1, arguments.rounds + 1):
             for case, done in zip(cases, rounds, strict=True):
                 done.append(case.bench.round(case, arguments.seconds))
                 say(f"round {number} {case.title}: {done[-1].summary()}")
-            floors.append(bare.request_us(FLOOR_S))
+            floors.append(asyncio.run(bare.request_us()))
         return Report(
             started=started,
             command=["bench.award", *sys.argv[1:]],
