@@ -134,10 +134,11 @@ async def would_be(request: web.Request) -> WouldBe:
     """The rank that a score would have."""
     board, asked = request.match_info["board"], period(request)
     score = required_number(request, "score", low=-(2**63), high=2**63 - 1)
-    found = await request.app[UPSTREAMS].scores.WouldBe(
-        scores_pb2.WouldBeRequest(
+    found = await request.app[UPSTREAMS].would_be.submit(
+        scores_pb2.WouldBeItem(
             board=board, score=score, period=asked, anonymous=_anonymous(request)
-        )
+        ),
+        timeout_s=left_s(),
     )
     seen_on(request).show(board, asked, period=found.period, version=found.board_version)
     return WouldBe(board, found.period, score, found.rank, found.total, found.degraded)

@@ -36,6 +36,9 @@ from protos.scores_pb2 import (
     Top,
     TopItem,
     TopRequest,
+    WouldBe,
+    WouldBeItem,
+    WouldBeRequest,
 )
 from protos.scores_pb2_grpc import ScoresStub
 
@@ -67,6 +70,7 @@ class Upstreams:
     award: Batcher[AwardItem, Award]
     top: Batcher[TopItem, Top]
     around: Batcher[AroundItem, Place]
+    would_be: Batcher[WouldBeItem, WouldBe]
 
 
 @asynccontextmanager
@@ -99,6 +103,7 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
             award=batcher("award", scores.Award, AwardRequest),
             top=batcher("top", scores.Top, TopRequest),
             around=batcher("around", scores.Around, AroundRequest),
+            would_be=batcher("would_be", scores.WouldBe, WouldBeRequest),
         )
         yield upstreams
         for waiting in (

@@ -379,7 +379,7 @@ class RanksReply(_message.Message):
     board_version: int
     def __init__(self, entries: _Optional[_Iterable[_Union[Entry, _Mapping]]] = ..., degraded: _Optional[bool] = ..., period: _Optional[str] = ..., board_version: _Optional[int] = ...) -> None: ...
 
-class WouldBeRequest(_message.Message):
+class WouldBeItem(_message.Message):
     __slots__ = ("board", "score", "period", "anonymous")
     BOARD_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -391,7 +391,13 @@ class WouldBeRequest(_message.Message):
     anonymous: bool
     def __init__(self, board: _Optional[str] = ..., score: _Optional[int] = ..., period: _Optional[str] = ..., anonymous: _Optional[bool] = ...) -> None: ...
 
-class WouldBeReply(_message.Message):
+class WouldBeRequest(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[WouldBeItem]
+    def __init__(self, items: _Optional[_Iterable[_Union[WouldBeItem, _Mapping]]] = ...) -> None: ...
+
+class WouldBe(_message.Message):
     __slots__ = ("rank", "total", "degraded", "period", "board_version")
     RANK_FIELD_NUMBER: _ClassVar[int]
     TOTAL_FIELD_NUMBER: _ClassVar[int]
@@ -404,3 +410,17 @@ class WouldBeReply(_message.Message):
     period: str
     board_version: int
     def __init__(self, rank: _Optional[int] = ..., total: _Optional[int] = ..., degraded: _Optional[bool] = ..., period: _Optional[str] = ..., board_version: _Optional[int] = ...) -> None: ...
+
+class WouldBeResult(_message.Message):
+    __slots__ = ("would_be", "failure")
+    WOULD_BE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    would_be: WouldBe
+    failure: _failure_pb2.Failure
+    def __init__(self, would_be: _Optional[_Union[WouldBe, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ...) -> None: ...
+
+class WouldBeReply(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[WouldBeResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[WouldBeResult, _Mapping]]] = ...) -> None: ...

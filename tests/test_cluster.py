@@ -25,6 +25,7 @@ from protos.scores_pb2 import (
     RanksRequest,
     TopItem,
     TopRequest,
+    WouldBeItem,
     WouldBeRequest,
 )
 from protos.scores_pb2_grpc import ScoresStub
@@ -191,7 +192,8 @@ async def _stands(stub: ScoresStub, board: str, users: list[str]) -> None:
     assert [result.place.rank for result in places.results] == list(range(1, 21))
     ranks = await stub.Ranks(RanksRequest(board=board, user_ids=users))
     assert [entry.rank for entry in ranks.entries] == list(range(1, 21))
-    assert (await stub.WouldBe(WouldBeRequest(board=board, score=10_000))).rank == 1
+    asked = WouldBeRequest(items=[WouldBeItem(board=board, score=10_000)])
+    assert (await stub.WouldBe(asked)).results[0].would_be.rank == 1
 
 
 async def test_every_script_is_called_with_keys_of_one_slot(

@@ -194,6 +194,7 @@ ENTRIES = [
 TOP = scores_pb2.Top(
     board="all_time", period="all", entries=ENTRIES, total=7, updated_at_ms=AT_MS, version=9
 )
+WOULD_BE = scores_pb2.WouldBe(rank=3, total=7, period="all", board_version=9)
 PLACE = scores_pb2.Place(
     board="all_time",
     period="all",
@@ -358,8 +359,10 @@ class _Scores(scores_pb2_grpc.ScoresServicer):
         return await self._fakes.unary("Reverse", request, usual)
 
     async def WouldBe(self, request: Any, context: Any) -> Any:
-        usual = scores_pb2.WouldBeReply(rank=3, total=7, period="all", board_version=9)
-        return await self._fakes.unary("WouldBe", request, usual)
+        results = await self._fakes.batch(
+            "WouldBe", request.items, scores_pb2.WouldBeResult, "would_be", WOULD_BE
+        )
+        return scores_pb2.WouldBeReply(results=results)
 
     async def Top(self, request: Any, context: Any) -> Any:
         results = await self._fakes.batch("Top", request.items, scores_pb2.TopResult, "top", TOP)

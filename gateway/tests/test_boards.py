@@ -329,7 +329,7 @@ async def test_places_and_ranks_count_as_reads_of_their_board(edge: Edge) -> Non
     board = f"{API}/leaderboards/monthly"
     edge.fakes.answers["Around"] = scores_pb2.Place(board_version=30, period="all", total=1)
     edge.fakes.answers["Ranks"] = scores_pb2.RanksReply(board_version=31, period="all")
-    edge.fakes.answers["WouldBe"] = scores_pb2.WouldBeReply(board_version=32, period="all")
+    edge.fakes.answers["WouldBe"] = scores_pb2.WouldBe(board_version=32, period="all")
     least = []
     for verb, path, body in (
         ("GET", f"{board}/players/{ADA}", None),

@@ -6,7 +6,7 @@ from chassis import clock
 from chassis.errors import Failed, to_proto
 from protos import scores_pb2
 from services.scores.live import Where
-from services.scores.ranking import Entry, Page, Place, Seal
+from services.scores.ranking import Entry, Page, Place, Seal, WouldBe
 from services.scores.registry import Known
 
 
@@ -67,6 +67,20 @@ def around(where: Where, user_id: str, found: Place | Failed) -> scores_pb2.Arou
         board_version=found.board_version,
     )
     return scores_pb2.AroundResult(place=place)
+
+
+def would_be(where: Where, found: WouldBe | Failed) -> scores_pb2.WouldBeResult:
+    """The rank that a score would have, or why it cannot be told."""
+    if isinstance(found, Failed):
+        return scores_pb2.WouldBeResult(failure=to_proto(found))
+    answer = scores_pb2.WouldBe(
+        rank=found.rank,
+        total=found.total,
+        degraded=found.degraded,
+        period=where[1].id,
+        board_version=found.board_version,
+    )
+    return scores_pb2.WouldBeResult(would_be=answer)
 
 
 def entries(found: Iterable[Entry]) -> list[scores_pb2.Entry]:

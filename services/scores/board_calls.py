@@ -71,16 +71,17 @@ class BoardCalls:
         )
 
     async def would_be(self, request: scores_pb2.WouldBeRequest) -> scores_pb2.WouldBeReply:
-        """The rank that a score would have. Raises Failed."""
-        _within("score", request.score, -SCORE_MAX, SCORE_MAX)
-        where = await self._reads.where(request.board, request.period, anonymous=request.anonymous)
-        found = await self._reads.would_be(where, request.score)
+        """The ranks that scores would have; one bad item never fails its neighbours."""
+        bounded(request.items)
+        asked = await asyncio.gather(*(self._asked_would_be(item) for item in request.items))
+        found = iter(await self._reads.would_be([a for a in asked if not isinstance(a, Failed)]))
         return scores_pb2.WouldBeReply(
-            rank=found.rank,
-            total=found.total,
-            degraded=found.degraded,
-            period=where[1].id,
-            board_version=found.board_version,
+            results=[
+                scores_pb2.WouldBeResult(failure=to_proto(a))
+                if isinstance(a, Failed)
+                else board_answers.would_be(a[0], next(found))
+                for a in asked
+            ]
         )
 
     def _kept_top(self, item: scores_pb2.TopItem) -> scores_pb2.TopResult | None:
@@ -150,6 +151,14 @@ class BoardCalls:
         except Failed as failed:
             return failed
         return where, item.user_id, item.radius
+
+    async def _asked_would_be(self, item: scores_pb2.WouldBeItem) -> tuple[Where, int] | Failed:
+        try:
+            _within("score", item.score, -SCORE_MAX, SCORE_MAX)
+            where = await self._reads.where(item.board, item.period, anonymous=item.anonymous)
+        except Failed as failed:
+            return failed
+        return where, item.score
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -75,13 +75,13 @@ class Live:
         entries = _entries(board, [int(row[0]) for row in rows], [row[1:] for row in rows], names)
         return Found(entries=entries, board_version=_version(period, version))
 
-    async def would_be(self, where: Where, score: int) -> WouldBe | None:
-        """The rank that a score would have."""
-        answer = await self._would_be(*_call(where, score))
-        if answer is None:
-            return None
-        version, total, rank = struct.unpack(">3d", answer)
-        return WouldBe(rank=int(rank), total=int(total), board_version=_version(where[1], version))
+    async def would_be(self, asked: Sequence[tuple[Where, int]]) -> list[WouldBe | None]:
+        """The ranks that scores (board and period, score) would have."""
+        answers = await self._would_be.many([_call(where, score) for where, score in asked])
+        return [
+            None if answer is None else _hypothetical(where[1], answer)
+            for (where, _), answer in zip(asked, answers, strict=True)
+        ]
 
     async def _paged(self, where: Where, answer: bytes) -> Page:
         board, period = where
@@ -143,6 +143,11 @@ def _place(
         version=own,
         board_version=_version(period, version),
     )
+
+
+def _hypothetical(period: Period, answer: bytes) -> WouldBe:
+    version, total, rank = struct.unpack(">3d", answer)
+    return WouldBe(rank=int(rank), total=int(total), board_version=_version(period, version))
 
 
 def _ranked(

@@ -6,7 +6,7 @@ because it is away or has lost the board, Postgres does, and the answer is degra
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import Counter
 from redis.exceptions import RedisError
@@ -24,6 +24,7 @@ from services.scores.registry import Known, PeriodNotFound, Registry
 from services.scores.rules import Period, start_of
 
 T = TypeVar("T")
+Asked = TypeVar("Asked", bound=tuple[Where, *tuple[Any, ...]])
 
 tops = Counter("scoreboard_tops_total", "Reads of first entries, by what answered", ["by"])
 from_memory, from_redis, from_postgres = map(tops.labels, ("memory", "redis", "postgres"))
@@ -126,15 +127,8 @@ class Reads:
 
         One that fails never fails its neighbours.
         """
-        opened = [a for a in asked if not a[0][1].closed]
-        wheres = [where for where, _, _ in opened]
-        live = await self._from_redis(wheres, lambda: self._live.around(opened))
-        answers = iter(live or [None] * len(opened))
-        found = [None if where[1].closed else next(answers) for where, _, _ in asked]
-        rest = [a for a, answer in zip(asked, found, strict=True) if answer is None]
-        others = iter(await asyncio.gather(*(self._around_in_postgres(*a) for a in rest)))
-        places = [answer[0] if answer else next(others) for answer in found]
-        return [place or NotRanked() for place in places]
+        found = await self._each(asked, self._live.around, self._around_in_postgres)
+        return [one if isinstance(one, Failed) else one[0] or NotRanked() for one in found]
 
     async def ranks(self, where: Where, users: Sequence[str]) -> Found:
         """The rows of those players who are on the board."""
@@ -150,17 +144,12 @@ class Reads:
             raise BoardsUnavailable(retry_after_s=1)
         return table.ranks(users)
 
-    async def would_be(self, where: Where, score: int) -> WouldBe:
-        """The rank that a score would have."""
-        if where[1].closed:
-            return await _from_postgres(self._closed.would_be(where, score))
-        found = await self._from_redis([where], lambda: self._live.would_be(where, score))
-        if found is not None:
-            return found
-        where, table = await self._table(where)
-        if table is None:
-            return await _from_postgres(self._closed.would_be(where, score))
-        return table.would_be(score)
+    async def would_be(self, asked: Sequence[tuple[Where, int]]) -> list[WouldBe | Failed]:
+        """The ranks that scores (board and period, score) would have.
+
+        One that fails never fails its neighbours.
+        """
+        return await self._each(asked, self._live.would_be, self._would_be_in_postgres)
 
     async def warm(self) -> None:
         """Reads the first entries of every board, so that they are remembered."""
@@ -189,21 +178,37 @@ class Reads:
             [where], lambda: self._live.top(where, limit, fresh=True, version_min=version)
         )
 
-    async def _around_in_postgres(
-        self, where: Where, user: str, radius: int
-    ) -> Place | Failed | None:
-        table = None
-        try:
-            if not where[1].closed:
-                where, table = await self._table(where)
-            if table is None:
-                return await _from_postgres(self._closed.around(where, user, radius))
-            place = table.around(user, radius)
-            if place is None and await _from_postgres(self._fallback.beyond(where, table, [user])):
-                raise BoardsUnavailable(retry_after_s=1)
-            return place
-        except BoardsUnavailable as failed:
-            return failed
+    async def _each(
+        self,
+        asked: Sequence[Asked],
+        live: Callable[[Sequence[Asked]], Awaitable[list[T | None]]],
+        in_postgres: Callable[[Asked], Awaitable[T]],
+    ) -> list[T | Failed]:
+        """What Redis answers to each; for closed periods, and where it cannot, Postgres does."""
+        opened = [one for one in asked if not one[0][1].closed]
+        told = await self._from_redis([one[0] for one in opened], lambda: live(opened))
+        answers = iter(told or [None] * len(opened))
+        found = [None if one[0][1].closed else next(answers) for one in asked]
+        rest = [one for one, answer in zip(asked, found, strict=True) if answer is None]
+        others = iter(await asyncio.gather(*(_or_failed(in_postgres(one)) for one in rest)))
+        return [next(others) if answer is None else answer for answer in found]
+
+    async def _around_in_postgres(self, asked: tuple[Where, str, int]) -> tuple[Place | None]:
+        where, user, radius = asked
+        where, table = await self._last_table(where)
+        if table is None:
+            return (await _from_postgres(self._closed.around(where, user, radius)),)
+        place = table.around(user, radius)
+        if place is None and await _from_postgres(self._fallback.beyond(where, table, [user])):
+            raise BoardsUnavailable(retry_after_s=1)
+        return (place,)
+
+    async def _would_be_in_postgres(self, asked: tuple[Where, int]) -> WouldBe:
+        where, score = asked
+        where, table = await self._last_table(where)
+        if table is None:
+            return await _from_postgres(self._closed.would_be(where, score))
+        return table.would_be(score)
 
     async def _page_of_table(
         self, where: Where, limit: int, after: After | None, *, version_min: int = 0
@@ -213,6 +218,10 @@ class Reads:
         if table is None:
             return await _from_postgres(self._closed.page(where, limit, after))
         return table.page(limit, after)
+
+    async def _last_table(self, where: Where) -> tuple[Where, Table | None]:
+        """The table of a period; None: it is closed."""
+        return (where, None) if where[1].closed else await self._table(where)
 
     async def _table(self, where: Where, *, version_min: int = 0) -> tuple[Where, Table | None]:
         """The table of an open period; None: it has just been closed."""
@@ -267,6 +276,13 @@ class Reads:
                 return False  # Redis is all there is
             self._told.pop((board.name, period.start_ms), None)
         return False
+
+
+async def _or_failed(read: Awaitable[T]) -> T | Failed:
+    try:
+        return await read
+    except Failed as failed:
+        return failed
 
 
 async def _from_postgres(read: Awaitable[T]) -> T:

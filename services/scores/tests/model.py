@@ -156,15 +156,17 @@ class Reader:
         assert reply.degraded == self.degraded
 
     async def _would_be(self, model: list[Line]) -> None:
-        scores = {line.score + step for line in model for step in (-1, 0, 1)}
-        for score in [*sorted(scores)[:12], 2**53 - 1, 1 - 2**53]:
-            if score >= 2**53:
-                continue
-            reply = await self.scores.stub.WouldBe(
-                scores_pb2.WouldBeRequest(board=self.board.name, score=score, period=self.period)
-            )
-            assert (reply.rank, reply.total) == (self._would_rank(model, score), len(model))
-            assert reply.degraded == self.degraded
+        near = {line.score + step for line in model for step in (-1, 0, 1)}
+        scores = [s for s in [*sorted(near)[:12], 2**53 - 1, 1 - 2**53] if s < 2**53]
+        items = [
+            scores_pb2.WouldBeItem(board=self.board.name, score=score, period=self.period)
+            for score in scores
+        ]
+        reply = await self.scores.stub.WouldBe(scores_pb2.WouldBeRequest(items=items))
+        for score, result in zip(scores, reply.results, strict=True):
+            found = result.would_be
+            assert (found.rank, found.total) == (self._would_rank(model, score), len(model))
+            assert found.degraded == self.degraded
 
     def _better(self, one: int, other: int) -> bool:
         return one > other if self.board.descending else one < other

@@ -96,12 +96,12 @@ async def test_with_both_stores_away_every_read_says_so(scores: Scores) -> None:
 
     assert top.results[0].failure.code == "BOARDS_UNAVAILABLE"
     assert around.results[0].failure.code == "BOARDS_UNAVAILABLE"
-    for call in (
-        scores.stub.Ranks(scores_pb2.RanksRequest(board=ALL_TIME, user_ids=[player])),
-        scores.stub.WouldBe(scores_pb2.WouldBeRequest(board=ALL_TIME, score=1)),
-    ):
-        with pytest.raises(Failed, match="BOARDS_UNAVAILABLE"):
-            await call
+    would_be = await scores.stub.WouldBe(
+        scores_pb2.WouldBeRequest(items=[scores_pb2.WouldBeItem(board=ALL_TIME, score=1)])
+    )
+    assert would_be.results[0].failure.code == "BOARDS_UNAVAILABLE"
+    with pytest.raises(Failed, match="BOARDS_UNAVAILABLE"):
+        await scores.stub.Ranks(scores_pb2.RanksRequest(board=ALL_TIME, user_ids=[player]))
 
 
 async def test_beyond_the_places_of_a_snapshot_nothing_is_guessed(
@@ -123,10 +123,10 @@ async def test_beyond_the_places_of_a_snapshot_nothing_is_guessed(
         asked = scores_pb2.RanksRequest(board=ALL_TIME, user_ids=users)
         return [entry.rank for entry in (await scores.stub.Ranks(asked)).entries]
 
-    async def would_be(score: int) -> int:
-        asked = scores_pb2.WouldBeRequest(board=ALL_TIME, score=score)
-        rank: int = (await scores.stub.WouldBe(asked)).rank
-        return rank
+    async def would_be(*at: int) -> list[int | str]:
+        asked = [scores_pb2.WouldBeItem(board=ALL_TIME, score=score) for score in at]
+        reply = await scores.stub.WouldBe(scores_pb2.WouldBeRequest(items=asked))
+        return [result.failure.code or result.would_be.rank for result in reply.results]
 
     top = await Reader(scores, board).top(limit=5, fresh=True)
     assert ([e.user_id for e in top.entries], top.total, top.degraded) == (players[:5], 9, True)
@@ -142,9 +142,7 @@ async def test_beyond_the_places_of_a_snapshot_nothing_is_guessed(
     assert await ranks(uuid7(), players[4], players[0]) == [5, 1]
     with pytest.raises(Failed, match="BOARDS_UNAVAILABLE"):
         await ranks(players[0], players[5])
-    assert await would_be(47) == 5
-    with pytest.raises(Failed, match="BOARDS_UNAVAILABLE"):
-        await would_be(46)
+    assert await would_be(46, 47) == ["BOARDS_UNAVAILABLE", 5]
 
 
 async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(

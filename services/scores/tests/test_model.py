@@ -365,12 +365,14 @@ class Machine(RuleBasedStateMachine):
         request = scores_pb2.RanksRequest(board=board.name, user_ids=self.users, period=period)
         rows = [(e.user_id, e.rank, e.score) for e in (await stub.Ranks(request)).entries]
         assert sorted(rows) == sorted(self._rows(board, table)), board.name
-        for score in {2, table[0].score if table else 1}:
-            reply = await stub.WouldBe(
-                scores_pb2.WouldBeRequest(board=board.name, score=score, period=period)
-            )
-            expected = (would_be(board, table, score), len(table))
-            assert (reply.rank, reply.total) == expected, board.name
+        scores = [2, table[0].score if table else 1]
+        asked = [
+            scores_pb2.WouldBeItem(board=board.name, score=score, period=period) for score in scores
+        ]
+        reply = await stub.WouldBe(scores_pb2.WouldBeRequest(items=asked))
+        assert [(r.would_be.rank, r.would_be.total) for r in reply.results] == [
+            (would_be(board, table, score), len(table)) for score in scores
+        ], board.name
 
     def _rows(self, board: Board, table: list[Spot]) -> list[tuple[str, int, int]]:
         return [(spot.user, rank(board, table, i), spot.score) for i, spot in enumerate(table)]
