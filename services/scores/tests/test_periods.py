@@ -5,7 +5,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.scores.rules import FOR_EVER, Board, Period, Reset, moment
@@ -31,8 +31,13 @@ boards = st.builds(
     zone=st.sampled_from(ZONES),
 )
 moments = st.integers(1_230_768_000_000, 2_366_841_600_000).map(moment)  # 2009 to 2044
+half_past_two = Board(name="a", title="A", every=Reset.DAY, reset_at="02:30", zone="Europe/Berlin")
 
 
+# In the hour that comes twice, after the reset though the clock shows ten past two; and at ten past
+# three of a day without an hour, before the reset that the clock leaves out.
+@example(half_past_two, datetime(2026, 10, 25, 1, 10, tzinfo=UTC))
+@example(half_past_two, datetime(2026, 3, 29, 1, 10, tzinfo=UTC))
 @given(boards, moments)
 def test_a_moment_belongs_to_one_period_and_the_next_begins_where_it_ends(
     board: Board, at: datetime
