@@ -122,7 +122,7 @@ async def _rebuild(given: argparse.Namespace) -> tuple[str, int]:
         rebuild = Rebuild(stores.redis, stores.boards, stores.registry, stores.standings)
         began = time.monotonic()
         for where in wheres:
-            await stores.boards.begin_rebuild(*where, wipe=True)
+            await stores.boards.begin_rebuild(*where, wipe=False)
         working = asyncio.create_task(rebuild.run())
         try:
             while not all([await stores.boards.ready(*where) for where in wheres]):
