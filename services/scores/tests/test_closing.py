@@ -329,6 +329,31 @@ async def test_a_void_that_is_being_written_at_the_close_is_wholly_before_it(
         assert await closings.proved(closed)
 
 
+async def test_a_void_that_begins_behind_the_barrier_is_wholly_before_the_close(
+    closings: Closings,
+) -> None:
+    scores = closings.scores
+    await scores.award(item(ADA, 50), item(BOB, 20))
+    with clock.ahead(DAY_S):
+        (due,) = await closings.store.due()
+        await closings.store.barrier()
+        async with scores.admin.acquire() as connection:
+            voiding = connection.transaction()
+            await voiding.start()
+            await connection.execute(
+                "SELECT scores.reverse('void', $1, NULL, NULL, NULL, $2, 'test', 'test', $3)",
+                *(ADA, [uuid7()], clock.offset()),
+            )
+            closing = asyncio.create_task(closings.store.close(due.board, due.period))
+            await eventually(lambda: _waited_for(scores))
+            await voiding.commit()
+            closed = await closing
+
+        assert closed is not None
+        assert await closings.table(closed) == [(BOB, 20)]
+        assert await closings.proved(closed)
+
+
 async def test_two_closers_at_once_close_each_period_once(closings: Closings) -> None:
     await closings.scores.award(item(ADA, 50))
     other = Closer(closings.store, Events(closings.scores.redis, closings.scores.registry))
