@@ -1,5 +1,6 @@
-"""Ids: UUIDv7 (RFC 9562), so that ids sort by the time they were made."""
+"""Ids: UUIDv7 (RFC 9562), so that ids sort by the time they were made; and random bytes."""
 
+import io
 import secrets
 
 from chassis import clock
@@ -10,6 +11,7 @@ _VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 
 # Random digits for ids to come: a system call for each id was a fortieth of a loaded gateway.
 _drawn: list[str] = []
+_bytes = io.BytesIO()
 
 
 def uuid7() -> str:
@@ -20,6 +22,16 @@ def uuid7() -> str:
         drawn = _draw()
     at = f"{clock.now_ms():012x}"
     return f"{at[:8]}-{at[8:]}-7{drawn[:3]}-{_VARIANTS[drawn[3]]}{drawn[4:7]}-{drawn[7:19]}"
+
+
+def random_bytes(number: int) -> bytes:
+    """That many (at most 4096) that nobody can guess."""
+    global _bytes
+    drawn = _bytes.read(number)
+    if len(drawn) < number:
+        _bytes = io.BytesIO(secrets.token_bytes(4096))
+        drawn = _bytes.read(number)
+    return drawn
 
 
 def _draw() -> str:

@@ -2,14 +2,13 @@
 
 import asyncio
 import hashlib
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
 from chassis import clock
 from chassis.errors import Failed
-from chassis.ids import uuid7
+from chassis.ids import random_bytes, uuid7
 from services.actions.catalogue import ActionType, Catalogue
 from services.actions.failures import (
     ActionTypeAuthoritative,
@@ -152,11 +151,11 @@ class Issuer:
 
     def _make(self, user_id: str, bounds: ActionType, now_ms: int) -> Issued:
         sealed = Sealed(
-            action_id=uuid7(),
-            user_id=user_id,
-            action_type=bounds.action_type,
-            points=bounds.worth,
-            nonce=secrets.token_bytes(NONCE_BYTES),
+            uuid7(),
+            user_id,
+            bounds.action_type,
+            bounds.worth,
+            random_bytes(NONCE_BYTES),
             issued_at_ms=now_ms,
             expires_at_ms=now_ms + bounds.token_ttl_s * 1000,
             completed=False,

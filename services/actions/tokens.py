@@ -7,13 +7,13 @@ bytes), AES-256-GCM ciphertext and tag; `v1.` and the key number are authenticat
 import base64
 import binascii
 import hmac
-import secrets
 import struct
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from chassis.ids import random_bytes
 from chassis.keyring import Keyring
 
 NONCE_BYTES = 16
@@ -47,6 +47,7 @@ class Sealer:
         self.kid = sealing.current  # of new actions
         numbers = [number for number in range(256) if number in sealing]
         self._ciphers = {number: AESGCM(sealing[number]) for number in numbers}
+        self._bound = {number: b"v1." + bytes((number,)) for number in numbers}
         # HKDF's first step (RFC 5869) with an empty salt, once per master key.
         self._masters = {
             number: hmac.digest(bytes(32), signing[number], "sha256") for number in numbers
@@ -63,11 +64,9 @@ class Sealer:
             sealed.expires_at_ms,
             sealed.completed,
         )
-        iv = secrets.token_bytes(_IV_BYTES)
-        bound = b"v1." + bytes((sealed.kid,))
-        cipher = self._ciphers[sealed.kid]
-        box = cipher.encrypt(iv, content + sealed.action_type.encode("ascii"), bound)
-        return _PREFIX + encode(bytes((sealed.kid,)) + iv + box)
+        iv, bound = random_bytes(_IV_BYTES), self._bound[sealed.kid]
+        box = self._ciphers[sealed.kid].encrypt(iv, content + sealed.action_type.encode(), bound)
+        return _PREFIX + encode(bound[-1:] + iv + box)
 
     def open(self, token: str) -> Sealed | None:
         """What the token holds; None for one that is not ours, or not as we made it."""
@@ -77,7 +76,7 @@ class Sealer:
         kid = raw[0]
         iv, box = raw[1 : 1 + _IV_BYTES], raw[1 + _IV_BYTES :]
         try:
-            content = self._ciphers[kid].decrypt(iv, box, b"v1." + raw[:1])
+            content = self._ciphers[kid].decrypt(iv, box, self._bound[kid])
         except InvalidTag:
             return None
         action, user, nonce, points, issued, expires, completed = _LAYOUT.unpack_from(content)
@@ -115,7 +114,7 @@ def _decode(token: str) -> bytes | None:
         return None
     body = token[len(_PREFIX) :]
     try:
-        raw = base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        raw = base64.urlsafe_b64decode(body + "==")
     except (ValueError, binascii.Error):
         return None
     if encode(raw) != body or len(raw) <= 1 + _IV_BYTES + _LAYOUT.size:
