@@ -119,11 +119,9 @@ async def grant(request: web.Request, body: Grant) -> Award:
     return await _submit(
         request,
         scores_pb2.AwardItem(
-            attempt_id=uuid7(),
-            user_id=body.user_id,
+            attempt=actions_pb2.VerifyItem(attempt_id=uuid7(), user_id=body.user_id, grant=granted),
             username=name.username,
             name_version=name.version,
-            grant=granted,
             key_hash=request.get(KEY_HASH, b""),
             body_hash=GRANTED.body_hash(body, b""),
         ),
@@ -159,13 +157,15 @@ async def award(request: web.Request, *, token: str, claims: actions_pb2.Claims)
     return await _submit(
         request,
         scores_pb2.AwardItem(
-            # Made here and never taken from the caller: whoever shows it gets the receipt.
-            attempt_id=uuid7(),
-            user_id=identity.user_id,
+            attempt=actions_pb2.VerifyItem(
+                # Made here and never taken from the caller: whoever shows it gets the receipt.
+                attempt_id=uuid7(),
+                user_id=identity.user_id,
+                action_token=token,
+                claims=claims,
+            ),
             username=identity.username,
             name_version=identity.name_version,
-            action_token=token,
-            claims=claims,
             key_hash=request.get(KEY_HASH, b""),
             body_hash=hashlib.sha256(await request.read()).digest(),
         ),

@@ -1,6 +1,5 @@
 from protos import failure_pb2 as _failure_pb2
 from google.protobuf.internal import containers as _containers
-from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -179,30 +178,14 @@ class CompleteReply(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[CompleteResult, _Mapping]]] = ...) -> None: ...
 
 class Sealed(_message.Message):
-    __slots__ = ("action_id", "user_id", "action_type", "score_increment", "nonce", "issued_at_ms", "expires_at_ms", "phase")
-    class Phase(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-        __slots__ = ()
-        REQUESTED: _ClassVar[Sealed.Phase]
-        COMPLETED: _ClassVar[Sealed.Phase]
-    REQUESTED: Sealed.Phase
-    COMPLETED: Sealed.Phase
+    __slots__ = ("action_id", "user_id", "action_type")
     ACTION_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_TYPE_FIELD_NUMBER: _ClassVar[int]
-    SCORE_INCREMENT_FIELD_NUMBER: _ClassVar[int]
-    NONCE_FIELD_NUMBER: _ClassVar[int]
-    ISSUED_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
-    PHASE_FIELD_NUMBER: _ClassVar[int]
     action_id: str
     user_id: str
     action_type: str
-    score_increment: int
-    nonce: bytes
-    issued_at_ms: int
-    expires_at_ms: int
-    phase: Sealed.Phase
-    def __init__(self, action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_type: _Optional[str] = ..., score_increment: _Optional[int] = ..., nonce: _Optional[bytes] = ..., issued_at_ms: _Optional[int] = ..., expires_at_ms: _Optional[int] = ..., phase: _Optional[_Union[Sealed.Phase, str]] = ...) -> None: ...
+    def __init__(self, action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_type: _Optional[str] = ...) -> None: ...
 
 class Grant(_message.Message):
     __slots__ = ("client_id", "action_types", "action_id", "user_id", "action_type", "score_increment")
@@ -241,24 +224,24 @@ class VerifyRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[VerifyItem, _Mapping]]] = ...) -> None: ...
 
 class VerifyResult(_message.Message):
-    __slots__ = ("sealed", "failure", "closes", "elapsed_ms", "claimed_ms", "min_duration_ms", "max_duration_ms", "points")
+    __slots__ = ("sealed", "points", "elapsed_ms", "failure", "closes", "claimed_ms", "min_duration_ms", "max_duration_ms")
     SEALED_FIELD_NUMBER: _ClassVar[int]
+    POINTS_FIELD_NUMBER: _ClassVar[int]
+    ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     CLOSES_FIELD_NUMBER: _ClassVar[int]
-    ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_MS_FIELD_NUMBER: _ClassVar[int]
     MIN_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
-    POINTS_FIELD_NUMBER: _ClassVar[int]
     sealed: Sealed
+    points: int
+    elapsed_ms: int
     failure: _failure_pb2.Failure
     closes: bool
-    elapsed_ms: int
     claimed_ms: int
     min_duration_ms: int
     max_duration_ms: int
-    points: int
-    def __init__(self, sealed: _Optional[_Union[Sealed, _Mapping]] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., closes: _Optional[bool] = ..., elapsed_ms: _Optional[int] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ..., points: _Optional[int] = ...) -> None: ...
+    def __init__(self, sealed: _Optional[_Union[Sealed, _Mapping]] = ..., points: _Optional[int] = ..., elapsed_ms: _Optional[int] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., closes: _Optional[bool] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ...) -> None: ...
 
 class VerifyReply(_message.Message):
     __slots__ = ("results",)
@@ -266,19 +249,13 @@ class VerifyReply(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[VerifyResult]
     def __init__(self, results: _Optional[_Iterable[_Union[VerifyResult, _Mapping]]] = ...) -> None: ...
 
-class Settlement(_message.Message):
-    __slots__ = ("action_id", "awarded")
-    ACTION_ID_FIELD_NUMBER: _ClassVar[int]
-    AWARDED_FIELD_NUMBER: _ClassVar[int]
-    action_id: str
-    awarded: bool
-    def __init__(self, action_id: _Optional[str] = ..., awarded: _Optional[bool] = ...) -> None: ...
-
 class SettleRequest(_message.Message):
-    __slots__ = ("settlements",)
-    SETTLEMENTS_FIELD_NUMBER: _ClassVar[int]
-    settlements: _containers.RepeatedCompositeFieldContainer[Settlement]
-    def __init__(self, settlements: _Optional[_Iterable[_Union[Settlement, _Mapping]]] = ...) -> None: ...
+    __slots__ = ("awarded", "refused")
+    AWARDED_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    awarded: _containers.RepeatedScalarFieldContainer[str]
+    refused: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, awarded: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SettleReply(_message.Message):
     __slots__ = ()

@@ -9,13 +9,15 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class ScoreEvents(_message.Message):
-    __slots__ = ("events",)
+    __slots__ = ("events", "boards")
     EVENTS_FIELD_NUMBER: _ClassVar[int]
+    BOARDS_FIELD_NUMBER: _ClassVar[int]
     events: _containers.RepeatedCompositeFieldContainer[ScoreEvent]
-    def __init__(self, events: _Optional[_Iterable[_Union[ScoreEvent, _Mapping]]] = ...) -> None: ...
+    boards: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, events: _Optional[_Iterable[_Union[ScoreEvent, _Mapping]]] = ..., boards: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ScoreEvent(_message.Message):
-    __slots__ = ("kind", "event_id", "seq", "user_id", "username", "version", "action_type", "points", "old_score", "new_score", "old_rank", "rank", "at_ms", "hidden", "boards", "origin_id", "period")
+    __slots__ = ("kind", "event_id", "seq", "user_id", "username", "version", "action_type", "points", "old_score", "new_score", "old_rank", "rank", "at_ms", "hidden", "origin_id", "period")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         AWARD: _ClassVar[ScoreEvent.Kind]
@@ -46,7 +48,6 @@ class ScoreEvent(_message.Message):
     RANK_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_FIELD_NUMBER: _ClassVar[int]
-    BOARDS_FIELD_NUMBER: _ClassVar[int]
     ORIGIN_ID_FIELD_NUMBER: _ClassVar[int]
     PERIOD_FIELD_NUMBER: _ClassVar[int]
     kind: ScoreEvent.Kind
@@ -63,10 +64,9 @@ class ScoreEvent(_message.Message):
     rank: int
     at_ms: int
     hidden: bool
-    boards: _containers.RepeatedScalarFieldContainer[str]
     origin_id: str
     period: str
-    def __init__(self, kind: _Optional[_Union[ScoreEvent.Kind, str]] = ..., event_id: _Optional[str] = ..., seq: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., version: _Optional[int] = ..., action_type: _Optional[str] = ..., points: _Optional[int] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., old_rank: _Optional[int] = ..., rank: _Optional[int] = ..., at_ms: _Optional[int] = ..., hidden: _Optional[bool] = ..., boards: _Optional[_Iterable[str]] = ..., origin_id: _Optional[str] = ..., period: _Optional[str] = ...) -> None: ...
+    def __init__(self, kind: _Optional[_Union[ScoreEvent.Kind, str]] = ..., event_id: _Optional[str] = ..., seq: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., version: _Optional[int] = ..., action_type: _Optional[str] = ..., points: _Optional[int] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., old_rank: _Optional[int] = ..., rank: _Optional[int] = ..., at_ms: _Optional[int] = ..., hidden: _Optional[bool] = ..., origin_id: _Optional[str] = ..., period: _Optional[str] = ...) -> None: ...
 
 class SanctionEvents(_message.Message):
     __slots__ = ("sanctions",)

@@ -22,41 +22,46 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from protos import actions_pb2 as protos_dot_actions__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/fraud.proto\x12\nscoreboard\"\xbc\x02\n\tJudgeItem\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12\x11\n\taction_id\x18\x02 \x01(\t\x12\x0f\n\x07user_id\x18\x03 \x01(\t\x12\x13\n\x0b\x61\x63tion_type\x18\x04 \x01(\t\x12\x0e\n\x06points\x18\x05 \x01(\x03\x12\x10\n\x08\x61\x63\x63\x65pted\x18\x06 \x01(\x08\x12\x0f\n\x07refusal\x18\x07 \x01(\t\x12\x12\n\nelapsed_ms\x18\x08 \x01(\x03\x12\x17\n\nclaimed_ms\x18\t \x01(\x03H\x00\x88\x01\x01\x12\x1c\n\x0fmin_duration_ms\x18\n \x01(\x03H\x01\x88\x01\x01\x12\x1c\n\x0fmax_duration_ms\x18\x0b \x01(\x03H\x02\x88\x01\x01\x12\x0f\n\x07granted\x18\x0c \x01(\x08\x42\r\n\x0b_claimed_msB\x12\n\x10_min_duration_msB\x12\n\x10_max_duration_ms\"4\n\x0cJudgeRequest\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.scoreboard.JudgeItem\"\xe2\x01\n\x07Verdict\x12.\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x1c.scoreboard.Verdict.Decision\x12\x0f\n\x07ruleset\x18\x02 \x01(\t\x12#\n\x07reasons\x18\x03 \x03(\x0b\x32\x12.scoreboard.Reason\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x04 \x01(\t\x12&\n\x08sanction\x18\x05 \x01(\x0b\x32\x14.scoreboard.Sanction\"4\n\x08\x44\x65\x63ision\x12\t\n\x05\x41LLOW\x10\x00\x12\x08\n\x04\x46LAG\x10\x01\x12\n\n\x06REJECT\x10\x02\x12\x07\n\x03\x42\x41N\x10\x03\"\x83\x01\n\x06Reason\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x10\n\x08severity\x18\x03 \x01(\t\x12\x10\n\x08observed\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x03\x12\x11\n\twindow_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x65vidence\x18\x07 \x03(\t\"\xa3\x01\n\x08Sanction\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.scoreboard.Sanction.Kind\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08until_ms\x18\x04 \x01(\x03\":\n\x04Kind\x12\x08\n\x04NONE\x10\x00\x12\x0b\n\x07\x46LAGGED\x10\x01\x12\x0f\n\x0bQUARANTINED\x10\x02\x12\n\n\x06\x42\x41NNED\x10\x03\"3\n\nJudgeReply\x12%\n\x08verdicts\x18\x01 \x03(\x0b\x32\x13.scoreboard.Verdict\"\xb1\x01\n\x08Incident\x12\x13\n\x0bincident_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x11\n\taction_id\x18\x04 \x01(\t\x12\x13\n\x0b\x61\x63tion_type\x18\x05 \x01(\t\x12\x10\n\x08observed\x18\x06 \x01(\x03\x12\x11\n\tthreshold\x18\x07 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\x12\x15\n\rother_user_id\x18\t \x01(\t\"8\n\rReportRequest\x12\'\n\tincidents\x18\x01 \x03(\x0b\x32\x14.scoreboard.Incident\"\r\n\x0bReportReply\"(\n\x15SanctionsSinceRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\">\n\x13SanctionsSinceReply\x12\'\n\tsanctions\x18\x01 \x03(\x0b\x32\x14.scoreboard.Sanction2\xd6\x01\n\x05\x46raud\x12\x39\n\x05Judge\x12\x18.scoreboard.JudgeRequest\x1a\x16.scoreboard.JudgeReply\x12<\n\x06Report\x12\x19.scoreboard.ReportRequest\x1a\x17.scoreboard.ReportReply\x12T\n\x0eSanctionsSince\x12!.scoreboard.SanctionsSinceRequest\x1a\x1f.scoreboard.SanctionsSinceReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12protos/fraud.proto\x12\nscoreboard\x1a\x14protos/actions.proto\"\\\n\tJudgeItem\x12\x12\n\nattempt_id\x18\x01 \x01(\t\x12*\n\x08verified\x18\x02 \x01(\x0b\x32\x18.scoreboard.VerifyResult\x12\x0f\n\x07granted\x18\x03 \x01(\x08\"4\n\x0cJudgeRequest\x12$\n\x05items\x18\x01 \x03(\x0b\x32\x15.scoreboard.JudgeItem\"\xe2\x01\n\x07Verdict\x12.\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0e\x32\x1c.scoreboard.Verdict.Decision\x12\x0f\n\x07ruleset\x18\x02 \x01(\t\x12#\n\x07reasons\x18\x03 \x03(\x0b\x32\x12.scoreboard.Reason\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x04 \x01(\t\x12&\n\x08sanction\x18\x05 \x01(\x0b\x32\x14.scoreboard.Sanction\"4\n\x08\x44\x65\x63ision\x12\t\n\x05\x41LLOW\x10\x00\x12\x08\n\x04\x46LAG\x10\x01\x12\n\n\x06REJECT\x10\x02\x12\x07\n\x03\x42\x41N\x10\x03\"\x83\x01\n\x06Reason\x12\x0c\n\x04rule\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\x05\x12\x10\n\x08severity\x18\x03 \x01(\t\x12\x10\n\x08observed\x18\x04 \x01(\x03\x12\x11\n\tthreshold\x18\x05 \x01(\x03\x12\x11\n\twindow_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x65vidence\x18\x07 \x03(\t\"\xa3\x01\n\x08Sanction\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\'\n\x04kind\x18\x02 \x01(\x0e\x32\x19.scoreboard.Sanction.Kind\x12\x0f\n\x07version\x18\x03 \x01(\x03\x12\x10\n\x08until_ms\x18\x04 \x01(\x03\":\n\x04Kind\x12\x08\n\x04NONE\x10\x00\x12\x0b\n\x07\x46LAGGED\x10\x01\x12\x0f\n\x0bQUARANTINED\x10\x02\x12\n\n\x06\x42\x41NNED\x10\x03\"\x8a\x01\n\nJudgeReply\x12\x36\n\x08verdicts\x18\x01 \x03(\x0b\x32$.scoreboard.JudgeReply.VerdictsEntry\x1a\x44\n\rVerdictsEntry\x12\x0b\n\x03key\x18\x01 \x01(\x05\x12\"\n\x05value\x18\x02 \x01(\x0b\x32\x13.scoreboard.Verdict:\x02\x38\x01\"\xb1\x01\n\x08Incident\x12\x13\n\x0bincident_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x11\n\taction_id\x18\x04 \x01(\t\x12\x13\n\x0b\x61\x63tion_type\x18\x05 \x01(\t\x12\x10\n\x08observed\x18\x06 \x01(\x03\x12\x11\n\tthreshold\x18\x07 \x01(\x03\x12\r\n\x05\x61t_ms\x18\x08 \x01(\x03\x12\x15\n\rother_user_id\x18\t \x01(\t\"8\n\rReportRequest\x12\'\n\tincidents\x18\x01 \x03(\x0b\x32\x14.scoreboard.Incident\"\r\n\x0bReportReply\"(\n\x15SanctionsSinceRequest\x12\x0f\n\x07version\x18\x01 \x01(\x03\">\n\x13SanctionsSinceReply\x12\'\n\tsanctions\x18\x01 \x03(\x0b\x32\x14.scoreboard.Sanction2\xd6\x01\n\x05\x46raud\x12\x39\n\x05Judge\x12\x18.scoreboard.JudgeRequest\x1a\x16.scoreboard.JudgeReply\x12<\n\x06Report\x12\x19.scoreboard.ReportRequest\x1a\x17.scoreboard.ReportReply\x12T\n\x0eSanctionsSince\x12!.scoreboard.SanctionsSinceRequest\x1a\x1f.scoreboard.SanctionsSinceReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.fraud_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_JUDGEITEM']._serialized_start=35
-  _globals['_JUDGEITEM']._serialized_end=351
-  _globals['_JUDGEREQUEST']._serialized_start=353
-  _globals['_JUDGEREQUEST']._serialized_end=405
-  _globals['_VERDICT']._serialized_start=408
-  _globals['_VERDICT']._serialized_end=634
-  _globals['_VERDICT_DECISION']._serialized_start=582
-  _globals['_VERDICT_DECISION']._serialized_end=634
-  _globals['_REASON']._serialized_start=637
-  _globals['_REASON']._serialized_end=768
-  _globals['_SANCTION']._serialized_start=771
-  _globals['_SANCTION']._serialized_end=934
-  _globals['_SANCTION_KIND']._serialized_start=876
-  _globals['_SANCTION_KIND']._serialized_end=934
-  _globals['_JUDGEREPLY']._serialized_start=936
-  _globals['_JUDGEREPLY']._serialized_end=987
-  _globals['_INCIDENT']._serialized_start=990
-  _globals['_INCIDENT']._serialized_end=1167
-  _globals['_REPORTREQUEST']._serialized_start=1169
-  _globals['_REPORTREQUEST']._serialized_end=1225
-  _globals['_REPORTREPLY']._serialized_start=1227
-  _globals['_REPORTREPLY']._serialized_end=1240
-  _globals['_SANCTIONSSINCEREQUEST']._serialized_start=1242
-  _globals['_SANCTIONSSINCEREQUEST']._serialized_end=1282
-  _globals['_SANCTIONSSINCEREPLY']._serialized_start=1284
-  _globals['_SANCTIONSSINCEREPLY']._serialized_end=1346
-  _globals['_FRAUD']._serialized_start=1349
-  _globals['_FRAUD']._serialized_end=1563
+  _globals['_JUDGEREPLY_VERDICTSENTRY']._loaded_options = None
+  _globals['_JUDGEREPLY_VERDICTSENTRY']._serialized_options = b'8\001'
+  _globals['_JUDGEITEM']._serialized_start=56
+  _globals['_JUDGEITEM']._serialized_end=148
+  _globals['_JUDGEREQUEST']._serialized_start=150
+  _globals['_JUDGEREQUEST']._serialized_end=202
+  _globals['_VERDICT']._serialized_start=205
+  _globals['_VERDICT']._serialized_end=431
+  _globals['_VERDICT_DECISION']._serialized_start=379
+  _globals['_VERDICT_DECISION']._serialized_end=431
+  _globals['_REASON']._serialized_start=434
+  _globals['_REASON']._serialized_end=565
+  _globals['_SANCTION']._serialized_start=568
+  _globals['_SANCTION']._serialized_end=731
+  _globals['_SANCTION_KIND']._serialized_start=673
+  _globals['_SANCTION_KIND']._serialized_end=731
+  _globals['_JUDGEREPLY']._serialized_start=734
+  _globals['_JUDGEREPLY']._serialized_end=872
+  _globals['_JUDGEREPLY_VERDICTSENTRY']._serialized_start=804
+  _globals['_JUDGEREPLY_VERDICTSENTRY']._serialized_end=872
+  _globals['_INCIDENT']._serialized_start=875
+  _globals['_INCIDENT']._serialized_end=1052
+  _globals['_REPORTREQUEST']._serialized_start=1054
+  _globals['_REPORTREQUEST']._serialized_end=1110
+  _globals['_REPORTREPLY']._serialized_start=1112
+  _globals['_REPORTREPLY']._serialized_end=1125
+  _globals['_SANCTIONSSINCEREQUEST']._serialized_start=1127
+  _globals['_SANCTIONSSINCEREQUEST']._serialized_end=1167
+  _globals['_SANCTIONSSINCEREPLY']._serialized_start=1169
+  _globals['_SANCTIONSSINCEREPLY']._serialized_end=1231
+  _globals['_FRAUD']._serialized_start=1234
+  _globals['_FRAUD']._serialized_end=1448
 # @@protoc_insertion_point(module_scope)

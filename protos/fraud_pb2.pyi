@@ -1,3 +1,4 @@
+from protos import actions_pb2 as _actions_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -8,32 +9,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class JudgeItem(_message.Message):
-    __slots__ = ("attempt_id", "action_id", "user_id", "action_type", "points", "accepted", "refusal", "elapsed_ms", "claimed_ms", "min_duration_ms", "max_duration_ms", "granted")
+    __slots__ = ("attempt_id", "verified", "granted")
     ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
-    ACTION_ID_FIELD_NUMBER: _ClassVar[int]
-    USER_ID_FIELD_NUMBER: _ClassVar[int]
-    ACTION_TYPE_FIELD_NUMBER: _ClassVar[int]
-    POINTS_FIELD_NUMBER: _ClassVar[int]
-    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
-    REFUSAL_FIELD_NUMBER: _ClassVar[int]
-    ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
-    CLAIMED_MS_FIELD_NUMBER: _ClassVar[int]
-    MIN_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
-    MAX_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_FIELD_NUMBER: _ClassVar[int]
     GRANTED_FIELD_NUMBER: _ClassVar[int]
     attempt_id: str
-    action_id: str
-    user_id: str
-    action_type: str
-    points: int
-    accepted: bool
-    refusal: str
-    elapsed_ms: int
-    claimed_ms: int
-    min_duration_ms: int
-    max_duration_ms: int
+    verified: _actions_pb2.VerifyResult
     granted: bool
-    def __init__(self, attempt_id: _Optional[str] = ..., action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., action_type: _Optional[str] = ..., points: _Optional[int] = ..., accepted: _Optional[bool] = ..., refusal: _Optional[str] = ..., elapsed_ms: _Optional[int] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ..., granted: _Optional[bool] = ...) -> None: ...
+    def __init__(self, attempt_id: _Optional[str] = ..., verified: _Optional[_Union[_actions_pb2.VerifyResult, _Mapping]] = ..., granted: _Optional[bool] = ...) -> None: ...
 
 class JudgeRequest(_message.Message):
     __slots__ = ("items",)
@@ -107,9 +90,16 @@ class Sanction(_message.Message):
 
 class JudgeReply(_message.Message):
     __slots__ = ("verdicts",)
+    class VerdictsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: int
+        value: Verdict
+        def __init__(self, key: _Optional[int] = ..., value: _Optional[_Union[Verdict, _Mapping]] = ...) -> None: ...
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
-    verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
-    def __init__(self, verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ...) -> None: ...
+    verdicts: _containers.MessageMap[int, Verdict]
+    def __init__(self, verdicts: _Optional[_Mapping[int, Verdict]] = ...) -> None: ...
 
 class Incident(_message.Message):
     __slots__ = ("incident_id", "user_id", "rule", "action_id", "action_type", "observed", "threshold", "at_ms", "other_user_id")

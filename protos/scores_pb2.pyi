@@ -10,26 +10,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class AwardItem(_message.Message):
-    __slots__ = ("attempt_id", "user_id", "username", "name_version", "action_token", "claims", "key_hash", "body_hash", "grant")
-    ATTEMPT_ID_FIELD_NUMBER: _ClassVar[int]
-    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("attempt", "username", "name_version", "key_hash", "body_hash")
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
     USERNAME_FIELD_NUMBER: _ClassVar[int]
     NAME_VERSION_FIELD_NUMBER: _ClassVar[int]
-    ACTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
-    CLAIMS_FIELD_NUMBER: _ClassVar[int]
     KEY_HASH_FIELD_NUMBER: _ClassVar[int]
     BODY_HASH_FIELD_NUMBER: _ClassVar[int]
-    GRANT_FIELD_NUMBER: _ClassVar[int]
-    attempt_id: str
-    user_id: str
+    attempt: _actions_pb2.VerifyItem
     username: str
     name_version: int
-    action_token: str
-    claims: _actions_pb2.Claims
     key_hash: bytes
     body_hash: bytes
-    grant: _actions_pb2.Grant
-    def __init__(self, attempt_id: _Optional[str] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., name_version: _Optional[int] = ..., action_token: _Optional[str] = ..., claims: _Optional[_Union[_actions_pb2.Claims, _Mapping]] = ..., key_hash: _Optional[bytes] = ..., body_hash: _Optional[bytes] = ..., grant: _Optional[_Union[_actions_pb2.Grant, _Mapping]] = ...) -> None: ...
+    def __init__(self, attempt: _Optional[_Union[_actions_pb2.VerifyItem, _Mapping]] = ..., username: _Optional[str] = ..., name_version: _Optional[int] = ..., key_hash: _Optional[bytes] = ..., body_hash: _Optional[bytes] = ...) -> None: ...
 
 class AwardRequest(_message.Message):
     __slots__ = ("items",)

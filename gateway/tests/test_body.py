@@ -156,7 +156,7 @@ async def test_every_integer_is_for_the_services_to_judge(edge: Edge, number: in
     answer = await edge.play("/scores/update", {**UPDATE, "scoreIncrement": number})
 
     assert answer.status == 200
-    told = edge.fakes.told("Award").claims.score_increment
+    told = edge.fakes.told("Award").attempt.claims.score_increment
     assert told == max(-(2**63) + 1, min(number, 2**63 - 1))
 
 
@@ -174,7 +174,7 @@ async def test_equal_evidence_has_one_form_and_other_values_another(edge: Edge) 
     for text in [*texts, '{"a":[true],"b":2}']:
         assert (await send(edge, with_evidence(text), "actions/complete")).status == 200
 
-    *same, other = [item.claims.proof.evidence for item in edge.fakes.calls["Award"]]
+    *same, other = [item.attempt.claims.proof.evidence for item in edge.fakes.calls["Award"]]
     assert set(same) == {b'{"a":[true],"b":1}'}
     assert other not in same
 
@@ -182,7 +182,7 @@ async def test_equal_evidence_has_one_form_and_other_values_another(edge: Edge) 
 async def test_null_evidence_is_none(edge: Edge) -> None:
     await send(edge, with_evidence("null"), "actions/complete")
 
-    assert edge.fakes.told("Award").claims.proof.evidence == b""
+    assert edge.fakes.told("Award").attempt.claims.proof.evidence == b""
 
 
 async def test_a_body_that_is_too_large_is_413(edge: Edge) -> None:

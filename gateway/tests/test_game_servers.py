@@ -149,7 +149,7 @@ async def test_a_form_is_a_form_and_no_larger_than_any_body(edge: Edge) -> None:
 async def test_a_game_server_s_token_tells_what_it_may_award(edge: Edge) -> None:
     await grant(edge)
 
-    told = edge.fakes.told("Award").grant
+    told = edge.fakes.told("Award").attempt.grant
     assert (told.client_id, list(told.action_types)) == (ARENA, ["WIN_GAME"])
 
 
@@ -175,18 +175,18 @@ async def test_a_game_server_awards_a_player_by_its_own_word(edge: Edge) -> None
     assert answer.status == 200
     assert answer.json()["userId"] == ADA
     told = edge.fakes.told("Award")
-    assert (told.user_id, told.username, told.name_version) == (ADA, "ada", 3)
-    assert (told.grant.action_id, told.grant.user_id) == (ACTION, ADA)
-    assert (told.grant.action_type, told.grant.score_increment) == ("WIN_GAME", 50)
-    assert not told.HasField("claims")
-    assert (told.action_token, told.key_hash) == ("", b"")
-    assert told.attempt_id
+    assert (told.attempt.user_id, told.username, told.name_version) == (ADA, "ada", 3)
+    assert (told.attempt.grant.action_id, told.attempt.grant.user_id) == (ACTION, ADA)
+    assert (told.attempt.grant.action_type, told.attempt.grant.score_increment) == ("WIN_GAME", 50)
+    assert not told.attempt.HasField("claims")
+    assert (told.attempt.action_token, told.key_hash) == ("", b"")
+    assert told.attempt.attempt_id
 
 
 async def test_what_is_not_stated_is_not_told(edge: Edge) -> None:
     await grant(edge)
 
-    assert not edge.fakes.told("Award").grant.HasField("score_increment")
+    assert not edge.fakes.told("Award").attempt.grant.HasField("score_increment")
 
 
 async def test_contents_count_and_not_how_they_are_written(edge: Edge) -> None:

@@ -167,10 +167,10 @@ async def test_complete_with_a_token_awards(edge: Edge) -> None:
 
     assert answer.json() == AWARDED
     told = edge.fakes.told("Award")
-    assert (told.user_id, told.username, told.name_version) == (ADA, "ada", 3)
-    assert told.action_token == "v1.t"
-    assert not told.claims.HasField("action_id")
-    assert told.claims.proof.evidence == '{"a":0,"z":[1,true,null],"ä":"\\n"}'.encode()
+    assert (told.attempt.user_id, told.username, told.name_version) == (ADA, "ada", 3)
+    assert told.attempt.action_token == "v1.t"
+    assert not told.attempt.claims.HasField("action_id")
+    assert told.attempt.claims.proof.evidence == '{"a":0,"z":[1,true,null],"ä":"\\n"}'.encode()
 
 
 async def test_update_states_every_claim(edge: Edge) -> None:
@@ -185,10 +185,10 @@ async def test_update_states_every_claim(edge: Edge) -> None:
 
     assert answer.json() == AWARDED
     told = edge.fakes.told("Award")
-    assert told.claims.user_id == ADA
-    assert told.claims.score_increment == 50
-    assert told.claims.client_signature == "ab" * 32
-    assert not told.claims.HasField("proof")
+    assert told.attempt.claims.user_id == ADA
+    assert told.attempt.claims.score_increment == 50
+    assert told.attempt.claims.client_signature == "ab" * 32
+    assert not told.attempt.claims.HasField("proof")
     assert told.body_hash == hashlib.sha256(raw).digest()
     scope = f"{ADA}\nPOST /api/v1/scores/update\nk1"
     assert told.key_hash == hashlib.sha256(scope.encode()).digest()
@@ -199,8 +199,8 @@ async def test_each_request_is_an_attempt_of_its_own_whatever_the_caller_sends(e
         await edge.play("/scores/update", UPDATE, headers={"X-Request-Id": "same"})
 
     first, second = edge.fakes.calls["Award"]
-    assert first.attempt_id != second.attempt_id
-    assert "same" not in (first.attempt_id, second.attempt_id)
+    assert first.attempt.attempt_id != second.attempt.attempt_id
+    assert "same" not in (first.attempt.attempt_id, second.attempt.attempt_id)
     assert first.key_hash == b""
 
 

@@ -7,8 +7,8 @@ from services.actions.attempts import COMPLETED_TTL_S, Attempt
 from services.actions.catalogue import ActionType
 from services.actions.grants import Grant, Granted
 from services.actions.issuing import Issued
-from services.actions.proofs import Claims, Proof
-from services.actions.tokens import encode
+from services.actions.proofs import Claims, Proof, Refusal
+from services.actions.tokens import Sealed, encode
 
 
 def action_type(proto: pb.ActionType) -> ActionType:
@@ -47,13 +47,14 @@ def type_message(known: ActionType) -> pb.ActionType:
     )
 
 
-def issue_result(result: Issued | Failed) -> pb.IssueResult:
-    """An issued action, or why there is none."""
+def answer_issue(answer: pb.IssueResult, result: Issued | Failed) -> None:
+    """Fills in an issued action, or why there is none."""
+    # Filled in where it stands in the reply, here and in `answer_verify`: a message that is
+    # made beside it is copied, and keywords take twice as long.
     if isinstance(result, Failed):
-        return pb.IssueResult(failure=errors.to_proto(result))
-    # Set one by one, here and in `verify_result`: keywords take twice as long.
-    answer, sealed = pb.IssueResult(), result.sealed
-    issued = answer.issued
+        answer.failure.CopyFrom(errors.to_proto(result))
+        return
+    issued, sealed = answer.issued, result.sealed
     issued.action_id = sealed.action_id
     issued.action_type = sealed.action_type
     issued.action_token = result.token
@@ -65,7 +66,6 @@ def issue_result(result: Issued | Failed) -> pb.IssueResult:
         issued.score_increment = sealed.points
     issued.min_duration_ms = result.bounds.min_duration_ms
     issued.max_duration_ms = result.bounds.max_duration_ms
-    return answer
 
 
 def redemption(item: pb.VerifyItem) -> Attempt:
@@ -107,46 +107,41 @@ def grant(grant: pb.Grant) -> Grant:
     )
 
 
-def verify_result(attempt: Attempt, now_ms: int) -> pb.VerifyResult:
-    """What is sealed, and whether the attempt on it holds."""
-    sealed, bounds, proof = attempt.sealed, attempt.bounds, attempt.claims.proof
-    result = pb.VerifyResult()
+def answer_verify(answer: pb.VerifyResult, attempt: Attempt, now_ms: int) -> None:
+    """Fills in what is sealed, and what it is worth or why the attempt on it does not hold."""
+    if attempt.sealed:
+        _name(answer.sealed, attempt.sealed)
+        answer.elapsed_ms = now_ms - attempt.sealed.issued_at_ms
     if attempt.refusal:
-        result.failure.CopyFrom(errors.to_proto(attempt.refusal.failure))
-        result.closes = attempt.closed
+        _refuse(answer, attempt, attempt.refusal)
     else:
-        result.points = attempt.points
-    if sealed:
-        result.elapsed_ms = now_ms - sealed.issued_at_ms
-        told = result.sealed
-        told.action_id = sealed.action_id
-        told.user_id = sealed.user_id
-        told.action_type = sealed.action_type
-        told.score_increment = sealed.points
-        told.nonce = sealed.nonce
-        told.issued_at_ms = sealed.issued_at_ms
-        told.expires_at_ms = sealed.expires_at_ms
-        if sealed.completed:
-            told.phase = pb.Sealed.COMPLETED
-    if proof:
-        result.claimed_ms = proof.completion_time_ms
-    if bounds:
-        result.min_duration_ms = bounds.min_duration_ms
-        result.max_duration_ms = bounds.max_duration_ms
-    return result
+        answer.points = attempt.points
 
 
-def granted_result(granted: Granted) -> pb.VerifyResult:
-    """What is granted, or why it is not."""
-    grant, result = granted.grant, pb.VerifyResult(points=granted.points)
+def answer_grant(answer: pb.VerifyResult, granted: Granted) -> None:
+    """Fills in what is granted, or why it is not."""
+    answer.points = granted.points
     if granted.failure:
-        result.failure.CopyFrom(errors.to_proto(granted.failure))
+        answer.failure.CopyFrom(errors.to_proto(granted.failure))
     if granted.named:
-        result.sealed.action_id = grant.action_id
-        result.sealed.user_id = grant.user_id
-        result.sealed.action_type = grant.action_type
-        result.sealed.score_increment = granted.points
-    return result
+        _name(answer.sealed, granted.grant)
+
+
+def _name(told: pb.Sealed, known: Sealed | Grant) -> None:
+    told.action_id = known.action_id
+    told.user_id = known.user_id
+    told.action_type = known.action_type
+
+
+def _refuse(answer: pb.VerifyResult, attempt: Attempt, refusal: Refusal) -> None:
+    bounds, proof = attempt.bounds, attempt.claims.proof
+    answer.failure.CopyFrom(errors.to_proto(refusal.failure))
+    answer.closes = attempt.closed
+    if proof:
+        answer.claimed_ms = proof.completion_time_ms
+    if bounds:
+        answer.min_duration_ms = bounds.min_duration_ms
+        answer.max_duration_ms = bounds.max_duration_ms
 
 
 def _claims(claims: pb.Claims) -> Claims:

@@ -97,7 +97,10 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
             raise Invalid("A user id must be a lower-case UUID.")
         wanted = [Wanted(item.user_id, item.action_type) for item in request.items]
         results = await self._issuer.issue(wanted, patient=request.patient)
-        return pb.IssueReply(results=map(messages.issue_result, results))
+        reply = pb.IssueReply()
+        for result in results:
+            messages.answer_issue(reply.results.add(), result)
+        return reply
 
     async def Complete(self, request: pb.CompleteRequest, context: Any) -> pb.CompleteReply:
         bounded(request.items)
@@ -118,23 +121,18 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
                 [(messages.redemption(item), item.action_token) for item in tokens], now_ms=now_ms
             )
         )
-        return pb.VerifyReply(
-            results=[
-                messages.granted_result(next(granted))
-                if item.HasField("grant")
-                else messages.verify_result(next(attempts), now_ms)
-                for item in request.items
-            ]
-        )
+        reply = pb.VerifyReply()
+        for item in request.items:
+            if item.HasField("grant"):
+                messages.answer_grant(reply.results.add(), next(granted))
+            else:
+                messages.answer_verify(reply.results.add(), next(attempts), now_ms)
+        return reply
 
     async def Settle(self, request: pb.SettleRequest, context: Any) -> pb.SettleReply:
-        bounded(request.settlements)
-        states: dict[str, str] = {}
-        for settlement in request.settlements:
-            if settlement.awarded:
-                states[settlement.action_id] = "awarded"
-            else:
-                states.setdefault(settlement.action_id, "refused")
+        bounded([*request.refused, *request.awarded])
+        states = dict.fromkeys(request.refused, "refused")
+        states |= dict.fromkeys(request.awarded, "awarded")
         if states:
             self._settlements.tell(await self._store.settle(states))
         return pb.SettleReply()

@@ -24,6 +24,7 @@ GATHER_S = 0.25
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 
+_KINDS = {number: name.lower() for name, number in ScoreEvent.Kind.items()}
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -89,7 +90,7 @@ def _read(entry: Entry) -> Iterator[Event]:
 def _event(event: ScoreEvent) -> Event:
     return Event(
         event_id=event.event_id,
-        kind=ScoreEvent.Kind.Name(event.kind).lower(),
+        kind=_KINDS[event.kind],
         seq=event.seq,
         user_id=event.user_id,
         version=event.version,

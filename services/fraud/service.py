@@ -1,7 +1,7 @@
 """The calls of Fraud: check, act, answer."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -12,8 +12,8 @@ from chassis.batching import bounded
 from chassis.errors import Invalid
 from chassis.postgres import AWAY, DbUnavailable
 from chassis.telemetry import log
+from protos import actions_pb2, fraud_pb2_grpc
 from protos import fraud_pb2 as pb
-from protos import fraud_pb2_grpc
 from services.fraud import rules
 from services.fraud.rules import Duration, Fact, Reason
 from services.fraud.sanctions import Relay, Sanctions, to_proto
@@ -53,16 +53,14 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
 
     async def Judge(self, request: pb.JudgeRequest, context: Any) -> pb.JudgeReply:
         bounded(request.items)
+        items = list(enumerate(request.items))
+        verdicts = await self._judge({place: item for place, item in items if not item.granted})
         # A trusted server's word is not judged: it is answered the player's sanction alone.
-        items = [item for item in request.items if not item.granted]
-        judged = iter(await self._judge(items))
+        for place, item in items:
+            if item.granted and (sanction := self._sanctions.of(item.verified.sealed.user_id)):
+                verdicts[place] = ALLOWED, sanction
         return pb.JudgeReply(
-            verdicts=[
-                _verdict(ALLOWED, self._sanctions.of(item.user_id))
-                if item.granted
-                else next(judged)
-                for item in request.items
-            ]
+            verdicts={place: _verdict(*found) for place, found in verdicts.items()}
         )
 
     async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportReply:
@@ -87,26 +85,28 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
             raise DbUnavailable from error
         return pb.SanctionsSinceReply(sanctions=map(to_proto, found))
 
-    async def _judge(self, items: Sequence[pb.JudgeItem]) -> list[pb.Verdict]:
+    async def _judge(
+        self, items: Mapping[int, pb.JudgeItem]
+    ) -> dict[int, tuple[Verdict, Sanction | None]]:
+        """The verdicts and sanctions of those who are not simply allowed, by place."""
         if not items:
-            return []
-        attempts = [_attempt(item) for item in items]
+            return {}
+        attempts = [_attempt(item) for item in items.values()]
         counted = await self._windows.count(attempts)
-        verdicts: list[pb.Verdict] = [_ALLOWED] * len(attempts)
         charges: dict[int, Charge] = {}
-        for at, (attempt, seen) in enumerate(zip(attempts, counted, strict=True)):
+        for place, attempt, seen in zip(items, attempts, counted, strict=True):
             facts: tuple[Fact, ...] = (seen.burst,) if seen.burst else ()
-            if not attempt.accepted and items[at].refusal == OUT_OF_BOUNDS:
-                facts = (*facts, _duration(items[at]))
+            if not attempt.accepted:
+                verified = items[place].verified
+                if verified.failure.code == OUT_OF_BOUNDS:
+                    facts = (*facts, _duration(attempt.attempt_id, verified))
             if facts or self._sanctions.lately(attempt.user_id):
-                charges[at] = _charge(attempt, seen, facts)
-        if charges:
-            settled = await self._settle(list(charges.values()))
-            for at, (verdict, sanction) in zip(charges, settled, strict=True):
-                verdicts[at] = _verdict(verdict, sanction)
-                _verdicts.labels(verdict.decision.name.lower()).inc()
+                charges[place] = _charge(attempt, seen, facts)
+        settled = await self._settle(list(charges.values())) if charges else []
+        for verdict, _ in settled:
+            _verdicts.labels(verdict.decision.name.lower()).inc()
         _verdicts.labels("allow").inc(len(attempts) - len(charges))
-        return verdicts
+        return dict(zip(charges, settled, strict=True))
 
     async def _settle(self, charges: Sequence[Charge]) -> list[tuple[Verdict, Sanction | None]]:
         """Each charge's verdict, recorded where it is not allow, and its player's sanction."""
@@ -165,7 +165,11 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
 
 
 def _attempt(item: pb.JudgeItem) -> Attempt:
-    attempt = Attempt(item.attempt_id, item.action_id, item.user_id, item.accepted)
+    verified = item.verified
+    sealed = verified.sealed
+    attempt = Attempt(
+        item.attempt_id, sealed.action_id, sealed.user_id, not verified.HasField("failure")
+    )
     # Ids become parts of Redis keys, so nothing else may pass.
     ids = f"{attempt.attempt_id} {attempt.action_id} {attempt.user_id}"
     if not _THREE_UUIDS.fullmatch(ids):
@@ -184,13 +188,14 @@ def _charge(attempt: Attempt, seen: Counted, facts: tuple[Fact, ...]) -> Charge:
     )
 
 
-def _duration(item: pb.JudgeItem) -> Duration:
+def _duration(attempt_id: str, found: actions_pb2.VerifyResult) -> Duration:
+    told = found.HasField
     return Duration(
-        attempt_id=item.attempt_id,
-        elapsed_ms=item.elapsed_ms,
-        claimed_ms=item.claimed_ms if item.HasField("claimed_ms") else None,
-        min_ms=item.min_duration_ms if item.HasField("min_duration_ms") else rules.DURATION_MIN_MS,
-        max_ms=item.max_duration_ms if item.HasField("max_duration_ms") else rules.DURATION_MAX_MS,
+        attempt_id=attempt_id,
+        elapsed_ms=found.elapsed_ms,
+        claimed_ms=found.claimed_ms if told("claimed_ms") else None,
+        min_ms=found.min_duration_ms if told("min_duration_ms") else rules.DURATION_MIN_MS,
+        max_ms=found.max_duration_ms if told("max_duration_ms") else rules.DURATION_MAX_MS,
     )
 
 
@@ -243,6 +248,3 @@ def _incident(item: pb.Incident) -> Incident:
         at_ms=item.at_ms,
         other_user_id=item.other_user_id,
     )
-
-
-_ALLOWED = _verdict(ALLOWED, None)

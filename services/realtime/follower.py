@@ -133,11 +133,12 @@ class Follower:
         self._channels.adopt(channel, stored.history)
 
     async def _take_events(self) -> None:
-        events, self._events_after = await self._store.events(self._events_after, wait_ms=WAIT_MS)
-        for event in events:
-            for board in event.boards:
+        batches, self._events_after = await self._store.events(self._events_after, wait_ms=WAIT_MS)
+        for batch in batches:
+            for board in batch.boards:
                 self._builder.mark(board)
-            self._personal.tell(event)
+            for event in batch.events:
+                self._personal.tell(event)
 
 
 def _order(event_id: str) -> tuple[int, int]:

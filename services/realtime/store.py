@@ -101,19 +101,19 @@ class LiveStore:
         entries: Any = await self._redis.xrevrange(EVENTS, count=1)
         return str(entries[0][0].decode()) if entries else "0-0"
 
-    async def events(self, after: str, *, wait_ms: int) -> tuple[list[events_pb2.ScoreEvent], str]:
-        """The events after an id, waited for where there is none, and the id to go on from."""
+    async def events(self, after: str, *, wait_ms: int) -> tuple[list[events_pb2.ScoreEvents], str]:
+        """The batches after an id, waited for where there is none, and the id to go on from."""
         answer: Any = await self._redis.xread({EVENTS: after}, count=BATCHES_MAX, block=wait_ms)
-        events: list[events_pb2.ScoreEvent] = []
+        batches: list[events_pb2.ScoreEvents] = []
         for _, entries in answer:
             for id_, fields in entries:
                 after = id_.decode()
                 try:
-                    events += events_pb2.ScoreEvents.FromString(fields[b"batch"]).events
+                    batches.append(events_pb2.ScoreEvents.FromString(fields[b"batch"]))
                 except (KeyError, DecodeError) as error:
                     # Whoever waits for what follows must not wait for this entry's repair.
                     log.error("event_unreadable", id=after, error=repr(error))
-        return events, after
+        return batches, after
 
 
 def _key(channel: str) -> str:

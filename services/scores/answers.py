@@ -57,9 +57,9 @@ def conflict(item: scores_pb2.AwardItem, row: Row, *, points: int) -> Failed | N
 
     `points` is what the attempt was found worth; 0 where it was refused.
     """
-    if row.attempt_id == item.attempt_id:
+    if row.attempt_id == item.attempt.attempt_id:
         return None
-    if item.HasField("grant"):
+    if item.attempt.HasField("grant"):
         return None if _same_grant(item, row, points) else IdempotencyKeyReused()
     if item.key_hash and row.key_hash == item.key_hash:
         return None if row.body_hash == item.body_hash else IdempotencyKeyReused()
@@ -68,7 +68,7 @@ def conflict(item: scores_pb2.AwardItem, row: Row, *, points: int) -> Failed | N
 
 def _same_grant(item: scores_pb2.AwardItem, row: Row, points: int) -> bool:
     """The same game server says the same again: for it the action's id is the key."""
-    grant = item.grant
+    grant = item.attempt.grant
     if row.client_id != grant.client_id:
         return False
     if item.body_hash and row.body_hash == item.body_hash:

@@ -43,19 +43,16 @@ class Attempt:
 
     item: scores_pb2.AwardItem
     verified: actions_pb2.VerifyResult
+    action_id: str  # empty for a token that is not authentic
     refusal: str  # the code Verify refused with; empty when it did not
     granted: bool  # by a game server, without a token
-    verdict: fraud_pb2.Verdict | None = None
+    verdict: fraud_pb2.Verdict | None = None  # None: allowed, or not judged
     answer: scores_pb2.Award | Failed | None = None
-
-    @property
-    def action_id(self) -> str:
-        return self.verified.sealed.action_id
 
     @property
     def own(self) -> bool:
         """The token is authentic and of the player who shows it, or the grant names an action."""
-        return self.refusal != "TOKEN_MISMATCH" and self.verified.HasField("sealed")
+        return self.refusal != "TOKEN_MISMATCH" and self.action_id != ""
 
 
 class Awards:
@@ -98,11 +95,17 @@ class Awards:
 
     async def _verify(self, items: Sequence[scores_pb2.AwardItem]) -> list[Attempt]:
         reply = await self._actions.Verify(
-            actions_pb2.VerifyRequest(items=[_verify_item(item) for item in items])
+            actions_pb2.VerifyRequest(items=[item.attempt for item in items])
         )
         attempts = []
         for item, verified in zip(items, reply.results, strict=True):
-            attempt = Attempt(item, verified, verified.failure.code, item.HasField("grant"))
+            attempt = Attempt(
+                item,
+                verified,
+                verified.sealed.action_id,
+                verified.failure.code,
+                item.attempt.HasField("grant"),
+            )
             if attempt.refusal and not attempt.own:
                 attempt.answer = from_proto(verified.failure)
             attempts.append(attempt)
@@ -128,18 +131,23 @@ class Awards:
     async def _judge(self, attempts: Sequence[Attempt]) -> None:
         if not attempts:
             return
-        items = [_judge_item(attempt) for attempt in attempts]
+        request = fraud_pb2.JudgeRequest()
+        for attempt in attempts:
+            request.items.add(
+                attempt_id=attempt.item.attempt.attempt_id,
+                verified=attempt.verified,
+                granted=attempt.granted,
+            )
         try:
-            reply = await self._fraud.Judge(fraud_pb2.JudgeRequest(items=items), timeout=JUDGE_S)
+            reply = await self._fraud.Judge(request, timeout=JUDGE_S)
         except Failed as failed:
             # What must never pass without it, actions has checked. The award goes on and is
             # judged from the event stream.
             log.warning("judgement_missing", code=failed.code, attempts=len(attempts))
-            verdicts: Sequence[fraud_pb2.Verdict | None] = [None] * len(attempts)
         else:
-            verdicts = reply.verdicts
-        for attempt, verdict in zip(attempts, verdicts, strict=True):
-            attempt.verdict = verdict
+            for place, verdict in reply.verdicts.items():
+                attempts[place].verdict = verdict
+        for attempt in attempts:
             attempt.answer = _refused(attempt)
 
     async def _close(self, attempts: Sequence[Attempt]) -> None:
@@ -201,48 +209,14 @@ class Awards:
                 [
                     replay(
                         action_id=a.action_id,
-                        attempt_id=a.item.attempt_id,
-                        user_id=a.item.user_id,
+                        attempt_id=a.item.attempt.attempt_id,
+                        user_id=a.item.attempt.user_id,
                         action_type=a.verified.sealed.action_type,
                         at_ms=now_ms,
                     )
                     for a in attempts
                 ]
             )
-
-
-def _verify_item(item: scores_pb2.AwardItem) -> actions_pb2.VerifyItem:
-    if item.HasField("grant"):
-        return actions_pb2.VerifyItem(attempt_id=item.attempt_id, grant=item.grant)
-    return actions_pb2.VerifyItem(
-        attempt_id=item.attempt_id,
-        user_id=item.user_id,
-        action_token=item.action_token,
-        claims=item.claims,
-    )
-
-
-def _judge_item(attempt: Attempt) -> fraud_pb2.JudgeItem:
-    verified = attempt.verified
-    sealed = verified.sealed
-    item = fraud_pb2.JudgeItem(
-        attempt_id=attempt.item.attempt_id,
-        action_id=sealed.action_id,
-        user_id=sealed.user_id,
-        action_type=sealed.action_type,
-        points=verified.points or sealed.score_increment,
-        accepted=not attempt.refusal,
-        refusal=attempt.refusal,
-        granted=attempt.granted,
-        elapsed_ms=verified.elapsed_ms,
-    )
-    if verified.HasField("claimed_ms"):
-        item.claimed_ms = verified.claimed_ms
-    if verified.HasField("min_duration_ms"):
-        item.min_duration_ms = verified.min_duration_ms
-    if verified.HasField("max_duration_ms"):
-        item.max_duration_ms = verified.max_duration_ms
-    return item
 
 
 def _refused(attempt: Attempt) -> Failed | None:
@@ -281,8 +255,8 @@ def _claim(attempt: Attempt) -> Claim:
         item.name_version,
         sealed.action_type,
         attempt.verified.points,
-        item.attempt_id,
-        item.grant.client_id if attempt.granted else None,
+        item.attempt.attempt_id,
+        item.attempt.grant.client_id if attempt.granted else None,
         item.key_hash or None,
         item.body_hash or None,
         _under_review(attempt.verdict),

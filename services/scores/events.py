@@ -1,7 +1,7 @@
 """What others hear of awards: the stream `{events}:awards`."""
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from chassis import clock
 from chassis.redis import Redis
@@ -24,12 +24,9 @@ class Events:
     async def publish(self, changes: Sequence[Change], ranks: Sequence[Ranks]) -> None:
         """Appends one entry that tells of all these changes. Telling one twice does no harm."""
         boards = self._boards({change.action_type for change in changes})
-        batch = events_pb2.ScoreEvents(
-            events=[
-                _event(change, rank, boards[change.action_type])
-                for change, rank in zip(changes, ranks, strict=True)
-            ]
-        )
+        batch = events_pb2.ScoreEvents(boards=boards)
+        for change, rank in zip(changes, ranks, strict=True):
+            _add(batch, change, rank)
         await self._append(batch)
 
     async def close(self, board: str, period: str, *, at_ms: int) -> None:
@@ -37,24 +34,24 @@ class Events:
         event = events_pb2.ScoreEvent(
             kind=events_pb2.ScoreEvent.PERIOD_CLOSED,
             event_id=str(uuid.uuid5(_CLOSED, f"{board}/{period}")),
-            boards=[board],
             period=period,
             at_ms=at_ms,
         )
-        await self._append(events_pb2.ScoreEvents(events=[event]))
+        await self._append(events_pb2.ScoreEvents(events=[event], boards=[board]))
 
     async def _append(self, batch: events_pb2.ScoreEvents) -> None:
         # The stream's ids follow Redis' clock, which ours may be ahead of.
         oldest = clock.now_ms() - clock.offset_ms() - KEPT_MS
         await self._redis.xadd(STREAM, {"batch": batch.SerializeToString()}, minid=str(oldest))
 
-    def _boards(self, action_types: Iterable[str]) -> dict[str, list[str]]:
-        """The boards that are touched, by action type; all by what has none."""
+    def _boards(self, action_types: Collection[str]) -> list[str]:
+        """The boards that are touched; all of them by what has no action type."""
         boards = [known.board for known in self._registry.listed()]
-        return {
-            name: [board.name for board in boards if not name or board.counts(name)]
-            for name in action_types
-        }
+        return [
+            board.name
+            for board in boards
+            if any(not name or board.counts(name) for name in action_types)
+        ]
 
 
 def award_change(row: Row) -> Change:
@@ -76,8 +73,8 @@ def award_change(row: Row) -> Change:
     )
 
 
-def _event(change: Change, ranks: Ranks, boards: list[str]) -> events_pb2.ScoreEvent:
-    return events_pb2.ScoreEvent(
+def _add(batch: events_pb2.ScoreEvents, change: Change, ranks: Ranks) -> None:
+    batch.events.add(
         kind=change.kind.upper(),
         event_id=change.event_id,
         seq=change.seq,
@@ -93,7 +90,6 @@ def _event(change: Change, ranks: Ranks, boards: list[str]) -> events_pb2.ScoreE
         at_ms=change.at_ms,
         hidden=change.hidden,
         origin_id=change.origin_id,
-        boards=boards,
     )
 
 

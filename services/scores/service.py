@@ -38,14 +38,14 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
     ) -> scores_pb2.AwardReply:
         bounded(request.items)
         answers = await self._awards.award(request.items)
-        return scores_pb2.AwardReply(
-            results=[
-                scores_pb2.AwardResult(failure=to_proto(answer))
-                if isinstance(answer, Failed)
-                else scores_pb2.AwardResult(award=answer)
-                for answer in answers
-            ]
-        )
+        # Added in place, here and wherever awards pass: a message in a list is copied.
+        reply = scores_pb2.AwardReply()
+        for answer in answers:
+            if isinstance(answer, Failed):
+                reply.results.add(failure=to_proto(answer))
+            else:
+                reply.results.add(award=answer)
+        return reply
 
     async def Receipt(
         self, request: scores_pb2.ReceiptRequest, context: Context

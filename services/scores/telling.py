@@ -94,11 +94,10 @@ class Telling:
 
     async def settle(self, action_ids: Sequence[str], *, awarded: bool) -> bool:
         """Tells actions what became of them; whether it has heard."""
-        settlements = [actions_pb2.Settlement(action_id=i, awarded=awarded) for i in action_ids]
+        told = {"awarded" if awarded else "refused": action_ids}
         try:
             await self._actions.Settle(
-                actions_pb2.SettleRequest(settlements=settlements),
-                timeout=2.0 if awarded else SETTLE_S,
+                actions_pb2.SettleRequest(**told), timeout=2.0 if awarded else SETTLE_S
             )
         except Failed as failed:
             log.warning("settlement_failed", code=failed.code, actions=len(action_ids))

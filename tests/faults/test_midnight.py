@@ -22,7 +22,7 @@ from chassis.errors import Failed
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from chassis.tls import Identity
-from protos.actions_pb2 import Grant
+from protos.actions_pb2 import Grant, VerifyItem
 from protos.scores_pb2 import Award, AwardItem, AwardRequest
 from protos.scores_pb2_grpc import ScoresStub
 from scoreboard_client import Client
@@ -161,17 +161,19 @@ async def awarded(scores: ScoresStub, items: Sequence[AwardItem]) -> list[Award]
 def item(user_id: str, username: str, action_type: str) -> AwardItem:
     """A grant of one award."""
     return AwardItem(
-        attempt_id=uuid7(),
-        user_id=user_id,
+        attempt=VerifyItem(
+            attempt_id=uuid7(),
+            user_id=user_id,
+            grant=Grant(
+                client_id="made-by-a-test",
+                action_types=[action_type],
+                action_id=uuid7(),
+                user_id=user_id,
+                action_type=action_type,
+            ),
+        ),
         username=username,
         name_version=1,
-        grant=Grant(
-            client_id="made-by-a-test",
-            action_types=[action_type],
-            action_id=uuid7(),
-            user_id=user_id,
-            action_type=action_type,
-        ),
     )
 
 

@@ -96,8 +96,9 @@ class Actions:
         return reply.results[0]
 
     async def settle(self, play: Play, *, awarded: bool) -> None:
-        settlement = pb.Settlement(action_id=play.issued.action_id, awarded=awarded)
-        await self.scores.Settle(pb.SettleRequest(settlements=[settlement]))
+        request = pb.SettleRequest()
+        (request.awarded if awarded else request.refused).append(play.issued.action_id)
+        await self.scores.Settle(request)
 
     async def state(self, play: Play) -> str:
         request = pb.GetActionRequest(user_id=play.user_id, action_id=play.issued.action_id)

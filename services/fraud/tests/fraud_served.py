@@ -11,7 +11,9 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.redis import Redis
 from chassis.testing import Certificates, served
+from protos.actions_pb2 import Sealed, VerifyResult
 from protos.arrows import callers
+from protos.failure_pb2 import Failure
 from protos.fraud_pb2 import (
     Incident,
     JudgeItem,
@@ -38,7 +40,8 @@ class Fraud:
     pool: asyncpg.Pool
 
     async def judge(self, *items: JudgeItem) -> list[Verdict]:
-        return list((await self.stub.Judge(JudgeRequest(items=items))).verdicts)
+        reply = await self.stub.Judge(JudgeRequest(items=items))
+        return [reply.verdicts[place] for place in range(len(items))]
 
     async def play(self, user: str, actions: int) -> list[Verdict]:
         """That many accepted actions of a player, judged one after the other."""
@@ -85,16 +88,10 @@ async def open_fraud(
 
 def attempt(user: str, action: str | None = None, *, refusal: str = "") -> JudgeItem:
     """An attempt at an action of its own, or at that one; accepted unless it was refused."""
-    return JudgeItem(
-        attempt_id=uuid7(),
-        action_id=action or uuid7(),
-        user_id=user,
-        action_type="WIN_GAME",
-        points=50,
-        accepted=not refusal,
-        refusal=refusal,
-        elapsed_ms=5_000,
-    )
+    sealed = Sealed(action_id=action or uuid7(), user_id=user, action_type="WIN_GAME")
+    failure = Failure(code=refusal) if refusal else None
+    verified = VerifyResult(sealed=sealed, failure=failure, elapsed_ms=5_000)
+    return JudgeItem(attempt_id=uuid7(), verified=verified)
 
 
 def incident(user: str, rule: str = "time", *, other: str = "") -> Incident:

@@ -87,15 +87,15 @@ async def test_a_flagged_action_keeps_its_verdict_with_the_sanction_of_the_momen
     items = [attempt(user) for _ in range(9)]
     first = (await fraud.judge(*items))[-1]
 
-    (again,) = await fraud.judge(attempt(user, items[-1].action_id))
+    (again,) = await fraud.judge(attempt(user, items[-1].verified.sealed.action_id))
     assert again == first
 
     with clock.ahead(300):
-        (later,) = await fraud.judge(attempt(user, items[-1].action_id))
+        (later,) = await fraud.judge(attempt(user, items[-1].verified.sealed.action_id))
     assert later == first
 
     with clock.ahead(DAY_S + 1):
-        (lifted,) = await fraud.judge(attempt(user, items[-1].action_id))
+        (lifted,) = await fraud.judge(attempt(user, items[-1].verified.sealed.action_id))
     assert lifted.sanction.kind == Sanction.NONE
 
 
@@ -108,7 +108,7 @@ async def test_a_flag_outlives_the_loss_of_the_windows(
     await redis.flushall()
 
     for _ in range(2):
-        (again,) = await fraud.judge(attempt(user, items[-1].action_id))
+        (again,) = await fraud.judge(attempt(user, items[-1].verified.sealed.action_id))
         assert again == first
 
 
@@ -118,7 +118,7 @@ async def test_an_allowed_action_stays_allowed_when_its_player_is_flagged_since(
     items = [attempt(user) for _ in range(9)]
     await fraud.judge(*items)
 
-    (again,) = await fraud.judge(attempt(user, items[0].action_id))
+    (again,) = await fraud.judge(attempt(user, items[0].verified.sealed.action_id))
 
     assert again.decision == Verdict.ALLOW
     assert again.sanction.kind == Sanction.FLAGGED
@@ -133,9 +133,9 @@ async def test_actions_of_one_player_in_one_batch_count_in_their_order(
 
     verdicts = await fraud.judge(*batch)
 
-    by_action = dict(zip((item.action_id for item in batch), decisions(verdicts), strict=True))
-    assert [by_action[item.action_id] for item in mine] == ["ALLOW"] * 8 + ["FLAG"] * 2
-    assert all(by_action[i.action_id] == "ALLOW" for i in batch if i.user_id == other)
+    told = dict(zip((item.attempt_id for item in batch), decisions(verdicts), strict=True))
+    assert [told.pop(item.attempt_id) for item in mine] == ["ALLOW"] * 8 + ["FLAG"] * 2
+    assert set(told.values()) == {"ALLOW"}
 
 
 async def test_an_action_twice_in_one_batch_has_one_verdict(fraud: Fraud, user: str) -> None:
@@ -193,10 +193,10 @@ async def test_times_out_of_bounds_are_rejected_and_the_bound_is_told(
     told: tuple[int, int],
 ) -> None:
     item = attempt(user, refusal="SUSPICIOUS_ACTIVITY")
-    item.elapsed_ms = elapsed_ms
-    item.min_duration_ms, item.max_duration_ms = 1000, 2000
+    item.verified.elapsed_ms = elapsed_ms
+    item.verified.min_duration_ms, item.verified.max_duration_ms = 1000, 2000
     if claimed_ms is not None:
-        item.claimed_ms = claimed_ms
+        item.verified.claimed_ms = claimed_ms
 
     (verdict,) = await fraud.judge(item)
 
@@ -288,7 +288,7 @@ async def test_an_action_banned_just_before_the_ban_ends_stays_banned_after_it(
     assert banned.decision == Verdict.BAN
 
     with clock.ahead(DAY_S + 200):
-        (again,) = await fraud.judge(attempt(user, item.action_id))
+        (again,) = await fraud.judge(attempt(user, item.verified.sealed.action_id))
 
     assert (again.decision, again.decision_id) == (Verdict.BAN, banned.decision_id)
     assert again.sanction.kind == Sanction.NONE
@@ -301,7 +301,7 @@ async def test_an_action_allowed_before_the_ban_says_so_beside_the_ban(
     await _ban(fraud, user, last=items)
 
     with clock.ahead(200):
-        (again,) = await fraud.judge(attempt(user, items[0].action_id))
+        (again,) = await fraud.judge(attempt(user, items[0].verified.sealed.action_id))
 
     assert again.decision == Verdict.ALLOW
     assert again.sanction.kind == Sanction.BANNED
@@ -366,7 +366,7 @@ async def test_without_postgres_a_burst_is_flagged_and_recorded_when_it_comes_ag
 
     pool = await asyncpg.create_pool(database["fraud"], min_size=1)
     async with pool, open_fraud(pool, redis, certificates) as back:
-        (again,) = await back.judge(attempt(user, items[-1].action_id))
+        (again,) = await back.judge(attempt(user, items[-1].verified.sealed.action_id))
     assert again.decision_id
     assert again.reasons == verdict.reasons
     assert again.sanction.kind == Sanction.FLAGGED
@@ -387,7 +387,7 @@ async def test_without_redis_judge_says_that_it_cannot(
     ("items", "code"),
     [
         ([attempt(uuid7()) for _ in range(257)], "BATCH_TOO_LARGE"),
-        ([JudgeItem(attempt_id=uuid7(), action_id=uuid7(), user_id="a}:*")], "ID_INVALID"),
+        ([attempt("a}:*")], "ID_INVALID"),
     ],
 )
 async def test_what_cannot_be_right_is_refused(
@@ -396,6 +396,15 @@ async def test_what_cannot_be_right_is_refused(
     with pytest.raises(Failed) as caught:
         await fraud.stub.Judge(JudgeRequest(items=items))
     assert caught.value.code == code
+
+
+async def test_who_is_simply_allowed_takes_no_room_in_the_answer(fraud: Fraud, user: str) -> None:
+    attempts = [attempt(uuid7()), *(attempt(user) for _ in range(9)), attempt(uuid7())]
+
+    reply = await fraud.stub.Judge(JudgeRequest(items=attempts))
+
+    assert list(reply.verdicts) == [9]
+    assert reply.verdicts[9].decision == Verdict.FLAG
 
 
 async def test_an_empty_batch_has_an_empty_answer(fraud: Fraud) -> None:

@@ -68,7 +68,7 @@ class FakeScores(ScoresServicer):
         return [event.event_id for event in events]
 
     async def tell(self, *events: events_pb2.ScoreEvent) -> None:
-        batch = events_pb2.ScoreEvents(events=events).SerializeToString()
+        batch = events_pb2.ScoreEvents(events=events, boards=self.boards).SerializeToString()
         await self._redis.xadd("{events}:awards", {"batch": batch})
 
     def _applied(self, user_id: str, points: int) -> events_pb2.ScoreEvent:
@@ -86,7 +86,6 @@ class FakeScores(ScoresServicer):
             old_score=old,
             new_score=old + points,
             at_ms=clock.now_ms(),
-            boards=list(self.boards),
         )
 
     async def Boards(self, request: Any, context: Any) -> scores_pb2.BoardsReply:

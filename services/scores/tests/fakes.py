@@ -24,7 +24,8 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
     ) -> actions_pb2.SettleReply:
         if self.away:
             raise RuntimeError("away")
-        self.settled += [(s.action_id, s.awarded) for s in request.settlements]
+        self.settled += [(action, True) for action in request.awarded]
+        self.settled += [(action, False) for action in request.refused]
         return actions_pb2.SettleReply()
 
     def _result(self, item: actions_pb2.VerifyItem) -> actions_pb2.VerifyResult:
@@ -33,12 +34,7 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
         parts = item.action_token.split("|")
         if len(parts) < 3:
             return actions_pb2.VerifyResult(failure=_failure("TOKEN_INVALID"))
-        sealed = actions_pb2.Sealed(
-            action_id=parts[0],
-            user_id=parts[1],
-            action_type="WIN_GAME",
-            score_increment=int(parts[2]),
-        )
+        sealed = actions_pb2.Sealed(action_id=parts[0], user_id=parts[1], action_type="WIN_GAME")
         code = "TOKEN_MISMATCH" if parts[1] != item.user_id else "".join(parts[3:])
         return actions_pb2.VerifyResult(
             sealed=sealed,
@@ -66,10 +62,13 @@ class FakeFraud(fraud_pb2_grpc.FraudServicer):
         if self.away:
             raise RuntimeError("away")
         self.judged += request.items
+        users = [item.verified.sealed.user_id for item in request.items]
         return fraud_pb2.JudgeReply(
-            verdicts=[
-                self.verdicts.get(item.user_id, fraud_pb2.Verdict()) for item in request.items
-            ]
+            verdicts={
+                place: self.verdicts[user]
+                for place, user in enumerate(users)
+                if user in self.verdicts
+            }
         )
 
     async def Report(self, request: fraud_pb2.ReportRequest, context: Any) -> fraud_pb2.ReportReply:
@@ -94,7 +93,6 @@ def _granted(grant: actions_pb2.Grant) -> actions_pb2.VerifyResult:
         action_id=grant.action_id,
         user_id=grant.user_id,
         action_type=grant.action_type,
-        score_increment=points,
     )
     refused = points > 1000
     return actions_pb2.VerifyResult(

@@ -14,7 +14,7 @@ from chassis.postgres import Database, open_pool
 from chassis.process import background
 from chassis.redis import Redis
 from chassis.testing import Certificates, served
-from protos import actions_pb2_grpc, fraud_pb2_grpc, scores_pb2
+from protos import actions_pb2, actions_pb2_grpc, fraud_pb2_grpc, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
@@ -102,11 +102,11 @@ def item(
     """An attempt of `user_id` with a token of its own."""
     token = f"{action_id or uuid7()}|{user_id}|{points}" + (f"|{refusal}" if refusal else "")
     return scores_pb2.AwardItem(
-        attempt_id=attempt_id or uuid7(),
-        user_id=user_id,
+        attempt=actions_pb2.VerifyItem(
+            attempt_id=attempt_id or uuid7(), user_id=user_id, action_token=token
+        ),
         username=username or f"p-{user_id[-6:]}",
         name_version=name_version,
-        action_token=token,
         key_hash=key,
         body_hash=body,
     )

@@ -148,7 +148,7 @@ async def test_an_awarded_action_is_never_closed_by_a_late_attempt(scores: Score
 
 async def test_one_bad_item_never_fails_its_neighbours(scores: Scores) -> None:
     bad = item(ADA)
-    bad.action_token = "forged"
+    bad.attempt.action_token = "forged"
 
     answers = await scores.award(
         item(ADA, 50), bad, item(BOB, 2**53), item(ADA, 1, refusal="TOKEN_EXPIRED"), item(BOB, 60)
@@ -163,8 +163,8 @@ async def test_one_bad_item_never_fails_its_neighbours(scores: Scores) -> None:
 
 async def test_forged_and_foreign_tokens_are_never_judged(scores: Scores) -> None:
     forged, foreign = item(ADA), item(BOB)
-    forged.action_token = "forged"
-    foreign.user_id = ADA
+    forged.attempt.action_token = "forged"
+    foreign.attempt.user_id = ADA
 
     answers = await scores.award(forged, foreign)
 
@@ -175,16 +175,13 @@ async def test_forged_and_foreign_tokens_are_never_judged(scores: Scores) -> Non
 async def test_a_refused_attempt_is_judged_as_refused(scores: Scores) -> None:
     await scores.award(item(ADA, refusal="TOKEN_EXPIRED"), item(ADA))
 
-    assert [(j.accepted, j.refusal) for j in scores.fraud.judged] == [
-        (False, "TOKEN_EXPIRED"),
-        (True, ""),
-    ]
+    assert [j.verified.failure.code for j in scores.fraud.judged] == ["TOKEN_EXPIRED", ""]
 
 
 async def test_the_judge_is_told_the_times_and_their_bounds(scores: Scores) -> None:
     await scores.award(item(ADA))
 
-    judged = scores.fraud.judged[0]
+    judged = scores.fraud.judged[0].verified
     assert (judged.elapsed_ms, judged.claimed_ms) == (2000, 1900)
     assert (judged.min_duration_ms, judged.max_duration_ms) == (1000, 300_000)
 

@@ -171,19 +171,21 @@ async def test_closings_are_told_once_each_also_after_the_stream_was_away(
         for _ in range(2):
             await closings.closer.work(1)
 
-        (told,) = await _told(closings.scores)
+        ((boards, told),) = await _told(closings.scores)
         (closed,) = await closings.store.closed()
         assert told.kind == events_pb2.ScoreEvent.PERIOD_CLOSED
-        assert (list(told.boards), told.period) == (["daily"], closed.period.id)
+        assert (boards, told.period) == (["daily"], closed.period.id)
         assert told.at_ms == closed.closed_at_ms
 
 
-async def _told(scores: Scores) -> list[events_pb2.ScoreEvent]:
+async def _told(scores: Scores) -> list[tuple[list[str], events_pb2.ScoreEvent]]:
+    """The closings in the stream, each beside the boards of its batch."""
     entries: Any = await scores.redis.xrange(STREAM)
+    batches = [events_pb2.ScoreEvents.FromString(fields[b"batch"]) for _, fields in entries]
     return [
-        event
-        for _, fields in entries
-        for event in events_pb2.ScoreEvents.FromString(fields[b"batch"]).events
+        (list(batch.boards), event)
+        for batch in batches
+        for event in batch.events
         if event.kind == events_pb2.ScoreEvent.PERIOD_CLOSED
     ]
 
@@ -204,7 +206,7 @@ async def test_what_is_overdue_for_weeks_closes_oldest_first_and_empty_periods_t
         assert ends == sorted(ends)
         assert sum(c.players for c in closed) == 3  # of its day, week and month
         assert all([await closings.proved(c) for c in closed])
-        told = [(e.boards[0], e.period) for e in await _told(closings.scores)]
+        told = [(boards[0], e.period) for boards, e in await _told(closings.scores)]
         assert told == due
 
 

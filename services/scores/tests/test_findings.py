@@ -29,11 +29,11 @@ async def test_a_used_token_shown_again_is_reported_as_a_replay(scores: Scores) 
 async def test_a_repeat_of_the_same_request_is_no_replay(scores: Scores) -> None:
     attempt = item(ADA, key=b"k" * 32, body=b"b" * 32)
     again = item(ADA, key=b"k" * 32, body=b"b" * 32)
-    again.action_token = attempt.action_token
+    again.attempt.action_token = attempt.attempt.action_token
     reused = item(ADA, key=b"k" * 32, body=b"c" * 32)
-    reused.action_token = attempt.action_token
+    reused.attempt.action_token = attempt.attempt.action_token
     foreign = item(BOB)
-    foreign.action_token = attempt.action_token
+    foreign.attempt.action_token = attempt.attempt.action_token
 
     await scores.award(attempt)
     answers = await scores.award(attempt, again, reused, foreign)

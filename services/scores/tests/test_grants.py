@@ -22,19 +22,21 @@ def grant(
 ) -> scores_pb2.AwardItem:
     """A game server's word, in an attempt of its own."""
     return scores_pb2.AwardItem(
-        attempt_id=uuid7(),
-        user_id=user_id,
+        attempt=actions_pb2.VerifyItem(
+            attempt_id=uuid7(),
+            user_id=user_id,
+            grant=actions_pb2.Grant(
+                client_id=client_id,
+                action_types=["WIN_GAME"],
+                action_id=action_id,
+                user_id=user_id,
+                action_type=action_type,
+                score_increment=points,
+            ),
+        ),
         username="ada",
         name_version=1,
         body_hash=body,
-        grant=actions_pb2.Grant(
-            client_id=client_id,
-            action_types=["WIN_GAME"],
-            action_id=action_id,
-            user_id=user_id,
-            action_type=action_type,
-            score_increment=points,
-        ),
     )
 
 
@@ -105,9 +107,9 @@ async def test_a_grant_is_judged_as_one_and_a_refused_one_not_at_all(scores: Sco
     answers = await scores.award(grant(uuid7()), grant(uuid7(), points=5000), item(BOB))
 
     assert answers[1] == "SCORE_OUT_OF_RANGE"
-    assert [(j.user_id, j.granted, j.accepted) for j in scores.fraud.judged] == [
-        (ADA, True, True),
-        (BOB, False, True),
+    assert [(j.verified.sealed.user_id, j.granted) for j in scores.fraud.judged] == [
+        (ADA, True),
+        (BOB, False),
     ]
     assert all(closed[1] for closed in scores.actions.settled)
 

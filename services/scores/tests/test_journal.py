@@ -73,7 +73,7 @@ async def test_an_award_is_kept_and_then_made_told_and_answered_like_any(away: S
     assert await ledger(away) == [(ADA, 50)]
     assert await board(away) == [(ADA, 50)]
     assert await waiting(away) == (0, 0)
-    action = attempt.action_token.split("|")[0]
+    action = attempt.attempt.action_token.split("|")[0]
     assert away.actions.settled == [(action, True)]
     entries: Any = await away.redis.xrange("{events}:awards")
     event = events_pb2.ScoreEvents.FromString(entries[0][1][b"batch"]).events[0]
@@ -98,7 +98,7 @@ async def test_a_flagged_award_is_under_review_when_it_is_made(away: Scores) -> 
 async def test_only_what_was_verified_and_not_refused_is_kept(away: Scores) -> None:
     away.fraud.verdicts = {BOB: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.REJECT)}
     forged, foreign = item(ADA), item(BOB)
-    forged.action_token, foreign.user_id = "forged", ADA
+    forged.attempt.action_token, foreign.attempt.user_id = "forged", ADA
 
     answers = await away.award(
         item(ADA, 1), item(BOB), forged, item(ADA, refusal="TOKEN_EXPIRED"), foreign, item(ADA, 2)
@@ -154,7 +154,7 @@ async def test_a_client_that_tries_again_when_postgres_is_back_is_credited_once(
 
 
 def _claim(attempt: scores_pb2.AwardItem) -> Claim:
-    action, user, points = attempt.action_token.split("|")
+    action, user, points = attempt.attempt.action_token.split("|")
     return Claim(
         action_id=action,
         user_id=user,

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.batching import BATCH_MAX
 from chassis.ids import uuid7
-from protos import fraud_pb2, scores_pb2
+from protos import actions_pb2, fraud_pb2, scores_pb2
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.test_grants import grant
 from services.scores.tests.test_reversals import board
@@ -22,13 +22,13 @@ Refuse = Callable[[Scores], Awaitable[scores_pb2.AwardItem]]
 
 async def _forged(scores: Scores) -> scores_pb2.AwardItem:
     forged = item(ADA)
-    forged.action_token = "forged"
+    forged.attempt.action_token = "forged"
     return forged
 
 
 async def _foreign(scores: Scores) -> scores_pb2.AwardItem:
     foreign = item(BOB)
-    foreign.user_id = ADA
+    foreign.attempt.user_id = ADA
     return foreign
 
 
@@ -144,7 +144,8 @@ async def test_every_flipped_bit_of_a_token_is_refused_without_asking_anybody(
         for place, letter in enumerate(token)
         for bit in range(8)
     ]
-    items = [scores_pb2.AwardItem(user_id=ADA, action_token=text) for text in flipped]
+    attempts = [actions_pb2.VerifyItem(user_id=ADA, action_token=text) for text in flipped]
+    items = [scores_pb2.AwardItem(attempt=attempt) for attempt in attempts]
     before = await _commands(scores)
     await scores.pool.close()
 

@@ -120,14 +120,15 @@ async def test_reversals_are_told_to_the_stream(scores: Scores) -> None:
     reply = await reverse(scores)
 
     entries: Any = await scores.redis.xrange("{events}:awards")
-    event = events_pb2.ScoreEvents.FromString(entries[-1][1][b"batch"]).events[0]
+    batch = events_pb2.ScoreEvents.FromString(entries[-1][1][b"batch"])
+    (event,) = batch.events
 
     assert event.kind == events_pb2.ScoreEvent.VOID
     assert (event.event_id, event.origin_id) == (reply.rows[0].action_id, answer.action_id)
     assert (event.points, event.new_score, event.version) == (-30, 0, 2)
     assert event.old_rank == 1
     assert not event.HasField("rank")
-    assert set(event.boards) == {"all_time", "daily", "weekly", "monthly"}
+    assert set(batch.boards) == {"all_time", "daily", "weekly", "monthly"}
 
 
 async def test_a_reversal_while_redis_is_away_is_told_by_the_relay(scores: Scores) -> None:
