@@ -36,7 +36,10 @@ class Identity:
 
 def caller(context: grpc.aio.ServicerContext[Any, Any]) -> str:
     """The unit that calls, by its certificate's URI; empty for none of ours."""
-    for name in context.auth_context().get("x509_subject_alternative_name", ()):
+    # A common name would come under another key: where there is no such name there is no unit.
+    if context.peer_identity_key() != "x509_subject_alternative_name":
+        return ""
+    for name in context.peer_identities() or ():
         text = name.decode("ascii", "replace")
         if text.startswith(URI_PREFIX):
             return text.removeprefix(URI_PREFIX)

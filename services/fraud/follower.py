@@ -20,7 +20,7 @@ BLOCK_S = 2.0
 ENTRIES_MAX = 32  # of a read; an entry holds up to 256 events
 PAUSE_S = 1.0  # after a store was away
 # Nothing waits for the copy, and a step costs much the same for one entry as for many.
-GATHER_S = 0.25
+GATHER_S = 1.0
 
 Entry = tuple[bytes, dict[bytes, bytes]]
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ class Builder:
         """The board has changed."""
         if job := self._jobs.get(board):
             job.dirty = True
-            self._wake.set()
+            if job.not_before <= time.monotonic():
+                self._wake.set()  # else the pause of the board ends by itself
 
     def doubt(self, board: str) -> None:
         """Redis may not hold what was published of this board."""
