@@ -89,21 +89,65 @@ RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
   SELECT CASE WHEN operator <> 'best' THEN -seq WHEN ordering = 'ascending' THEN points ELSE -points END
 $$;
 
--- What the awards in force say of players on every board's open periods.
+-- Where players stand in every period that is not closed. The built-in boards' running periods
+-- stand in the player's row; a finished one that stands there still counts until it is closed.
+CREATE FUNCTION scores.standing_of(p_user uuid[])
+RETURNS TABLE (board text, period bigint, user_id uuid, version bigint, score bigint, seq bigint,
+               at timestamptz, hidden boolean)
+LANGUAGE sql STABLE AS $$
+  SELECT s.board, s.period, p.user_id, p.version, s.score, s.seq, s.at, p.hidden
+  FROM scores.players p
+  CROSS JOIN LATERAL (
+    SELECT v.board, v.period, v.score, v.seq, v.at
+    FROM (VALUES ('all_time', 0::bigint, p.total, p.reached_seq, p.reached_at),
+                 ('daily', p.day, p.day_total, p.day_seq, p.day_at),
+                 ('weekly', p.week, p.week_total, p.week_seq, p.week_at),
+                 ('monthly', p.month, p.month_total, p.month_seq, p.month_at))
+      AS v(board, period, score, seq, at)
+    JOIN scores.periods o ON o.board = v.board AND o.period = v.period AND o.closed_at IS NULL
+    UNION ALL
+    SELECT k.board, k.period, k.score, k.seq, k.at
+    FROM scores.standings k
+    JOIN scores.periods o ON o.board = k.board AND o.period = k.period AND o.closed_at IS NULL
+    WHERE k.user_id = p.user_id
+  ) s
+  WHERE p.user_id = ANY (p_user)
+$$;
+
+-- What the awards in force say of players on every board's open periods. `place` is what is
+-- wanted of the award that gives the place: arrays are compared by their first values, so no
+-- award has to be sorted.
 CREATE FUNCTION scores.counted(p_user uuid[])
 RETURNS TABLE (board text, period bigint, user_id uuid, score bigint, seq bigint, at timestamptz)
 LANGUAGE sql STABLE AS $$
-  SELECT c.board, c.period, c.user_id, CASE c.operator WHEN 'sum' THEN c.sum ELSE c.points END, c.seq, c.at
-  FROM (SELECT b.board, p.period, f.user_id, b.operator, f.points, f.seq, f.at,
-               sum(f.points) OVER mine::bigint AS sum,
-               row_number() OVER (mine ORDER BY scores.place_key(b.operator, b.ordering, f.points, f.seq), f.seq) AS place
+  SELECT c.board, c.period, c.user_id, CASE c.operator WHEN 'sum' THEN c.sum ELSE c.place[3] END,
+         c.place[2], to_timestamp(c.place[4] / 1000.0)
+  FROM (SELECT b.board, p.period, f.user_id, b.operator, sum(f.points)::bigint AS sum,
+               min(ARRAY[scores.place_key(b.operator, b.ordering, f.points, f.seq), f.seq, f.points,
+                         (extract(epoch FROM f.at) * 1000)::bigint]) AS place
         FROM scores.in_force f
         JOIN scores.boards b ON b.action_types = '{}' OR f.action_type = ANY (b.action_types)
         JOIN scores.periods p ON p.board = b.board AND p.closed_at IS NULL AND p.starts <= f.at AND f.at < p.ends
         WHERE f.user_id = ANY (p_user)
-        WINDOW mine AS (PARTITION BY b.board, p.period, f.user_id)) c
-  WHERE c.place = 1
+        GROUP BY b.board, p.period, f.user_id) c
 $$;
+
+-- Where players stand otherwise than their awards in force say, on those boards.
+CREATE FUNCTION scores.miscounted(p_user uuid[], p_board text[])
+RETURNS TABLE (board text, period bigint, user_id uuid, score bigint, counted bigint)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_generic_plan  -- planning for every month of the ledger costs three milliseconds
+SET enable_seqscan = off                  -- a generic plan made while a table is empty must not stay a scan
+AS $$
+#variable_conflict use_column
+BEGIN
+  RETURN QUERY
+  SELECT board, period, user_id, s.score, c.score
+  FROM (SELECT q.board, q.period, q.user_id, q.score, q.seq
+        FROM scores.standing_of(p_user) q WHERE q.seq IS NOT NULL) s
+  FULL JOIN scores.counted(p_user) c USING (board, period, user_id)
+  WHERE board = ANY (p_board) AND (s.score IS DISTINCT FROM c.score OR s.seq IS DISTINCT FROM c.seq);
+END $$;
 
 GRANT SELECT, INSERT, UPDATE ON scores.boards TO scores;
 GRANT SELECT, INSERT, UPDATE, DELETE ON scores.periods, scores.standings TO scores;

@@ -183,6 +183,22 @@ class Standings:
         )
         return [str(record["user_id"]) for record in records]
 
+    async def changes(self, *, after: str | None, limit: int) -> list[tuple[str, int]]:
+        """The next players behind `after`, in the order of ids, and how often each was changed.
+
+        Nobody has more rows in the ledger than that.
+        """
+        records = await self._fetch(
+            """
+            SELECT p.user_id, p.version FROM scores.players p
+            WHERE p.user_id > coalesce($1, '00000000-0000-0000-0000-000000000000'::uuid)
+            ORDER BY p.user_id LIMIT $2
+            """,
+            after,
+            limit,
+        )
+        return [(str(record["user_id"]), record["version"]) for record in records]
+
     async def awarded_since(self, since_ms: int) -> list[str]:
         """The players who have ledger rows made at `since_ms` (Unix ms) or later."""
         records = await self._fetch(
@@ -194,7 +210,14 @@ class Standings:
 
     async def of(self, users: Sequence[str]) -> list[Standing]:
         """Where those players stand in every period that is not closed, in one snapshot."""
-        records = await self._fetch(f"{_STANDINGS} WHERE p.user_id = ANY ($1)", users)
+        records = await self._fetch(
+            """
+            SELECT s.board, s.period, s.user_id, s.version, s.score, s.seq,
+                   (extract(epoch FROM s.at) * 1000)::bigint AS at_ms, s.hidden
+            FROM scores.standing_of($1) AS s
+            """,
+            users,
+        )
         return [_standing(record) for record in records]
 
     async def untold(self, users: Sequence[str]) -> set[str]:
@@ -208,7 +231,14 @@ class Standings:
 
     async def miscounted(self, users: Sequence[str], *, boards: Sequence[str]) -> list[Miscounted]:
         """Where those players stand otherwise than their awards in force say."""
-        records = await self._fetch(_MISCOUNTED, users, boards)
+        records = await self._fetch(
+            """
+            SELECT m.board, m.period, m.user_id, m.score, m.counted
+            FROM scores.miscounted($1, $2) AS m
+            """,
+            users,
+            boards,
+        )
         return [
             Miscounted(r["board"], r["period"], str(r["user_id"]), r["score"], r["counted"])
             for r in records
@@ -248,37 +278,6 @@ class Standings:
         records = await self._fetch("SELECT count(*) AS players FROM scores.players")
         return int(records[0]["players"])
 
-
-# The built-in boards' running periods stand in the player's row. A finished one that stands
-# there still counts as long as it is not closed.
-_STANDINGS = """
-    SELECT s.board, s.period, p.user_id, p.version, s.score, s.seq,
-           (extract(epoch FROM s.at) * 1000)::bigint AS at_ms, p.hidden
-    FROM scores.players p
-    CROSS JOIN LATERAL (
-      SELECT v.board, v.period, v.score, v.seq, v.at
-      FROM (VALUES ('all_time', 0::bigint, p.total, p.reached_seq, p.reached_at),
-                   ('daily', p.day, p.day_total, p.day_seq, p.day_at),
-                   ('weekly', p.week, p.week_total, p.week_seq, p.week_at),
-                   ('monthly', p.month, p.month_total, p.month_seq, p.month_at))
-        AS v(board, period, score, seq, at)
-      JOIN scores.periods o ON o.board = v.board AND o.period = v.period AND o.closed_at IS NULL
-      UNION ALL
-      SELECT k.board, k.period, k.score, k.seq, k.at
-      FROM scores.standings k
-      JOIN scores.periods o ON o.board = k.board AND o.period = k.period AND o.closed_at IS NULL
-      WHERE k.user_id = p.user_id
-    ) s
-"""
-
-_MISCOUNTED = f"""
-    SELECT board, period, user_id, s.score, c.score AS counted
-    FROM (SELECT q.board, q.period, q.user_id, q.score, q.seq
-          FROM ({_STANDINGS} WHERE p.user_id = ANY ($1)) q WHERE q.seq IS NOT NULL) s
-    FULL JOIN (SELECT n.board, n.period, n.user_id, n.score, n.seq FROM scores.counted($1) n) c
-      USING (board, period, user_id)
-    WHERE board = ANY ($2) AND (s.score IS DISTINCT FROM c.score OR s.seq IS DISTINCT FROM c.seq)
-"""  # noqa: S608  Both parts are ours.
 
 # Columns instead of rows: a rebuild reads everything, and a value costs more than what it says.
 _PAGE = """

@@ -10,7 +10,7 @@ import pytest
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.testing import eventually
-from services.scores import keyspace
+from services.scores import auditor, keyspace
 from services.scores.auditor import Auditor, mismatches, repaired
 from services.scores.rules import Board, Period
 from services.scores.tests import model
@@ -180,6 +180,27 @@ async def test_what_was_changed_in_postgres_is_told_and_not_repaired(audited: Au
 
     assert await audited.auditor.count(audited.players) == 1
     assert mismatches._value.get() == before + 1
+
+
+async def test_who_has_many_awards_is_counted_too_and_made_up_for_by_the_next_passes(
+    audited: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditor, "COUNTED_ROWS", 10)
+    busy, *_, last = sorted(audited.players)
+    await audited.scores.award(*(item(busy, 1) for _ in range(49)))
+    await audited.scores.telling.drain()
+    await audited.scores.admin.execute(
+        "UPDATE scores.players SET total = total + 1 WHERE user_id = ANY ($1)", [busy, last]
+    )
+    before = mismatches._value.get()
+
+    found = []
+    for _ in range(5 + (PLAYERS - 1 + 9) // 10):
+        await audited.auditor.work(1)
+        found.append(mismatches._value.get() - before)
+
+    # Fifty awards take the first five passes, and the others' one each follow ten at a time.
+    assert found == [1] * 10 + [2]
 
 
 async def test_an_operator_sweeps_everything_and_repairs_only_when_asked(
