@@ -30,17 +30,18 @@ SET enable_seqscan = off                  -- a generic plan made while a table i
 AS $$
 #variable_conflict use_column
 DECLARE
-  n      constant int := cardinality(p_action);
-  v_ids  uuid[];
-  v_user uuid[]; v_name text[]; v_name_version bigint[];
-  v_total bigint[]; v_version bigint[]; v_hidden boolean[];
-  v_day bigint[]; v_day_total bigint[]; v_day_seq bigint[]; v_day_at timestamptz[];
-  v_week bigint[]; v_week_total bigint[]; v_week_seq bigint[]; v_week_at timestamptz[];
-  v_month bigint[]; v_month_total bigint[]; v_month_seq bigint[]; v_month_at timestamptz[];
-  v_base bigint;
-  v_at   timestamptz;
-  v_ms   bigint;
+  n       constant int := cardinality(p_action);
+  v_ids   uuid[];  -- of the actions, in order
+  v_users int;
+  v_who   scores.players[];
+  v_day   bigint;  -- the oldest and the newest day that the players are in
+  v_days  bigint;
+  v_base  bigint;
+  v_at    timestamptz;
+  v_ms    bigint;
   v_d bigint; v_w bigint; v_m bigint;  -- the starts of the periods that v_at is in
+  v_lacking boolean;
+  v_added   boolean;
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE 'scores.award needs READ COMMITTED: its second statement must see a fresh snapshot'
@@ -56,32 +57,27 @@ BEGIN
   PERFORM pg_advisory_xact_lock_shared(7001, 1);
 
   -- Statement 1: lock the players in id order; what it answers is each row under the lock.
-  SELECT array_agg(x.user_id), array_agg(x.username), array_agg(x.name_version),
-         array_agg(x.total), array_agg(x.version), array_agg(x.hidden),
-         array_agg(x.day), array_agg(x.day_total), array_agg(x.day_seq), array_agg(x.day_at),
-         array_agg(x.week), array_agg(x.week_total), array_agg(x.week_seq), array_agg(x.week_at),
-         array_agg(x.month), array_agg(x.month_total), array_agg(x.month_seq), array_agg(x.month_at)
-    INTO v_user, v_name, v_name_version, v_total, v_version, v_hidden,
-         v_day, v_day_total, v_day_seq, v_day_at, v_week, v_week_total, v_week_seq, v_week_at,
-         v_month, v_month_total, v_month_seq, v_month_at
-  FROM (SELECT p.user_id, p.username, p.name_version, p.total, p.version, p.hidden,
-               p.day, p.day_total, p.day_seq, p.day_at, p.week, p.week_total, p.week_seq, p.week_at,
-               p.month, p.month_total, p.month_seq, p.month_at
-        FROM scores.players p WHERE p.user_id = ANY (p_user)
+  SELECT array_agg(x.player), min((x.player).day), max((x.player).day) INTO v_who, v_day, v_days
+  FROM (SELECT p AS player FROM scores.players p WHERE p.user_id = ANY (p_user)
         ORDER BY p.user_id FOR NO KEY UPDATE) x;
-  IF (SELECT count(DISTINCT u) FROM unnest(p_user) u) <> coalesce(cardinality(v_user), 0) THEN
+  SELECT array_agg(i.action_id ORDER BY i.action_id), count(DISTINCT i.user_id) INTO v_ids, v_users
+  FROM unnest(p_action, p_user) AS i(action_id, user_id);
+  IF v_users <> coalesce(cardinality(v_who), 0) THEN
     RAISE 'players missing' USING ERRCODE = 'SC404';
   END IF;
 
   -- Never before the day that one of the players is in already: a clock that steps back (another
   -- server has taken over) begins no period twice.
-  v_at := greatest(date_trunc('milliseconds', clock_timestamp() + p_offset),
-                   to_timestamp((SELECT max(d) FROM unnest(v_day) d) / 1000.0));
+  v_at := greatest(date_trunc('milliseconds', clock_timestamp() + p_offset), to_timestamp(v_days / 1000.0));
   FOR again IN 1 .. 2 LOOP
     v_ms := (extract(epoch FROM v_at) * 1000)::bigint;
-    EXIT WHEN NOT EXISTS (SELECT FROM scores.boards b WHERE NOT coalesce(
-      (SELECT p.ends > v_at AND p.closed_at IS NULL FROM scores.periods p
-       WHERE p.board = b.board AND p.period <= v_ms ORDER BY p.period DESC LIMIT 1), false));
+    -- The boards that an admin added are read after the players were locked: whoever fills a new
+    -- board locks each player after it was added, so that one of both sees the other.
+    SELECT bool_or(coalesce((SELECT p.ends <= v_at OR p.closed_at IS NOT NULL FROM scores.periods p
+                             WHERE p.board = b.board AND p.period <= v_ms
+                             ORDER BY p.period DESC LIMIT 1), true)), bool_or(NOT b.built_in)
+      INTO v_lacking, v_added FROM scores.boards b;
+    EXIT WHEN NOT v_lacking;
     -- Nor in a period that is closed, for the same reason.
     v_at := greatest(v_at, (SELECT max(p.ends) FROM scores.periods p WHERE p.closed_at IS NOT NULL));
     IF again = 2 THEN
@@ -92,8 +88,6 @@ BEGIN
   v_d := extract(epoch FROM date_trunc('day', v_at, 'UTC')) * 1000;
   v_w := extract(epoch FROM date_trunc('week', v_at, 'UTC')) * 1000;
   v_m := extract(epoch FROM date_trunc('month', v_at, 'UTC')) * 1000;
-  -- Scalar bounds prune the partitions when the executor starts; = ANY (parameter) never does.
-  SELECT array_agg(x ORDER BY x) INTO v_ids FROM unnest(p_action) x;
 
   -- Statement 2, with a fresh snapshot: an award committed before our lock is seen.
   RETURN QUERY
@@ -103,6 +97,7 @@ BEGIN
     FROM unnest(p_action, p_user, p_type, p_points, p_attempt, p_client, p_key, p_body) WITH ORDINALITY
          AS i(action_id, user_id, action_type, points, attempt_id, client_id, key_hash, body_hash, ord)
   ), seen AS (
+    -- Scalar bounds prune the partitions when the executor starts; = ANY (parameter) never does.
     SELECT l.action_id, l.user_id, l.action_type, l.points, l.old_score, l.new_score, l.version,
            l.seq, l.at, l.attempt_id, l.client_id, l.key_hash, l.body_hash
     FROM scores.ledger l
@@ -111,12 +106,7 @@ BEGIN
     SELECT w.user_id, w.username, w.name_version, w.total, w.version, w.hidden,
            w.day, w.day_total, w.day_seq, w.day_at, w.week, w.week_total, w.week_seq, w.week_at,
            w.month, w.month_total, w.month_seq, w.month_at
-    FROM unnest(v_user, v_name, v_name_version, v_total, v_version, v_hidden,
-                v_day, v_day_total, v_day_seq, v_day_at, v_week, v_week_total, v_week_seq, v_week_at,
-                v_month, v_month_total, v_month_seq, v_month_at)
-         AS w(user_id, username, name_version, total, version, hidden,
-              day, day_total, day_seq, day_at, week, week_total, week_seq, week_at,
-              month, month_total, month_seq, month_at)
+    FROM unnest(v_who) AS w
   ), fresh AS MATERIALIZED (
     SELECT f.action_id, f.user_id, f.action_type, f.points, f.attempt_id, f.client_id, f.key_hash, f.body_hash,
            f.last, w.total + f.sum - f.points AS old_score, w.total + f.sum AS new_score,
@@ -146,21 +136,7 @@ BEGIN
            week = v_w, week_total = f.week_total, week_seq = f.seq, week_at = v_at,
            month = v_m, month_total = f.month_total, month_seq = f.seq, month_at = v_at
       FROM fresh f
-     WHERE f.last AND p.user_id = f.user_id AND p.user_id = ANY (v_user)
-  ), rolled AS (
-    -- A player's first award in a new period keeps the finished one.
-    INSERT INTO scores.standings (board, period, user_id, score, seq, at)
-    SELECT b.board, b.period, w.user_id, b.total, b.seq, b.at
-    FROM who w, LATERAL (VALUES ('daily', w.day, w.day_total, w.day_seq, w.day_at, v_d),
-                                ('weekly', w.week, w.week_total, w.week_seq, w.week_at, v_w),
-                                ('monthly', w.month, w.month_total, w.month_seq, w.month_at, v_m))
-         AS b(board, period, total, seq, at, present)
-    WHERE b.period <> b.present AND w.user_id IN (SELECT f.user_id FROM fresh f)
-      AND NOT EXISTS (SELECT FROM scores.periods c WHERE c.board = b.board AND c.period = b.period
-                                                    AND c.closed_at IS NOT NULL)
-    ORDER BY 1, 2, 3
-    ON CONFLICT (board, period, user_id)
-    DO UPDATE SET score = excluded.score, seq = excluded.seq, at = excluded.at
+     WHERE f.last AND p.user_id = f.user_id AND p.user_id = ANY (p_user)
   ), told AS (
     INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type,
                                points, old_score, new_score, hidden, at)
@@ -185,9 +161,25 @@ BEGIN
   LEFT JOIN seen s ON s.action_id = i.action_id
   LEFT JOIN who w ON w.user_id = i.user_id;
 
-  -- The boards that an admin added. Read after the players were locked: whoever fills a new board
-  -- locks each player after it was added, so that one of both sees the other.
-  IF EXISTS (SELECT FROM scores.boards b WHERE NOT b.built_in) THEN
+  -- A player's first award in a new period keeps the finished one. Each begins with a day.
+  IF v_day < v_d THEN
+    INSERT INTO scores.standings (board, period, user_id, score, seq, at)
+    SELECT b.board, b.period, w.user_id, b.total, b.seq, b.at
+    FROM unnest(v_who) AS w
+    JOIN scores.players p ON p.user_id = w.user_id AND p.user_id = ANY (p_user) AND p.version > w.version,
+    LATERAL (VALUES ('daily', w.day, w.day_total, w.day_seq, w.day_at, v_d),
+                    ('weekly', w.week, w.week_total, w.week_seq, w.week_at, v_w),
+                    ('monthly', w.month, w.month_total, w.month_seq, w.month_at, v_m))
+      AS b(board, period, total, seq, at, present)
+    WHERE b.period <> b.present
+      AND NOT EXISTS (SELECT FROM scores.periods c WHERE c.board = b.board AND c.period = b.period
+                                                    AND c.closed_at IS NOT NULL)
+    ORDER BY 1, 2, 3
+    ON CONFLICT (board, period, user_id)
+    DO UPDATE SET score = excluded.score, seq = excluded.seq, at = excluded.at;
+  END IF;
+
+  IF v_added THEN  -- the boards that an admin added
     INSERT INTO scores.standings AS t (board, period, user_id, score, seq, at)
     SELECT c.board, c.period, c.user_id,
            CASE c.operator WHEN 'sum' THEN c.sum ELSE c.score END, c.seq, c.at
