@@ -215,19 +215,26 @@ END $$;
 CREATE FUNCTION scores.acknowledge(
   p_seq bigint[], p_action uuid[], p_rank bigint[], p_old_rank bigint[], p_warnings text[],
   p_held boolean[], p_settled boolean)
-RETURNS void LANGUAGE plpgsql AS $$
+RETURNS void LANGUAGE plpgsql
+SET enable_seqscan = off
+AS $$
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
+  -- Whoever takes an award out, or marks it, writes its receipt: so nobody finds one there.
+  WITH settled AS (
+    DELETE FROM scores.outbox o WHERE p_settled AND o.seq = ANY (p_seq)
+    RETURNING o.event_id, o.published
+  ), marked AS (
+    UPDATE scores.outbox o SET published = true
+     WHERE NOT p_settled AND o.seq = ANY (p_seq) AND NOT o.published
+    RETURNING o.event_id
+  )
   INSERT INTO scores.receipts (action_id, rank, old_rank, warnings, held)
   SELECT r.action_id, r.rank, r.old_rank, r.warnings, r.held
   FROM unnest(p_action, p_rank, p_old_rank, p_warnings, p_held)
        AS r(action_id, rank, old_rank, warnings, held)
-  ON CONFLICT (action_id) DO NOTHING;
-  IF p_settled THEN
-    DELETE FROM scores.outbox WHERE seq = ANY (p_seq);
-  ELSE
-    UPDATE scores.outbox SET published = true WHERE seq = ANY (p_seq);
-  END IF;
+  WHERE r.action_id IN (SELECT s.event_id FROM settled s WHERE NOT s.published
+                        UNION ALL SELECT m.event_id FROM marked m);
 END $$;
 
 ANALYZE scores.players, scores.ledger, scores.outbox;

@@ -14,6 +14,7 @@ from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import events_pb2, fraud_pb2, scores_pb2
 from services.scores.rules import moment
+from services.scores.store.records import Receipt
 from services.scores.tests.conftest import Scores, item
 
 ADA, BOB = uuid7(), uuid7()
@@ -277,6 +278,23 @@ async def test_the_relay_tells_what_the_path_could_not(scores: Scores) -> None:
 
     assert scores.actions.settled == [(answer.action_id, True)]
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+
+
+async def test_an_award_that_path_and_relay_acknowledge_keeps_the_first_receipt(
+    scores: Scores,
+) -> None:
+    scores.actions.away = True
+    answer = (await scores.award(item(ADA)))[0]
+    await scores.telling.drain()
+    (outstanding,) = await scores.ledger.outstanding(after_s=0)
+
+    for settled in (False, True, True):
+        await scores.ledger.acknowledge(
+            [outstanding.change], [Receipt(9, 9, (), False)], settled=settled
+        )
+
+    assert (await scores.ledger.receipts([answer.action_id]))[answer.action_id].rank == 1
+    assert await scores.ledger.outstanding(after_s=0) == []
 
 
 async def test_the_relay_brings_a_board_up_to_the_ledger(scores: Scores) -> None:
