@@ -187,19 +187,41 @@ class FraudStore:
 
         False, and nothing was done, if another replica moved it first.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
-            moved = await connection.fetchval(
-                """
+        (row,) = await self._pool.fetch(
+            """
+            WITH moved AS (
                 UPDATE fraud.positions SET entry_id = $2, seq = greatest(seq, $3)
                  WHERE stream = 'awards' AND entry_id = $1 RETURNING true
-                """,
-                after,
-                upto,
-                max((event.seq for event in events), default=0),
+            ), copied AS (
+                INSERT INTO fraud.events (event_id, kind, seq, user_id, version, action_type,
+                                          points, old_score, new_score, at)
+                SELECT e.event_id, e.kind, e.seq, e.user_id, e.version, e.action_type,
+                       e.points, e.old_score, e.new_score, e.at
+                FROM unnest($4::uuid[], $5::text[], $6::bigint[], $7::uuid[], $8::bigint[],
+                            $9::text[], $10::bigint[], $11::bigint[], $12::bigint[],
+                            $13::timestamptz[])
+                  AS e(event_id, kind, seq, user_id, version, action_type, points, old_score,
+                       new_score, at)
+                WHERE EXISTS (SELECT FROM moved)
+                ON CONFLICT (event_id) DO NOTHING
             )
-            if moved:
-                await _append(connection, events)
-        return bool(moved)
+            SELECT EXISTS (SELECT FROM moved) AS moved
+            """,
+            after,
+            upto,
+            max((event.seq for event in events), default=0),
+            [e.event_id for e in events],
+            [e.kind for e in events],
+            [e.seq for e in events],
+            [e.user_id for e in events],
+            [e.version for e in events],
+            [e.action_type for e in events],
+            [e.points for e in events],
+            [e.old_score for e in events],
+            [e.new_score for e in events],
+            [_moment(e.at_ms) for e in events],
+        )
+        return bool(row["moved"])
 
 
 async def _open(connection: Connection, charges: Sequence[Charge]) -> Docket:
@@ -374,29 +396,6 @@ async def _open_cases(connection: Connection, cases: Sequence[Case]) -> None:
             )
             for case in cases
         ],
-    )
-
-
-async def _append(connection: Connection, events: Sequence[Event]) -> None:
-    await connection.execute(
-        """
-        INSERT INTO fraud.events (event_id, kind, seq, user_id, version, action_type, points,
-                                  old_score, new_score, at)
-        SELECT unnest($1::uuid[]), unnest($2::text[]), unnest($3::bigint[]), unnest($4::uuid[]),
-               unnest($5::bigint[]), unnest($6::text[]), unnest($7::bigint[]),
-               unnest($8::bigint[]), unnest($9::bigint[]), unnest($10::timestamptz[])
-        ON CONFLICT (event_id) DO NOTHING
-        """,
-        [e.event_id for e in events],
-        [e.kind for e in events],
-        [e.seq for e in events],
-        [e.user_id for e in events],
-        [e.version for e in events],
-        [e.action_type for e in events],
-        [e.points for e in events],
-        [e.old_score for e in events],
-        [e.new_score for e in events],
-        [_moment(e.at_ms) for e in events],
     )
 
 
