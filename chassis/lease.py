@@ -55,12 +55,17 @@ class Lease:
     async def run(self, work: Callable[[int], Awaitable[object]], *, pause_s: float = 1.0) -> None:
         """Calls `work(fencing number)` every `pause_s` while the lease is held; for ever.
 
-        A call that fails is logged and made again; `pause_s` must be below the lease's life.
+        A call that fails is logged and made again; `pause_s` must be below half the lease's life.
         """
+        time, fence, renewed = asyncio.get_running_loop().time, 0, 0.0
         try:
             while True:
                 try:
-                    fence = await self.hold()
+                    # So each call begins with at least three quarters of the lease's life left.
+                    if not fence or time() >= renewed + self._ttl_ms / 4000:
+                        asked = time()
+                        fence = await self.hold()
+                        renewed = asked
                     if fence:
                         await work(fence)
                 except Exception as error:

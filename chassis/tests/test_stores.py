@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from chassis.ids import uuid7
 from chassis.lease import Lease
 from chassis.postgres import SchemaBehind, expect_schema, migrate, open_pool
 from chassis.redis import Redis, Script
+from chassis.testing import eventually
 
 NewDatabase = Callable[[], Awaitable[str]]
 
@@ -149,6 +151,50 @@ async def test_leased_work_goes_on_after_it_failed_and_ends_with_the_task(redis:
 
     assert len(set(done)) == 1
     assert await Lease(redis, "lease:y").hold() > done[0]  # given back at once
+
+
+async def test_a_lease_is_renewed_when_a_quarter_of_its_life_is_over_and_not_for_every_work(
+    redis: Redis,
+) -> None:
+    async def held_until() -> int:
+        return int(await redis.hget("lease:z", "until") or 0)
+
+    ends: list[int] = []
+    enough = asyncio.Event()
+
+    async def work(number: int) -> None:
+        ends.append(await held_until())
+        if len(set(ends)) == 3:
+            enough.set()
+
+    task = asyncio.create_task(Lease(redis, "lease:z", ttl_s=0.4).run(work, pause_s=0.001))
+    await asyncio.wait_for(enough.wait(), 5)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert all(later - end >= 100 for end, later in pairwise(sorted(set(ends))))
+    assert len(ends) > 10
+
+
+async def test_nothing_is_done_while_the_lease_cannot_be_renewed(redis: Redis) -> None:
+    done: list[int] = []
+
+    async def work(number: int) -> None:
+        done.append(number)
+        await redis.set("lease:w", "no lease")
+
+    async def done_again() -> bool:
+        return len(done) > 1
+
+    task = asyncio.create_task(Lease(redis, "lease:w", ttl_s=0.04).run(work, pause_s=0.01))
+    for _ in range(100):
+        await redis.ping()
+    await redis.delete("lease:w")
+    await eventually(done_again)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+    assert len(done) == 2
 
 
 def test_ids_sort_by_their_time_and_follow_the_clock() -> None:
