@@ -2,13 +2,16 @@
 
 from prometheus_client import Counter, Gauge
 
+from chassis import clock
 from chassis.batching import BATCH_MAX
 from services.scores.store.ledger import Ledger
 from services.scores.store.records import Change, Receipt
 from services.scores.telling import Telling
 
 relayed = Counter("scoreboard_awards_relayed_total", "Awards told again by the relay")
-outbox_age = Gauge("scoreboard_outbox_age_seconds", "Age of the oldest award in the outbox")
+outbox_age = Gauge(
+    "scoreboard_outbox_age_seconds", "Age of the oldest award in the outbox; 0: none is late"
+)
 
 
 class Relay:
@@ -28,9 +31,10 @@ class Relay:
 
         Raises what the stores raise: the next pass goes on.
         """
-        outbox_age.set(await self._ledger.outbox_age_s())
-        while True:
-            outstanding = await self._ledger.outstanding(after_s=self._after_s)
+        outstanding = await self._ledger.outstanding(after_s=self._after_s)
+        now_ms = clock.now_ms()
+        outbox_age.set(max((now_ms - o.change.at_ms for o in outstanding), default=0) / 1000)
+        while outstanding:
             untold = [o.change for o in outstanding if not o.published]
             await self._tell([c for c in untold if c.kind == "award"])
             await self._tell_others([c for c in untold if c.kind != "award"])
@@ -42,6 +46,7 @@ class Relay:
                 await self._ledger.clear([c.seq for c in told])
             if len(outstanding) < BATCH_MAX:
                 return
+            outstanding = await self._ledger.outstanding(after_s=self._after_s)
 
     async def _tell(self, awards: list[Change]) -> None:
         if not awards:

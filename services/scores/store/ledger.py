@@ -312,17 +312,6 @@ class Ledger:
                 await self._add_players([(user, "", 0) for user in users])
         return []
 
-    async def outbox_age_s(self) -> float:
-        """The age of the oldest award in the outbox; 0 for none."""
-        (row,) = await self._fetch(
-            """
-            SELECT coalesce(extract(epoch FROM clock_timestamp() + $1 - min(o.at)), 0) AS age
-            FROM scores.outbox o
-            """,
-            clock.offset(),
-        )
-        return float(row["age"])
-
     async def make_partitions(self) -> None:
         """Makes the ledger's partitions for the months ahead."""
         await self._fetch("SELECT scores.make_partitions($1, $2)", clock.now(), MONTHS_AHEAD)
