@@ -38,6 +38,7 @@ class Follower:
     def __init__(self, store: FraudStore, redis: Redis) -> None:
         self._store = store
         self._redis = redis
+        self._position: tuple[str, int] | None = None  # as long as only this replica moves it
 
     async def run(self) -> None:
         """Copies, for ever."""
@@ -54,7 +55,7 @@ class Follower:
 
         Raises what the stores raise.
         """
-        after, seq = await self._store.position()
+        after, seq = self._position = self._position or await self._store.position()
         # Shown again each time, since whoever needs it needs it when Redis has lost its data.
         await self._redis.set(SHOWN, seq)
         # A stream that is not there yet is waited for like one without news.
@@ -66,7 +67,7 @@ class Follower:
             return False
         upto = entries[-1][0].decode()
         events = [event for entry in entries for event in _read(entry)]
-        await self._store.copy_events(events, after=after, upto=upto)
+        self._position = await self._store.copy_events(events, after=after, upto=upto)
         return len(entries) == ENTRIES_MAX
 
 

@@ -182,16 +182,18 @@ class FraudStore:
         )
         return row["entry_id"], row["seq"]
 
-    async def copy_events(self, events: Sequence[Event], *, after: str, upto: str) -> bool:
+    async def copy_events(
+        self, events: Sequence[Event], *, after: str, upto: str
+    ) -> tuple[str, int] | None:
         """Appends the events that are new and moves the position from `after` to `upto`.
 
-        False, and nothing was done, if another replica moved it first.
+        Answers the new position; None, and nothing was done, if another replica moved it first.
         """
-        (row,) = await self._pool.fetch(
+        rows = await self._pool.fetch(
             """
             WITH moved AS (
                 UPDATE fraud.positions SET entry_id = $2, seq = greatest(seq, $3)
-                 WHERE stream = 'awards' AND entry_id = $1 RETURNING true
+                 WHERE stream = 'awards' AND entry_id = $1 RETURNING entry_id, seq
             ), copied AS (
                 INSERT INTO fraud.events (event_id, kind, seq, user_id, version, action_type,
                                           points, old_score, new_score, at)
@@ -205,7 +207,7 @@ class FraudStore:
                 WHERE EXISTS (SELECT FROM moved)
                 ON CONFLICT (event_id) DO NOTHING
             )
-            SELECT EXISTS (SELECT FROM moved) AS moved
+            SELECT m.entry_id, m.seq FROM moved m
             """,
             after,
             upto,
@@ -221,7 +223,7 @@ class FraudStore:
             [e.new_score for e in events],
             [_moment(e.at_ms) for e in events],
         )
-        return bool(row["moved"])
+        return (rows[0]["entry_id"], rows[0]["seq"]) if rows else None
 
 
 async def _open(connection: Connection, charges: Sequence[Charge]) -> Docket:

@@ -83,7 +83,6 @@ CREATE TABLE fraud.events (  -- append-only: fraud's own copy of the awards
   new_score   bigint      NOT NULL,
   at          timestamptz NOT NULL
 );
-CREATE INDEX events_of_user ON fraud.events (user_id, at);
 
 CREATE TABLE fraud.positions (  -- how far a stream has been copied
   stream   text   PRIMARY KEY,
