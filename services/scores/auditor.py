@@ -16,7 +16,7 @@ TOP = 100
 SAMPLE_MIN, SAMPLE_MAX = 10, 100  # of players and of entries, a pass
 PASSES = 40  # a second each, in which what is small is swept
 COUNTED = 20  # players whose awards are counted anew in a pass
-COUNTED_ROWS = 500  # of the ledger, that a pass reads for it on average
+COUNTED_ROWS = 250  # of the ledger, that a pass reads for it on average
 SWEPT = 1000  # at once, when an operator asks for everything
 # What was awarded a moment ago may be in Postgres and not yet in Redis.
 SECOND_LOOK_S = 0.3
