@@ -4,13 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from aiohttp import web
-
 from chassis.ids import uuid7
 from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
-from gateway import middleware, routes
-from gateway.body import BYTES_MAX
 from gateway.etags import Etags
 from gateway.health import PAUSE_S, Health
 from gateway.hub import Hub
@@ -20,20 +16,10 @@ from gateway.limits import Limiter
 from gateway.listener import serve
 from gateway.live import LiveHandler
 from gateway.live_limits import LiveLimits
+from gateway.middleware import AccountBanned, Gateway
 from gateway.names import Names
-from gateway.resources import (
-    ETAGS,
-    HEALTH,
-    IDEMPOTENCY,
-    LIMITER,
-    LIVE,
-    NAMES,
-    SANCTIONS,
-    SETTINGS,
-    TRAFFIC,
-    UPSTREAMS,
-    VERIFIER,
-)
+from gateway.resources import Parts
+from gateway.routes import ROUTES
 from gateway.sanctions import Sanctions
 from gateway.settings import Settings
 from gateway.traffic import Traffic
@@ -46,15 +32,17 @@ FAREWELL_S = 15.0  # over which sockets are told to go
 
 
 async def main(settings: Settings) -> None:
-    async with opened(settings) as app:
+    async with opened(settings) as gateway:
         # Half of the time to drain at most, so that the last socket still has time to close.
         spread_s = min(FAREWELL_S, settings.drain_s / 2)
-        await serve(app, settings=settings, farewell=lambda: app[LIVE].shutdown(spread_s))
+        await serve(
+            gateway, settings=settings, farewell=lambda: gateway.parts.live.shutdown(spread_s)
+        )
 
 
 @asynccontextmanager
-async def opened(settings: Settings) -> AsyncIterator[web.Application]:
-    """The application with all it needs, warmed up: keys and sanctions are known."""
+async def opened(settings: Settings) -> AsyncIterator[Gateway]:
+    """The gateway with all it needs, warmed up: keys and sanctions are known."""
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
         open_redis(settings.redis_url) as redis,
@@ -65,22 +53,20 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
         health = Health(upstreams.channels)
         hub = Hub(RealtimeStub(upstreams.channels["realtime"]), gateway_id=uuid7())
         live = _live(hub, verifier, sanctions, settings)
-        app = web.Application(middlewares=[middleware.around], client_max_size=BYTES_MAX)
-        app.on_response_prepare.append(middleware.stamp)
-        routes.add(app)
-        app[SETTINGS] = settings
-        app[UPSTREAMS] = upstreams
-        app[VERIFIER] = verifier
-        limiter = app[LIMITER] = Limiter(
-            redis, lifted=settings.limits == "off", batch_max=settings.batch_max
+        limiter = Limiter(redis, lifted=settings.limits == "off", batch_max=settings.batch_max)
+        parts = Parts(
+            settings=settings,
+            upstreams=upstreams,
+            verifier=verifier,
+            limiter=limiter,
+            etags=Etags(settings.idempotency_keys),
+            idempotency=Idempotency(redis, settings.idempotency_keys),
+            names=Names(upstreams.auth, batch_max=settings.batch_max),
+            sanctions=sanctions,
+            health=health,
+            traffic=Traffic(),
+            live=live,
         )
-        app[ETAGS] = Etags(settings.idempotency_keys)
-        app[IDEMPOTENCY] = Idempotency(redis, settings.idempotency_keys)
-        app[NAMES] = Names(upstreams.auth, batch_max=settings.batch_max)
-        app[SANCTIONS] = sanctions
-        app[HEALTH] = health
-        app[TRAFFIC] = Traffic()
-        app[LIVE] = live
 
         await asyncio.gather(until_done(verifier.fetch), until_done(sanctions.catch_up))
         async with (
@@ -93,7 +79,7 @@ async def opened(settings: Settings) -> AsyncIterator[web.Application]:
             hub.running(),
             live.running(),
         ):
-            yield app
+            yield Gateway(parts, ROUTES)
 
 
 def _verifier(upstreams: Upstreams, settings: Settings) -> Verifier:
@@ -116,7 +102,7 @@ def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings
     def verify(token: str) -> Identity:
         identity = verifier.verify(token)
         if sanctions.banned(identity.user_id):
-            raise middleware.AccountBanned
+            raise AccountBanned
         return identity
 
     limits = LiveLimits()

@@ -7,7 +7,7 @@ from msgspec import Meta
 
 from gateway.answers import Answer
 from gateway.body import Body
-from gateway.resources import ADDRESS, UPSTREAMS, VERIFIER
+from gateway.resources import Request
 from protos import auth_pb2
 
 Text = Annotated[str, Meta(max_length=256)]
@@ -47,10 +47,10 @@ class Session(Answer):
     expires_in: int
 
 
-async def register(request: web.Request, body: Registration) -> Session:
+async def register(request: Request, body: Registration) -> Session:
     """Makes an account and its first session."""
     return _session(
-        await request.app[UPSTREAMS].auth.Register(
+        await request.parts.upstreams.auth.Register(
             auth_pb2.RegisterRequest(
                 username=body.username,
                 password=body.password,
@@ -61,10 +61,10 @@ async def register(request: web.Request, body: Registration) -> Session:
     )
 
 
-async def login(request: web.Request, body: Credentials) -> Session:
+async def login(request: Request, body: Credentials) -> Session:
     """Begins a session."""
     return _session(
-        await request.app[UPSTREAMS].auth.Login(
+        await request.parts.upstreams.auth.Login(
             auth_pb2.LoginRequest(
                 username=body.username, password=body.password, client=client(request)
             )
@@ -72,28 +72,28 @@ async def login(request: web.Request, body: Credentials) -> Session:
     )
 
 
-async def refresh(request: web.Request, body: Refreshing) -> Session:
+async def refresh(request: Request, body: Refreshing) -> Session:
     """Changes a refresh token for its successor and a fresh access token."""
     return _session(
-        await request.app[UPSTREAMS].auth.Refresh(
+        await request.parts.upstreams.auth.Refresh(
             auth_pb2.RefreshRequest(refresh_token=body.refresh_token, client=client(request))
         )
     )
 
 
-async def jwks(request: web.Request) -> web.Response:
+async def jwks(request: Request) -> web.Response:
     """The public keys of access tokens."""
     return web.Response(
-        body=request.app[VERIFIER].jwks,
+        body=request.parts.verifier.jwks,
         headers={"Content-Type": "application/jwk-set+json", "Cache-Control": "max-age=60"},
     )
 
 
-def client(request: web.Request) -> auth_pb2.Client:
+def client(request: Request) -> auth_pb2.Client:
     """Where the request comes from, and what made it."""
     # Headers may hold bytes that are no text; protobuf takes only text.
     agent = request.headers.get("User-Agent", "").encode("ascii", "replace").decode()
-    return auth_pb2.Client(address=request[ADDRESS], user_agent=agent[:256])
+    return auth_pb2.Client(address=request.address, user_agent=agent[:256])
 
 
 def _session(session: auth_pb2.Session) -> Session:

@@ -1,7 +1,5 @@
 """Actions: the catalogue, one-time tokens, and proofs."""
 
-from aiohttp import web
-
 from chassis.errors import TooMany
 from gateway import scores
 from gateway.answers import Answer, rfc3339
@@ -9,7 +7,7 @@ from gateway.body import Body
 from gateway.claims import Name, Proof, Token
 from gateway.idempotency import Once
 from gateway.limits import SCORES, Policy
-from gateway.resources import IDENTITY, UPSTREAMS
+from gateway.resources import Request
 from gateway.upstreams import left_s
 from protos import actions_pb2
 
@@ -115,16 +113,16 @@ def once(body: Completion) -> Once | None:
     return scores.REDEEMED if body.action_token is not None else None
 
 
-async def types(request: web.Request) -> Catalogue:
+async def types(request: Request) -> Catalogue:
     """The catalogue."""
-    reply = await request.app[UPSTREAMS].actions.Catalogue(actions_pb2.CatalogueRequest())
+    reply = await request.parts.upstreams.actions.Catalogue(actions_pb2.CatalogueRequest())
     return Catalogue([action_type(found) for found in reply.types])
 
 
-async def issue(request: web.Request, body: ActionRequest) -> Issued:
+async def issue(request: Request, body: ActionRequest) -> Issued:
     """A token for one play."""
-    upstreams = request.app[UPSTREAMS]
-    item = actions_pb2.IssueItem(user_id=request[IDENTITY].user_id, action_type=body.action_type)
+    upstreams = request.parts.upstreams
+    item = actions_pb2.IssueItem(user_id=request.identity.user_id, action_type=body.action_type)
     try:
         issued = await upstreams.issue.submit(item, timeout_s=left_s())
     except TooMany as refused:
@@ -148,12 +146,12 @@ async def issue(request: web.Request, body: ActionRequest) -> Issued:
     )
 
 
-async def complete(request: web.Request, body: Completion) -> scores.Award | Completed:
+async def complete(request: Request, body: Completion) -> scores.Award | Completed:
     """Verifies a proof, and awards at once where the token is given."""
     if body.action_token is not None:
         return await scores.award(request, token=body.action_token, claims=body.claims())
-    completed = await request.app[UPSTREAMS].complete.submit(
-        actions_pb2.CompleteItem(user_id=request[IDENTITY].user_id, claims=body.claims()),
+    completed = await request.parts.upstreams.complete.submit(
+        actions_pb2.CompleteItem(user_id=request.identity.user_id, claims=body.claims()),
         timeout_s=left_s(),
     )
     return Completed(
@@ -164,11 +162,11 @@ async def complete(request: web.Request, body: Completion) -> scores.Award | Com
     )
 
 
-async def state(request: web.Request) -> Action:
+async def state(request: Request) -> Action:
     """What became of one's own play."""
-    action = await request.app[UPSTREAMS].actions.Get(
+    action = await request.parts.upstreams.actions.Get(
         actions_pb2.GetActionRequest(
-            user_id=request[IDENTITY].user_id, action_id=request.match_info["action_id"]
+            user_id=request.identity.user_id, action_id=request.params["action_id"]
         )
     )
     return Action(

@@ -23,15 +23,14 @@ class Proxies:
         # Parsing addresses costs more than all the rest of reading a request.
         self._address = lru_cache(maxsize=8192)(self._read)
 
-    def address(self, request: web.Request) -> str:
+    def address(self, request: web.BaseRequest) -> str:
         """The caller's address: the right-most forwarded one that is no trusted proxy's.
 
         The peer's own where the peer is not trusted, or no such entry is there.
         """
-        peer = request.transport.get_extra_info("peername") if request.transport else None
         # A proxy may add a second header of the name instead of lengthening the first.
         forwarded = ",".join(request.headers.getall(FORWARDED, ()))
-        return self._address(peer[0] if isinstance(peer, tuple) else "", forwarded)
+        return self._address(request.remote or "", forwarded)
 
     def _read(self, peer: str, forwarded: str) -> str:
         found = _parse(peer)

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from aiohttp import web
 from msgspec import UNSET, UnsetType
 from msgspec.structs import fields
 
@@ -10,7 +9,7 @@ from gateway import actions
 from gateway.body import Body
 from gateway.claims import Exact, Name, Small, Title
 from gateway.idempotency import Once
-from gateway.resources import UPSTREAMS
+from gateway.resources import Request
 from protos import actions_pb2
 
 # What an Idempotency-Key does on calls that change what there is.
@@ -54,20 +53,20 @@ class ActionTypeChange(Body):
     points_max: Exact | UnsetType | None = UNSET
 
 
-async def create_type(request: web.Request, body: NewActionType) -> actions.ActionType:
+async def create_type(request: Request, body: NewActionType) -> actions.ActionType:
     """Adds an action type."""
-    created = await request.app[UPSTREAMS].actions.CreateType(
+    created = await request.parts.upstreams.actions.CreateType(
         actions_pb2.ActionType(**_given(body))
     )
     return actions.action_type(created)
 
 
-async def change_type(request: web.Request, body: ActionTypeChange) -> actions.ActionType:
+async def change_type(request: Request, body: ActionTypeChange) -> actions.ActionType:
     """Changes an action type, from the next request for a token on."""
     given = _given(body)
-    changed = await request.app[UPSTREAMS].actions.UpdateType(
+    changed = await request.parts.upstreams.actions.UpdateType(
         actions_pb2.UpdateTypeRequest(
-            type=actions_pb2.ActionType(action_type=request.match_info["action_type"], **given),
+            type=actions_pb2.ActionType(action_type=request.params["action_type"], **given),
             fields=given,
         )
     )

@@ -7,6 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.errors import NotFound
+from gateway.resources import Request
 
 FOLDER = Path(__file__).parent / "pages"
 
@@ -31,17 +32,18 @@ def _read(folder: Path) -> dict[str, _File]:
 _FILES = _read(FOLDER)
 
 
-async def page(request: web.Request) -> web.Response:
+async def page(request: Request) -> web.Response:
     """The live scoreboard."""
-    return _response("index.html")
+    return respond("index.html")
 
 
-async def file(request: web.Request) -> web.Response:
+async def file(request: Request) -> web.Response:
     """What the page loads. Raises NotFound."""
-    return _response(request.match_info["name"])
+    return respond(request.params["name"])
 
 
-def _response(name: str) -> web.Response:
+def respond(name: str) -> web.Response:
+    """One file. Raises NotFound."""
     found = _FILES.get(name)
     if found is None:
         raise NotFound

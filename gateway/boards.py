@@ -8,8 +8,9 @@ from msgspec import UNSET, Meta, UnsetType
 from gateway.answers import Answer, optional, rfc3339
 from gateway.body import Body
 from gateway.claims import UserId
+from gateway.identity import NOBODY
 from gateway.query import cursor, number, period, required_number
-from gateway.resources import ETAGS, IDENTITY, UPSTREAMS
+from gateway.resources import Request
 from gateway.seen import seen_on
 from gateway.upstreams import left_s
 from protos import scores_pb2
@@ -98,30 +99,30 @@ class WouldBe(Answer):
     degraded: bool
 
 
-async def main(request: web.Request) -> web.Response:
+async def main(request: Request) -> web.Response:
     """The top of the main board."""
     return await _top(request, MAIN_BOARD)
 
 
-async def top(request: web.Request) -> web.Response:
+async def top(request: Request) -> web.Response:
     """A page of a board."""
-    return await _top(request, request.match_info["board"])
+    return await _top(request, request.params["board"])
 
 
-async def place(request: web.Request) -> Place:
+async def place(request: Request) -> Place:
     """A player's place and neighbours."""
-    return await _place(request, request.match_info["user_id"])
+    return await _place(request, request.params["user_id"])
 
 
-async def own_place(request: web.Request) -> Place:
+async def own_place(request: Request) -> Place:
     """The caller's place and neighbours."""
-    return await _place(request, request[IDENTITY].user_id)
+    return await _place(request, request.identity.user_id)
 
 
-async def ranks(request: web.Request, body: Friends) -> Ranks:
+async def ranks(request: Request, body: Friends) -> Ranks:
     """The ranks of up to 200 players."""
-    board, asked = request.match_info["board"], period(request)
-    found = await request.app[UPSTREAMS].scores.Ranks(
+    board, asked = request.params["board"], period(request)
+    found = await request.parts.upstreams.scores.Ranks(
         scores_pb2.RanksRequest(
             board=board, user_ids=body.user_ids, period=asked, anonymous=_anonymous(request)
         )
@@ -130,11 +131,11 @@ async def ranks(request: web.Request, body: Friends) -> Ranks:
     return Ranks(board, found.period, [_entry(entry) for entry in found.entries], found.degraded)
 
 
-async def would_be(request: web.Request) -> WouldBe:
+async def would_be(request: Request) -> WouldBe:
     """The rank that a score would have."""
-    board, asked = request.match_info["board"], period(request)
+    board, asked = request.params["board"], period(request)
     score = required_number(request, "score", low=-(2**63), high=2**63 - 1)
-    found = await request.app[UPSTREAMS].would_be.submit(
+    found = await request.parts.upstreams.would_be.submit(
         scores_pb2.WouldBeItem(
             board=board, score=score, period=asked, anonymous=_anonymous(request)
         ),
@@ -144,18 +145,18 @@ async def would_be(request: web.Request) -> WouldBe:
     return WouldBe(board, found.period, score, found.rank, found.total, found.degraded)
 
 
-async def _top(request: web.Request, board: str) -> web.Response:
+async def _top(request: Request, board: str) -> web.Response:
     asked, seen = period(request), seen_on(request)
     item = scores_pb2.TopItem(
         board=board,
         limit=number(request, "limit", default=10, low=1, high=100),
         period=asked,
         cursor=cursor(request),
-        version_min=max(seen.version(board, asked), request.app[ETAGS].version(request)),
+        version_min=max(seen.version(board, asked), request.parts.etags.version(request.http)),
         fresh=seen.fresh,
         anonymous=_anonymous(request),
     )
-    found = await request.app[UPSTREAMS].top.submit(item, timeout_s=left_s())
+    found = await request.parts.upstreams.top.submit(item, timeout_s=left_s())
     seen.show(board, asked, period=found.period, version=found.version)
     answer = Top(
         board=found.board,
@@ -168,12 +169,12 @@ async def _top(request: web.Request, board: str) -> web.Response:
         next_cursor=found.next_cursor or None,
         seal=_seal(found.seal) if found.HasField("seal") else UNSET,
     )
-    return request.app[ETAGS].response(request, answer, version=found.version)
+    return request.parts.etags.response(request.http, answer, version=found.version)
 
 
-async def _place(request: web.Request, user_id: str) -> Place:
-    board, asked = request.match_info["board"], period(request)
-    found = await request.app[UPSTREAMS].around.submit(
+async def _place(request: Request, user_id: str) -> Place:
+    board, asked = request.params["board"], period(request)
+    found = await request.parts.upstreams.around.submit(
         scores_pb2.AroundItem(
             board=board,
             user_id=user_id,
@@ -209,9 +210,9 @@ async def _place(request: web.Request, user_id: str) -> Place:
     )
 
 
-def _anonymous(request: web.Request) -> bool:
+def _anonymous(request: Request) -> bool:
     """Nobody is known to ask: boards that are not public are closed then."""
-    return IDENTITY not in request
+    return request.identity is NOBODY
 
 
 def _entry(entry: scores_pb2.Entry) -> Entry:

@@ -22,6 +22,7 @@ from gateway.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
+from gateway.resources import Request
 
 BYTES_MAX = 64 * 1024
 DEADLINE_S = 10.0
@@ -51,12 +52,13 @@ class Reader(Generic[T]):
     def __init__(self, kind: type[T]) -> None:
         self._decoder = msgspec.json.Decoder(kind, float_hook=_refuse_float)
 
-    async def read(self, request: web.Request) -> T:
-        """The body, decoded. Raises MalformedJson, ValidationFailed, BodyTooLarge,
-        BodyTimeout, UnsupportedMediaType."""
-        if request.content_type != "application/json" or "Content-Encoding" in request.headers:
+    async def read(self, request: Request) -> T:
+        """The body, decoded; as it came, `request` keeps it. Raises MalformedJson,
+        ValidationFailed, BodyTooLarge, BodyTimeout, UnsupportedMediaType."""
+        if not declares(request, "application/json"):
             raise UnsupportedMediaType
-        return self.decode(await raw(request))
+        request.body = await raw(request.http)
+        return self.decode(request.body)
 
     def decode(self, text: bytes) -> T:
         """Raises MalformedJson, ValidationFailed."""
@@ -71,19 +73,38 @@ class Reader(Generic[T]):
             raise MalformedJson from None
 
 
-async def raw(request: web.Request) -> bytes:
+def declares(request: Request, content_type: str) -> bool:
+    """Whether the body is said to be of that type, and not compressed."""
+    headers = request.headers
+    if "Content-Encoding" in headers:
+        return False
+    # Taking the header apart is only worth it where it says more than the type.
+    said = headers.get("Content-Type")
+    return content_type == said or content_type == request.http.content_type  # noqa: PLR1714
+
+
+async def raw(request: web.BaseRequest) -> bytes:
     """The body's bytes. Raises BodyTooLarge, BodyTimeout."""
     if (request.content_length or 0) > BYTES_MAX:
         raise BodyTooLarge
+    content = request.content
+    if content.is_eof():  # It came together with its head, as most do.
+        body = content.read_nowait()
+        if len(body) > BYTES_MAX:
+            raise BodyTooLarge
+        return body
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    parts = bytearray()
     try:
-        if request.content.is_eof():
-            return await request.read()
         async with asyncio.timeout(DEADLINE_S):
-            return await request.read()
-    except web.HTTPRequestEntityTooLarge:
-        raise BodyTooLarge from None
+            while part := await content.readany():
+                parts += part
+                if len(parts) > BYTES_MAX:
+                    raise BodyTooLarge
     except TimeoutError:
         raise BodyTimeout from None
+    return bytes(parts)
 
 
 def check_shape(text: bytes) -> None:

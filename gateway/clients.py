@@ -10,10 +10,10 @@ from aiohttp import web
 
 from chassis.errors import Invalid, Unauthenticated
 from gateway.accounts import client
-from gateway.body import raw
+from gateway.body import declares, raw
 from gateway.errors import UnsupportedMediaType
 from gateway.middleware import json
-from gateway.resources import UPSTREAMS
+from gateway.resources import Request
 from protos import auth_pb2
 
 FIELDS_MAX = 32
@@ -40,7 +40,7 @@ class Token(msgspec.Struct):
     scope: str
 
 
-async def token(request: web.Request) -> web.Response:
+async def token(request: Request) -> web.Response:
     """An access token for a client's own id and secret."""
     form = await _form(request)
     client_id, secret = _credentials(request, form)
@@ -48,7 +48,7 @@ async def token(request: web.Request) -> web.Response:
         raise InvalidRequest("The parameter grant_type is required.")
     if form["grant_type"] != "client_credentials":
         raise UnsupportedGrantType
-    reply = await request.app[UPSTREAMS].auth.ClientToken(
+    reply = await request.parts.upstreams.auth.ClientToken(
         auth_pb2.ClientTokenRequest(
             client_id=client_id,
             client_secret=secret,
@@ -68,14 +68,12 @@ async def token(request: web.Request) -> web.Response:
     return response
 
 
-async def _form(request: web.Request) -> Mapping[str, str]:
+async def _form(request: Request) -> Mapping[str, str]:
     """The parameters; one without a value counts as missing. Raises InvalidRequest."""
-    if request.content_type != "application/x-www-form-urlencoded" or (
-        "Content-Encoding" in request.headers
-    ):
+    if not declares(request, "application/x-www-form-urlencoded"):
         raise UnsupportedMediaType("The body must be application/x-www-form-urlencoded.")
     try:
-        text = (await raw(request)).decode("ascii")
+        text = (await raw(request.http)).decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
     except ValueError:
         raise InvalidRequest from None
@@ -84,7 +82,7 @@ async def _form(request: web.Request) -> Mapping[str, str]:
     return {name: value for name, value in pairs if value}
 
 
-def _credentials(request: web.Request, form: Mapping[str, str]) -> tuple[str, str]:
+def _credentials(request: Request, form: Mapping[str, str]) -> tuple[str, str]:
     """Id and secret, given in one way only. Raises InvalidClient, InvalidRequest."""
     scheme, _, encoded = request.headers.get("Authorization", "").partition(" ")
     if not scheme:

@@ -1,6 +1,6 @@
 """Failures as the caller sees them: RFC 9457 problems, and the one table of HTTP statuses."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -45,6 +45,10 @@ class NotFound(Missing):
 
 class MethodNotAllowed(Invalid):
     """This address does not know this method."""
+
+    def __init__(self, allowed: Iterable[str]) -> None:
+        super().__init__()
+        self.allowed = ", ".join(sorted(allowed))
 
 
 class BodyTooLarge(Invalid):
@@ -137,6 +141,8 @@ def headers(failed: Failed) -> dict[str, str]:
     found = {"Content-Type": CONTENT_TYPE}
     if failed.retry_after_s:
         found["Retry-After"] = str(failed.retry_after_s)
+    if isinstance(failed, MethodNotAllowed):
+        found["Allow"] = failed.allowed
     if failed.kind == Failure.UNAUTHENTICATED:
         scheme = "Basic" if failed.code == "INVALID_CLIENT" else "Bearer"
         found["WWW-Authenticate"] = f'{scheme} realm="scoreboard"'

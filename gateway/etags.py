@@ -24,7 +24,7 @@ class Etags:
     def __init__(self, keys: Keyring) -> None:
         self._key = hmac.digest(keys[keys.current], b"etag.v1", hashlib.sha256)
 
-    def version(self, request: web.Request) -> int:
+    def version(self, request: web.BaseRequest) -> int:
         """The newest version that the caller has this answer of; 0: no tag of ours is shown."""
         shown = request.headers.get("If-None-Match")
         if shown is None:
@@ -38,7 +38,7 @@ class Etags:
             default=0,
         )
 
-    def response(self, request: web.Request, answer: object, *, version: int) -> web.Response:
+    def response(self, request: web.BaseRequest, answer: object, *, version: int) -> web.Response:
         """`answer` as JSON under its tag, or 304 without a body where the caller has it."""
         body = msgspec.json.encode(answer)
         text = f"{version}-{hashlib.blake2b(body, digest_size=_HASH_BYTES).hexdigest()}"
@@ -50,7 +50,7 @@ class Etags:
             return web.Response(status=304, headers=headers)
         return web.Response(body=body, headers={**headers, "Content-Type": "application/json"})
 
-    def _mac(self, request: web.Request, text: str) -> str:
+    def _mac(self, request: web.BaseRequest, text: str) -> str:
         message = f"{request.path}\n{text}".encode()
         return hmac.digest(self._key, message, hashlib.sha256)[:_MAC_BYTES].hex()
 

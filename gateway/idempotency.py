@@ -80,7 +80,7 @@ class Repeatable:
         return f"idem:{{{self.key_hash.hex()}}}"
 
 
-def repeatable(request: web.Request, *, subject: str, body_hash: bytes) -> Repeatable:
+def repeatable(request: web.BaseRequest, *, subject: str, body_hash: bytes) -> Repeatable:
     """The request under its key. Raises ValidationFailed for a key that is none."""
     match = _KEY.fullmatch(request.headers[HEADER])
     if match is None:

@@ -68,6 +68,9 @@ class Identity:
         return scope in self.scopes and (scope in CLIENT_SCOPES) == is_client
 
 
+NOBODY = Identity(user_id="", scopes=frozenset(), expires_at_ms=0)  # no token was shown
+
+
 class Verifier:
     """Verifies access tokens against auth's public keys.
 

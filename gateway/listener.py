@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
@@ -14,7 +13,7 @@ from chassis.server import freeze_garbage, operations, stop_signal
 from chassis.telemetry import log
 from gateway import errors
 from gateway.errors import BadRequest, HeadersTooLarge
-from gateway.resources import TRAFFIC
+from gateway.middleware import Gateway
 from gateway.seen import Seen
 from gateway.settings import Settings
 
@@ -24,7 +23,7 @@ BACKLOG = 1024
 
 
 async def serve(
-    app: web.Application, *, settings: Settings, farewell: Callable[[], Awaitable[object]]
+    gateway: Gateway, *, settings: Settings, farewell: Callable[[], Awaitable[object]]
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once.
 
@@ -32,29 +31,30 @@ async def serve(
     """
     stop = stop_signal()
     async with (
-        listening(app, settings=settings, farewell=farewell) as port,
+        listening(gateway, settings=settings, farewell=farewell) as port,
         operations(settings, ready=lambda: not stop.is_set()) as ops_port,
     ):
         freeze_garbage()
         log.info("ready", port=port, ops_port=ops_port)
         await stop.wait()
         log.info("draining")
-        app[TRAFFIC].draining = True
+        gateway.parts.traffic.draining = True
         await asyncio.sleep(settings.drain_pause_s)
     log.info("stopped")
 
 
 @asynccontextmanager
 async def listening(
-    app: web.Application, *, settings: Settings, farewell: Callable[[], Awaitable[object]]
+    gateway: Gateway, *, settings: Settings, farewell: Callable[[], Awaitable[object]]
 ) -> AsyncIterator[int]:
     """Accepts connections within the context and drains at its end; answers the port."""
     # What is left when the time to drain is over is cut off, so the rest may be short.
-    runner = web.AppRunner(app, shutdown_timeout=0.5)
+    server = web.Server(gateway.answer)
+    runner = web.ServerRunner(server, shutdown_timeout=0.5)
     await runner.setup()
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
-        lambda: Connection(runner.server, loop=loop),
+        lambda: Connection(server, loop=loop),
         settings.host,
         settings.port,
         backlog=BACKLOG,
@@ -62,16 +62,16 @@ async def listening(
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
-        app[TRAFFIC].draining = True
+        gateway.parts.traffic.draining = True
         listener.close()
-        for connection in runner.server.connections if runner.server else ():
+        for connection in server.connections:
             if isinstance(connection, Connection) and connection.idle:
                 connection.force_close()
         try:
             async with asyncio.timeout(settings.drain_s):
-                await asyncio.gather(farewell(), app[TRAFFIC].ended())
+                await asyncio.gather(farewell(), gateway.parts.traffic.ended())
         except TimeoutError:
-            log.warning("requests_cut_off", count=app[TRAFFIC].in_flight)
+            log.warning("requests_cut_off", count=gateway.parts.traffic.in_flight)
         await runner.cleanup()
 
 
@@ -84,7 +84,7 @@ class Connection(web.RequestHandler):
 
     __slots__ = ("_head_timer", "seen")
 
-    def __init__(self, server: Any, *, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: web.Server, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(
             server,
             loop=loop,

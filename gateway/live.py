@@ -5,7 +5,7 @@ import base64
 import binascii
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 
 from aiohttp import hdrs, web
@@ -22,6 +22,7 @@ from gateway.outlet import Outlet
 from gateway.session import Session, Verify
 
 _BEARER = "scoreboard.bearer."
+_NO_HEADERS: Mapping[str, str] = {}
 
 sockets = Gauge("live_sockets", "WebSockets open")
 
@@ -50,7 +51,7 @@ class LiveHandler:
         hub: Hub,
         *,
         verify: Verify,
-        address: Callable[[web.Request], str],
+        address: Callable[[web.BaseRequest], str],
         allowed_origins: Collection[str],
         query_token: bool,
         limits: LiveLimits | None = None,
@@ -79,9 +80,14 @@ class LiveHandler:
         finally:
             ticking.cancel()
 
-    async def handle(self, request: web.Request) -> web.WebSocketResponse:
-        """One socket from its handshake to its end. Raises OriginNotAllowed,
-        UnsupportedVersion, NoWebSocket, RateLimited, ServiceUnavailable before the upgrade."""
+    async def handle(
+        self, request: web.BaseRequest, headers: Mapping[str, str] = _NO_HEADERS
+    ) -> web.WebSocketResponse:
+        """One socket from its handshake, answered with `headers` too, to its end.
+
+        Raises OriginNotAllowed, UnsupportedVersion, NoWebSocket, RateLimited,
+        ServiceUnavailable before the upgrade.
+        """
         self._admit(request)
         limits = self._limits
         ws = web.WebSocketResponse(
@@ -94,6 +100,7 @@ class LiveHandler:
         )
         if not ws.can_prepare(request):
             raise NoWebSocket
+        ws.headers.update(headers)
         await ws.prepare(request)
         deadline.set(None)  # a request's deadline is not a socket's
         transport = request.transport
@@ -126,7 +133,7 @@ class LiveHandler:
         while self._sessions:
             await self._emptied.wait()
 
-    def _admit(self, request: web.Request) -> None:
+    def _admit(self, request: web.BaseRequest) -> None:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is not None and origin not in self._allowed_origins:
             raise OriginNotAllowed
@@ -143,7 +150,9 @@ class LiveHandler:
             raise RateLimited(retry_after_s=1)
         self._permits -= 1
 
-    async def _run(self, ws: web.WebSocketResponse, outlet: Outlet, request: web.Request) -> None:
+    async def _run(
+        self, ws: web.WebSocketResponse, outlet: Outlet, request: web.BaseRequest
+    ) -> None:
         address = prefix(self._address(request))
         counted: list[str] = []
 
@@ -191,12 +200,12 @@ class LiveHandler:
                     await asyncio.sleep(0)
 
 
-def _protocols(request: web.Request) -> list[str]:
+def _protocols(request: web.BaseRequest) -> list[str]:
     offered = ",".join(request.headers.getall(hdrs.SEC_WEBSOCKET_PROTOCOL, ()))
     return [name.strip() for name in offered.split(",") if name.strip()]
 
 
-def _token(request: web.Request) -> str | None:
+def _token(request: web.BaseRequest) -> str | None:
     """The token that came with the handshake, outside the URL."""
     scheme, _, credentials = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
     if scheme.lower() == "bearer" and credentials:

@@ -1,13 +1,12 @@
 """What happens around every handler, on the way in and on the way out.
 
-`around` is the outermost: request ids, failures, the log line, metrics. `Endpoint` stands
+`Gateway` is the outermost: request ids, failures, the log line, metrics. `Endpoint` stands
 before one route's handler: who calls, what they sent, how often they may.
 """
 
-import inspect
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, get_type_hints
@@ -29,19 +28,8 @@ from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.idempotency import Once, repeatable
 from gateway.identity import AccessTokenInvalid, Identity
 from gateway.limits import REQUESTS, Check, Policy, RateLimited
-from gateway.resources import (
-    ADDRESS,
-    IDEMPOTENCY,
-    IDENTITY,
-    KEY_HASH,
-    LIMITER,
-    REQUEST_ID,
-    SANCTIONS,
-    SETTINGS,
-    STANDING,
-    TRAFFIC,
-    VERIFIER,
-)
+from gateway.resources import Parts, Request
+from gateway.router import Router, template
 from gateway.upstreams import BUDGET_S
 
 PUBLIC = "public"
@@ -102,48 +90,44 @@ class Endpoint:
 
     def __init__(self, route: Route) -> None:
         self._route = route
+        self.method, self.path = route.method, template(route.path)  # as metrics call it
         kind = get_type_hints(route.handler).get("body")
         self._reader: Reader[Body] | None = Reader(kind) if kind else None
-        self._takes_body = "body" in inspect.signature(route.handler).parameters
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: Request) -> web.StreamResponse:
+        """What the handler answers. Raises Failed, or whatever the handler does."""
         route = self._route
         refused: Failed | None = None
-        identity: Identity | None = None
         body: Any = None
         try:
             if self._identifies(request):
-                identity = request[IDENTITY] = _identify(request, route.scope)
+                request.identity = _identify(request, route.scope)
             if self._reader:
                 body = await self._reader.read(request)
         except Failed as failed:
             # Held back until the request was counted: who only sends rubbish is limited too.
             refused = failed
         if route.counted:
-            await _count(request, identity, self._policy(body))
+            await _count(request, self._policy(body))
         if refused:
             raise refused
-        if identity and request.app[SANCTIONS].banned(identity.user_id):
+        if request.parts.sanctions.banned(request.identity.user_id):
             raise AccountBanned
         if route.budget_s is not None:
             deadline.set(time.monotonic() + route.budget_s)
         with telemetry.span(route.path, request.headers):
-            if route.once and identity and IDEMPOTENCY_KEY in request.headers:
-                return await self._repeatable(request, identity, body)
+            if route.once and IDEMPOTENCY_KEY in request.headers:
+                return await self._repeatable(request, body)
             return await self._handled(request, body)
 
-    async def _handled(self, request: web.Request, body: Any) -> web.StreamResponse:
+    async def _handled(self, request: Request, body: Any) -> web.StreamResponse:
         route = self._route
-        answer = await (
-            route.handler(request, body) if self._takes_body else route.handler(request)
-        )
+        answer = await (route.handler(request, body) if self._reader else route.handler(request))
         if isinstance(answer, web.StreamResponse):
             return answer
         return json(answer, status=route.status)
 
-    async def _repeatable(
-        self, request: web.Request, identity: Identity, body: Any
-    ) -> web.StreamResponse:
+    async def _repeatable(self, request: Request, body: Any) -> web.StreamResponse:
         """The answer to a request that came with an Idempotency-Key."""
         once = self._route.once
         if once and not isinstance(once, Once):
@@ -151,20 +135,20 @@ class Endpoint:
         if once is None:
             return await self._handled(request, body)
         call = repeatable(
-            request,
-            subject=identity.user_id,
-            body_hash=once.body_hash(body, await request.read()),
+            request.http,
+            subject=request.identity.user_id,
+            body_hash=once.body_hash(body, request.body),
         )
-        request[KEY_HASH] = call.key_hash
-        return await request.app[IDEMPOTENCY].answer(
+        request.key_hash = call.key_hash
+        return await request.parts.idempotency.answer(
             call,
             lambda: self._handled(request, body),
             kept=once.kept,
             budget_s=self._route.budget_s or BUDGET_S,
-            request_id=request[REQUEST_ID],
+            request_id=request.request_id,
         )
 
-    def _identifies(self, request: web.Request) -> bool:
+    def _identifies(self, request: Request) -> bool:
         """Whether it matters who asks."""
         if self._route.optional:
             return "Authorization" in request.headers
@@ -184,106 +168,100 @@ def json(answer: object, *, status: int = 200) -> web.Response:
     )
 
 
-@web.middleware
-async def around(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """Every answer has a request id, every failure is a problem, every request one log line."""
-    started = time.perf_counter()
-    app = request.app
-    given = request.headers.get("X-Request-Id")
-    request_id = given if given and _REQUEST_ID.fullmatch(given) else uuid7()
-    request[REQUEST_ID] = request_id
-    request[ADDRESS] = app[SETTINGS].trusted_proxies.address(request)
-    traffic = app[TRAFFIC]
-    traffic.enter()
-    code = "OK"
-    try:
-        response = await _answered(request, handler)
-    except Failed as failed:
-        shown = errors.shown(failed)
-        code = shown.code
-        response = _problem(request, shown)
-        if shown is not failed:
-            log.warning("request_failed", request_id=request_id, error=repr(failed))
-    finally:
-        traffic.leave()
-    if traffic.draining and not response.prepared:
-        response.force_close()
-    _record(request, response.status, code, time.perf_counter() - started)
-    return response
+class Gateway:
+    """Answers every request: it finds the endpoint, counts, times and tells.
+
+    Every answer has a request id, every failure is a problem, every request one log line.
+    """
+
+    def __init__(self, parts: Parts, routes: Iterable[Route]) -> None:
+        self.parts = parts
+        self._router: Router[Endpoint] = Router()
+        for route in routes:
+            self._router.add(route.method, route.path, Endpoint(route))
+        # What no route answers is counted as any other. Its method and its path are the
+        # caller's words, which metrics and logs do not repeat.
+        self._unknown = Endpoint(Route("unknown", "unknown", self._refuse, PUBLIC))
+
+    async def answer(self, http: web.BaseRequest) -> web.StreamResponse:
+        """The answer to one request, whatever happens."""
+        started = time.perf_counter()
+        endpoint, request = self._found(http)
+        traffic = self.parts.traffic
+        traffic.enter()
+        code = "OK"
+        try:
+            response = await endpoint.answer(request)
+        except Exception as error:
+            failed = _failed(error, request)
+            code = failed.code
+            response = _problem(request, failed)
+        finally:
+            traffic.leave()
+        if not response.prepared:
+            response.headers.merge(request.stamp())
+            if traffic.draining:
+                response.force_close()
+        _record(request, endpoint, response.status, code, time.perf_counter() - started)
+        return response
+
+    def _found(self, http: web.BaseRequest) -> tuple[Endpoint, Request]:
+        methods, params = self._router.methods(http.rel_url.path_safe)
+        endpoint = methods.get(http.method, self._unknown)
+        given = http.headers.get("X-Request-Id")
+        request_id = given if given and _REQUEST_ID.fullmatch(given) else uuid7()
+        address = self.parts.settings.trusted_proxies.address(http)
+        return endpoint, Request(
+            http, self.parts, request_id=request_id, address=address, params=params
+        )
+
+    async def _refuse(self, request: Request) -> None:
+        methods, _ = self._router.methods(request.http.rel_url.path_safe)
+        raise MethodNotAllowed(methods) if methods else NotFound
 
 
-async def stamp(request: web.Request, response: web.StreamResponse) -> None:
-    """Adds what every answer carries, sockets and files among them."""
-    headers = {
-        "X-Request-Id": request[REQUEST_ID],
-        "Server": "scoreboard",
-        "X-Content-Type-Options": "nosniff",
-    }
-    if STANDING in request:
-        headers |= request[STANDING].headers()
-    response.headers.update(headers)
-    response.headers.setdefault("Cache-Control", "no-store")
+def _failed(error: Exception, request: Request) -> Failed:
+    """The failure as the caller sees it; what hides behind it is logged."""
+    if not isinstance(error, Failed):
+        log.exception("request_crashed", request_id=request.request_id)
+        return Internal()
+    shown = errors.shown(error)
+    if shown is not error:
+        log.warning("request_failed", request_id=request.request_id, error=repr(error))
+    return shown
 
 
-async def _answered(
-    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> web.StreamResponse:
-    """The handler's answer. Raises Failed and nothing else."""
-    try:
-        if request.match_info.http_exception is not None:
-            await _count(request, None, None)
-        return await handler(request)
-    except Failed:
-        raise
-    except web.HTTPNotFound:
-        raise NotFound from None
-    except web.HTTPMethodNotAllowed as refusal:
-        request[ALLOW] = ", ".join(sorted(refusal.allowed_methods))
-        raise MethodNotAllowed from None
-    except Exception:
-        log.exception("request_crashed", request_id=request[REQUEST_ID])
-        raise Internal from None
-
-
-ALLOW = web.RequestKey("allow", str)  # the methods that an address does know
-
-
-def _identify(request: web.Request, scope: str) -> Identity:
+def _identify(request: Request, scope: str) -> Identity:
     """Raises AccessTokenInvalid, AccessTokenExpired, ScopeMissing."""
     kind, _, token = request.headers.get("Authorization", "").partition(" ")
     if kind.lower() != "bearer":
         raise AccessTokenInvalid
-    identity = request.app[VERIFIER].verify(token.strip())
+    identity = request.parts.verifier.verify(token.strip())
     if not identity.may(scope):
         raise ScopeMissing
     return identity
 
 
-async def _count(request: web.Request, identity: Identity | None, policy: Policy | None) -> None:
+async def _count(request: Request, policy: Policy | None) -> None:
     """Takes the request from all its limits at once. Raises RateLimited."""
-    checks = [Check(REQUESTS, prefix(request[ADDRESS]))]
-    if policy and identity:
-        flagged = request.app[SANCTIONS].flagged(identity.user_id)
-        checks.append(Check(policy.half if flagged else policy, identity.user_id))
+    checks = [Check(REQUESTS, prefix(request.address))]
+    user_id = request.identity.user_id
+    if policy and user_id:
+        flagged = request.parts.sanctions.flagged(user_id)
+        checks.append(Check(policy.half if flagged else policy, user_id))
     try:
-        request[STANDING] = await request.app[LIMITER].take(checks)
+        request.standing = await request.parts.limiter.take(checks)
     except RateLimited as limited:
-        request[STANDING] = limited.standing
+        request.standing = limited.standing
         raise
 
 
-def _problem(request: web.Request, failed: Failed) -> web.Response:
-    response = web.Response(
-        body=errors.problem(failed, request[REQUEST_ID]),
+def _problem(request: Request, failed: Failed) -> web.Response:
+    return web.Response(
+        body=errors.problem(failed, request.request_id),
         status=errors.status(failed),
         headers=errors.headers(failed),
     )
-    allow = request.get(ALLOW)
-    if allow is not None:
-        response.headers["Allow"] = allow
-    return response
 
 
 @cache
@@ -292,23 +270,18 @@ def _meters(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
     return http_requests.labels(route, method, str(status)), http_duration.labels(route, method)
 
 
-def _record(request: web.Request, status: int, code: str, took_s: float) -> None:
-    resource = request.match_info.route.resource
-    route = resource.canonical if resource else "unknown"
-    # A method is the caller's word until a route knows it.
-    method = request.method if resource else "unknown"
-    count, duration = _meters(route, method, status)
+def _record(request: Request, endpoint: Endpoint, status: int, code: str, took_s: float) -> None:
+    count, duration = _meters(endpoint.path, endpoint.method, status)
     count.inc()
     if status != 101:  # A socket's life is no time to answer.
         duration.observe(took_s)
-    identity = request.get(IDENTITY)
     log.info(
         "request_answered",
-        method=method,
-        route=route,
+        method=endpoint.method,
+        route=endpoint.path,
         status=status,
         code=code,
         took_ms=round(took_s * 1000, 1),
-        request_id=request[REQUEST_ID],
-        user_id=identity.user_id if identity else None,
+        request_id=request.request_id,
+        user_id=request.identity.user_id or None,
     )

@@ -3,22 +3,22 @@
 from aiohttp import web
 
 from gateway.middleware import json
-from gateway.resources import HEALTH, TRAFFIC
+from gateway.resources import Request
 
 
-async def health(request: web.Request) -> web.Response:
+async def health(request: Request) -> web.Response:
     """How the suite is doing; 503 where nobody can play."""
-    report = request.app[HEALTH].report()
+    report = request.parts.health.report()
     return json(report, status=503 if report.status == "unhealthy" else 200)
 
 
-async def livez(request: web.Request) -> web.Response:
+async def livez(request: Request) -> web.Response:
     """Whether the event loop turns."""
     return web.Response(text="ok\n")
 
 
-async def readyz(request: web.Request) -> web.Response:
+async def readyz(request: Request) -> web.Response:
     """Whether new requests are welcome."""
-    if request.app[TRAFFIC].draining:
+    if request.parts.traffic.draining:
         return web.Response(text="no\n", status=503)
     return web.Response(text="ready\n")

@@ -3,41 +3,40 @@
 import re
 from typing import NoReturn
 
-from aiohttp import web
-
 from chassis.errors import FieldError
 from gateway.errors import ValidationFailed
+from gateway.resources import Request
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _PERIOD = re.compile(r"current|previous|all|[0-9]{8}T[0-9]{6}Z")
 _CURSOR = re.compile(r"[A-Za-z0-9_.=-]{1,512}")
 
 
-def number(request: web.Request, name: str, *, default: int, low: int, high: int) -> int:
+def number(request: Request, name: str, *, default: int, low: int, high: int) -> int:
     """A whole number, `default` where there is none."""
-    text = request.query.get(name)
+    text = request.http.query.get(name)
     return default if text is None else _number(text, name, low=low, high=high)
 
 
-def required_number(request: web.Request, name: str, *, low: int, high: int) -> int:
+def required_number(request: Request, name: str, *, low: int, high: int) -> int:
     """A whole number that must be there."""
-    text = request.query.get(name)
+    text = request.http.query.get(name)
     if text is None:
         _refuse(name, "REQUIRED", "This parameter is required.")
     return _number(text, name, low=low, high=high)
 
 
-def period(request: web.Request) -> str:
+def period(request: Request) -> str:
     """`current`, `previous` or a period's id; empty where there is none."""
-    text = request.query.get("period", "current")
+    text = request.http.query.get("period", "current")
     if not _PERIOD.fullmatch(text):
         _refuse("period", "INVALID", "current, previous, or an id such as 20261102T000000Z.")
     return "" if text == "current" else text
 
 
-def cursor(request: web.Request) -> str:
+def cursor(request: Request) -> str:
     """The `nextCursor` of an earlier answer; empty where there is none."""
-    text = request.query.get("cursor", "")
+    text = request.http.query.get("cursor", "")
     if text and not _CURSOR.fullmatch(text):
         _refuse("cursor", "INVALID", "The nextCursor of an earlier answer.")
     return text

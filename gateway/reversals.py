@@ -4,7 +4,6 @@ import re
 from datetime import datetime
 from typing import Annotated
 
-from aiohttp import web
 from msgspec import Meta, field
 
 from chassis.errors import FieldError
@@ -13,7 +12,7 @@ from gateway.body import Body
 from gateway.claims import Name, UserId
 from gateway.errors import ValidationFailed
 from gateway.ledger import Row, row
-from gateway.resources import IDENTITY, UPSTREAMS
+from gateway.resources import Request
 from protos import scores_pb2
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
@@ -44,20 +43,20 @@ class Reversed(Answer):
     more: bool
 
 
-async def void(request: web.Request, body: Reversal) -> Reversed:
+async def void(request: Request, body: Reversal) -> Reversed:
     """Voids awards of a player."""
     return await _reverse(request, body, scores_pb2.ReverseRequest.VOID)
 
 
-async def restore(request: web.Request, body: Reversal) -> Reversed:
+async def restore(request: Request, body: Reversal) -> Reversed:
     """Restores voided awards of a player."""
     return await _reverse(request, body, scores_pb2.ReverseRequest.RESTORE)
 
 
 async def _reverse(
-    request: web.Request, body: Reversal, kind: scores_pb2.ReverseRequest.Kind
+    request: Request, body: Reversal, kind: scores_pb2.ReverseRequest.Kind
 ) -> Reversed:
-    found = await request.app[UPSTREAMS].scores.Reverse(
+    found = await request.parts.upstreams.scores.Reverse(
         scores_pb2.ReverseRequest(
             kind=kind,
             user_id=body.user_id,
@@ -65,7 +64,7 @@ async def _reverse(
             to_ms=_at_ms(body.to, field="to"),
             action_ids=body.action_ids,
             reason=body.reason,
-            actor=request[IDENTITY].user_id,
+            actor=request.identity.user_id,
             dry_run=body.dry_run,
         )
     )

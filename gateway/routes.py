@@ -4,8 +4,6 @@ A scope is what the access token must hold; `optional`: there may be no token at
 says what an Idempotency-Key does. Nothing that is not listed here is answered.
 """
 
-from aiohttp import web
-
 from gateway import (
     accounts,
     actions,
@@ -21,7 +19,7 @@ from gateway import (
 )
 from gateway.admin import CHANGED
 from gateway.limits import ACTIONS, SCORES
-from gateway.middleware import PUBLIC, Endpoint, Route
+from gateway.middleware import PUBLIC, Route
 from gateway.scores import GRANTED, REDEEMED
 
 API = "/api/v1"
@@ -75,9 +73,3 @@ ROUTES = (
     Route("GET", "/livez", probes.livez, PUBLIC, counted=False),
     Route("GET", "/readyz", probes.readyz, PUBLIC, counted=False),
 )
-
-
-def add(app: web.Application) -> None:
-    """Adds every route to `app`."""
-    for route in ROUTES:
-        app.router.add_route(route.method, route.path, Endpoint(route).answer)

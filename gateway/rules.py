@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from aiohttp import web
 from msgspec import Meta, field
 
 from gateway.answers import Answer, optional
 from gateway.body import Body
 from gateway.claims import Name, Small, Title
-from gateway.resources import IDENTITY, UPSTREAMS
+from gateway.identity import NOBODY
+from gateway.resources import Request
 from protos import scores_pb2
 
 
@@ -63,22 +63,22 @@ class Boards(Answer):
     boards: list[Board]
 
 
-async def boards(request: web.Request) -> Boards:
+async def boards(request: Request) -> Boards:
     """The boards that the caller may read."""
     found = await _all(request)
-    known = IDENTITY in request
+    known = request.identity is not NOBODY
     return Boards([board for board in found if known or board.public])
 
 
-async def every_board(request: web.Request) -> Boards:
+async def every_board(request: Request) -> Boards:
     """All boards."""
     return Boards(await _all(request))
 
 
-async def create(request: web.Request, body: NewBoard) -> Board:
+async def create(request: Request, body: NewBoard) -> Board:
     """Adds a board."""
     return _board(
-        await request.app[UPSTREAMS].scores.CreateBoard(
+        await request.parts.upstreams.scores.CreateBoard(
             scores_pb2.Board(
                 board=body.board,
                 title=body.title,
@@ -96,8 +96,8 @@ async def create(request: web.Request, body: NewBoard) -> Board:
     )
 
 
-async def _all(request: web.Request) -> list[Board]:
-    reply = await request.app[UPSTREAMS].scores.Boards(scores_pb2.BoardsRequest())
+async def _all(request: Request) -> list[Board]:
+    reply = await request.parts.upstreams.scores.Boards(scores_pb2.BoardsRequest())
     return [_board(found) for found in reply.boards]
 
 

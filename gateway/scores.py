@@ -2,8 +2,6 @@
 
 import hashlib
 
-from aiohttp import web
-
 from chassis.ids import uuid7
 from gateway.answers import Answer, rfc3339
 from gateway.body import Body
@@ -11,7 +9,7 @@ from gateway.claims import Name, Proof, Signature, UserId
 from gateway.idempotency import Once
 from gateway.ledger import Row, row
 from gateway.query import cursor, number
-from gateway.resources import IDENTITY, KEY_HASH, NAMES, UPSTREAMS
+from gateway.resources import Request
 from gateway.seen import seen_on
 from gateway.upstreams import left_s
 from protos import actions_pb2, scores_pb2
@@ -80,7 +78,7 @@ class History(Answer):
     next_cursor: str | None
 
 
-async def update(request: web.Request, body: Update) -> Award:
+async def update(request: Request, body: Update) -> Award:
     """Redeems a token, every claim stated and signed."""
     claims = actions_pb2.Claims(
         user_id=body.user_id,
@@ -94,7 +92,7 @@ async def update(request: web.Request, body: Update) -> Award:
     return await award(request, token=_token(request), claims=claims)
 
 
-async def increment(request: web.Request, body: Increment) -> Award:
+async def increment(request: Request, body: Increment) -> Award:
     """Redeems a token."""
     claims = actions_pb2.Claims(
         timestamp=body.timestamp,
@@ -104,10 +102,10 @@ async def increment(request: web.Request, body: Increment) -> Award:
     return await award(request, token=_token(request), claims=claims)
 
 
-async def grant(request: web.Request, body: Grant) -> Award:
+async def grant(request: Request, body: Grant) -> Award:
     """Awards a player by the word of the game server that asks."""
-    client = request[IDENTITY]
-    name = await request.app[NAMES].of(body.user_id, timeout_s=left_s())
+    client = request.identity
+    name = await request.parts.names.of(body.user_id, timeout_s=left_s())
     granted = actions_pb2.Grant(
         client_id=client.user_id,
         action_types=client.action_types,
@@ -122,28 +120,28 @@ async def grant(request: web.Request, body: Grant) -> Award:
             attempt=actions_pb2.VerifyItem(attempt_id=uuid7(), user_id=body.user_id, grant=granted),
             username=name.username,
             name_version=name.version,
-            key_hash=request.get(KEY_HASH, b""),
+            key_hash=request.key_hash,
             body_hash=GRANTED.body_hash(body, b""),
         ),
     )
 
 
-async def receipt(request: web.Request) -> Award:
+async def receipt(request: Request) -> Award:
     """An award of one's own, as it was answered."""
     return _award(
-        await request.app[UPSTREAMS].scores.Receipt(
+        await request.parts.upstreams.scores.Receipt(
             scores_pb2.ReceiptRequest(
-                user_id=request[IDENTITY].user_id, action_id=request.match_info["action_id"]
+                user_id=request.identity.user_id, action_id=request.params["action_id"]
             )
         )
     )
 
 
-async def history(request: web.Request) -> History:
+async def history(request: Request) -> History:
     """A page of one's own ledger."""
-    reply = await request.app[UPSTREAMS].scores.History(
+    reply = await request.parts.upstreams.scores.History(
         scores_pb2.HistoryRequest(
-            user_id=request[IDENTITY].user_id,
+            user_id=request.identity.user_id,
             cursor=cursor(request),
             limit=number(request, "limit", default=20, low=1, high=100),
         )
@@ -151,9 +149,9 @@ async def history(request: web.Request) -> History:
     return History([row(found) for found in reply.rows], reply.next_cursor or None)
 
 
-async def award(request: web.Request, *, token: str, claims: actions_pb2.Claims) -> Award:
+async def award(request: Request, *, token: str, claims: actions_pb2.Claims) -> Award:
     """Asks for an award. Raises what scores refuses it for."""
-    identity = request[IDENTITY]
+    identity = request.identity
     return await _submit(
         request,
         scores_pb2.AwardItem(
@@ -166,14 +164,14 @@ async def award(request: web.Request, *, token: str, claims: actions_pb2.Claims)
             ),
             username=identity.username,
             name_version=identity.name_version,
-            key_hash=request.get(KEY_HASH, b""),
-            body_hash=hashlib.sha256(await request.read()).digest(),
+            key_hash=request.key_hash,
+            body_hash=hashlib.sha256(request.body).digest(),
         ),
     )
 
 
-async def _submit(request: web.Request, item: scores_pb2.AwardItem) -> Award:
-    found = await request.app[UPSTREAMS].award.submit(item, timeout_s=left_s())
+async def _submit(request: Request, item: scores_pb2.AwardItem) -> Award:
+    found = await request.parts.upstreams.award.submit(item, timeout_s=left_s())
     seen_on(request).award()
     return _award(found)
 
@@ -196,7 +194,7 @@ def _award(found: scores_pb2.Award) -> Award:
     )
 
 
-def _token(request: web.Request) -> str:
+def _token(request: Request) -> str:
     # A header may hold bytes that are no text; protobuf takes only text.
     return request.headers.get("X-Action-Token", "").encode("ascii", "replace").decode()
 

@@ -1,11 +1,11 @@
 """What a connection was shown: no later read on it may answer anything older."""
 
-import asyncio
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from aiohttp import web
+from gateway.resources import Request
 
 BOARDS_MAX = 32  # remembered for one connection
 FRESH_S = 1.0  # after an award reads go past every cache
@@ -49,14 +49,14 @@ class Seen:
 
     def award(self) -> None:
         """An award was answered: whoever reads now looks for it."""
-        self._awarded_s = asyncio.get_running_loop().time()
+        self._awarded_s = time.monotonic()
 
     @property
     def fresh(self) -> bool:
         """Whether an award was answered a moment ago."""
-        return asyncio.get_running_loop().time() < self._awarded_s + FRESH_S
+        return time.monotonic() < self._awarded_s + FRESH_S
 
 
-def seen_on(request: web.Request) -> Seen:
+def seen_on(request: Request) -> Seen:
     """What the request's connection was shown."""
-    return cast(_Remembering, request.protocol).seen
+    return cast(_Remembering, request.http.protocol).seen

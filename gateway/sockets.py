@@ -2,9 +2,9 @@
 
 from aiohttp import web
 
-from gateway.resources import LIVE
+from gateway.resources import Request
 
 
-async def leaderboard(request: web.Request) -> web.StreamResponse:
+async def leaderboard(request: Request) -> web.StreamResponse:
     """One socket, from its handshake to its end."""
-    return await request.app[LIVE].handle(request)
+    return await request.parts.live.handle(request.http, request.stamp())

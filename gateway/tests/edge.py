@@ -114,7 +114,7 @@ async def edge_of(settings: Settings, fakes: Fakes) -> AsyncIterator[Edge]:
 
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client,
-        opened(settings) as app,
-        listening(app, settings=settings, farewell=farewell) as port,
+        opened(settings) as gateway,
+        listening(gateway, settings=settings, farewell=farewell) as port,
     ):
         yield Edge(f"http://127.0.0.1:{port}", port, client, fakes)

@@ -14,10 +14,9 @@ from gateway.settings import Settings
 PROXIES = "127.0.0.0/8, 10.0.0.0/8, ::1/128, fd00::/8"
 
 
-def request(peer: str | None, *forwarded: str) -> web.Request:
-    transport = SimpleNamespace(get_extra_info=lambda name: (peer, 1234) if peer else "")
+def request(peer: str | None, *forwarded: str) -> web.BaseRequest:
     headers = CIMultiDict([("X-Forwarded-For", value) for value in forwarded])
-    return cast(web.Request, SimpleNamespace(transport=transport, headers=headers))
+    return cast(web.BaseRequest, SimpleNamespace(remote=peer, headers=headers))
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,24 @@ async def test_a_body_that_is_too_large_is_413(edge: Edge) -> None:
         assert answer.status == 413
 
 
+async def test_a_client_that_waits_for_leave_to_send_its_body_is_given_it(edge: Edge) -> None:
+    body = json.dumps(UPDATE).encode()
+    head = (
+        "POST /api/v1/scores/update HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Authorization: Bearer {edge.fakes.signer.token()}\r\nExpect: 100-continue\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    try:
+        async with asyncio.timeout(5):
+            writer.write(head.encode())
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(body)
+            assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+    finally:
+        writer.close()
+
+
 @pytest.mark.parametrize(
     "headers",
     [

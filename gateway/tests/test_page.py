@@ -60,7 +60,10 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def server(certificates: Certificates) -> AsyncIterator[Live]:
-    routes = [web.get("/", assets.page), web.get("/static/{name}", assets.file)]
+    async def page(request: web.Request) -> web.Response:
+        return assets.respond(request.match_info.get("name", "index.html"))
+
+    routes = [web.get("/", page), web.get("/static/{name}", page)]
     async with live(
         certificates,
         routes=routes,

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import structlog
+from yarl import URL
 
 from chassis import errors
 from chassis.errors import Failed, FieldError
@@ -125,6 +126,25 @@ async def test_a_request_id_is_kept_where_it_is_one(edge: Edge, given: str, kept
         answer = await edge.call("GET", path, headers={"X-Request-Id": given})
         assert (answer.headers["X-Request-Id"] == given) is kept
         assert answer.headers["X-Request-Id"]
+
+
+async def test_a_socket_s_handshake_carries_what_every_answer_does(edge: Edge) -> None:
+    async with edge.client.ws_connect(
+        f"{edge.base}/ws/leaderboard", headers={"X-Request-Id": "rid-1"}
+    ) as socket:
+        handshake = socket._response.headers
+
+    assert handshake["X-Request-Id"] == "rid-1"
+    assert handshake["Server"] == "scoreboard"
+    assert handshake["Cache-Control"] == "no-store"
+    assert "RateLimit" in handshake
+
+
+async def test_an_address_with_a_coded_slash_is_another_address(edge: Edge) -> None:
+    assert (await edge.call("GET", "/api/v1/%6ceaderboard")).status == 200
+    url = URL(f"{edge.base}/api/v1%2Fleaderboard", encoded=True)
+    async with edge.client.get(url) as answer:
+        assert answer.status == 404
 
 
 async def talk(edge: Edge, *parts: bytes) -> bytes:
