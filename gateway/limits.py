@@ -23,6 +23,7 @@ from chassis.batching import Batcher
 from chassis.errors import Failed, TooMany
 from chassis.redis import Call, Redis, Script
 from chassis.telemetry import log
+from gateway.addresses import prefix
 
 # A Redis that is slower than this counts as away.
 CALL_S = 1.0
@@ -38,7 +39,7 @@ LINGER_S = 0.005
 _WINDOWS = {"minute": 60, "hour": 3600, "day": 86400}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Policy:
     """A named limit; 0 where a window has none. The minute is exact, hour and day are
     counted in 60 sub-windows each."""
@@ -78,7 +79,8 @@ ACTIONS = Policy("actions", 10, 100, 500)
 SCORES = Policy("scores", 10)
 
 
-class Check(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Check:
     """A policy for one subject: a user's id, or an address prefix in hexadecimal digits.
 
     Nothing else may become a part of a key.
@@ -87,9 +89,21 @@ class Check(NamedTuple):
     policy: Policy
     subject: str
 
-    @property
+    @cached_property
     def key(self) -> str:
-        return _key(self.policy.name, self.subject)
+        # The tag keeps a subject's keys on one node of a cluster.
+        tag = zlib.crc32(self.subject.encode()) & 63
+        return f"{{l:{tag:02d}}}:{self.policy.name}:{self.subject}"
+
+
+@lru_cache(maxsize=16_384)
+def checks(address: str, policy: Policy | None, user_id: str) -> tuple[Check, ...]:
+    """What a request is counted against: its address, and the user's policy where there is one.
+
+    Kept, since the same callers come again.
+    """
+    each = Check(REQUESTS, prefix(address))
+    return (each,) if policy is None else (each, Check(policy, user_id))
 
 
 class Judged(NamedTuple):
@@ -152,9 +166,10 @@ class Limiter:
             except Failed:
                 # Not the failure but the absence of an answer counts here.
                 judged = self._local.take(checks)
-        longest = max(range(len(checks)), key=lambda place: judged[place].wait_ms)
-        if judged[longest].wait_ms > 0 and not self._lifted:
-            raise RateLimited(_standing(checks[longest], judged[longest]))
+        longest_ms = max([each.wait_ms for each in judged])
+        if longest_ms > 0 and not self._lifted:
+            refuses = [each.wait_ms for each in judged].index(longest_ms)
+            raise RateLimited(_standing(checks[refuses], judged[refuses]))
         return _standing(checks[-1], judged[-1])
 
     async def follow(self) -> None:
@@ -201,12 +216,6 @@ class Limiter:
 
 
 _FOUND = msgspec.msgpack.Decoder(list[Judged])
-
-
-@lru_cache(maxsize=16_384)
-def _key(policy: str, subject: str) -> str:
-    # The tag keeps a subject's keys on one node of a cluster.
-    return f"{{l:{zlib.crc32(subject.encode()) & 63:02d}}}:{policy}:{subject}"
 
 
 def _standing(check: Check, judged: Judged) -> Standing:

@@ -21,13 +21,12 @@ from chassis.ids import uuid7
 from chassis.server import deadline
 from chassis.telemetry import log
 from gateway import errors
-from gateway.addresses import prefix
 from gateway.body import Body, Reader
 from gateway.errors import MethodNotAllowed, NotFound
 from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.idempotency import Once, repeatable
 from gateway.identity import AccessTokenInvalid, Identity
-from gateway.limits import REQUESTS, Check, Policy, RateLimited
+from gateway.limits import Policy, RateLimited, checks
 from gateway.resources import Parts, Request
 from gateway.router import Router, template
 from gateway.upstreams import BUDGET_S
@@ -244,13 +243,15 @@ def _identify(request: Request, scope: str) -> Identity:
 
 async def _count(request: Request, policy: Policy | None) -> None:
     """Takes the request from all its limits at once. Raises RateLimited."""
-    checks = [Check(REQUESTS, prefix(request.address))]
     user_id = request.identity.user_id
-    if policy and user_id:
-        flagged = request.parts.sanctions.flagged(user_id)
-        checks.append(Check(policy.half if flagged else policy, user_id))
+    if not user_id:
+        policy = None
+    elif policy and request.parts.sanctions.flagged(user_id):
+        policy = policy.half
     try:
-        request.standing = await request.parts.limiter.take(checks)
+        request.standing = await request.parts.limiter.take(
+            checks(request.address, policy, user_id if policy else "")
+        )
     except RateLimited as limited:
         request.standing = limited.standing
         raise
