@@ -116,7 +116,7 @@ def check_shape(text: bytes) -> None:
     keys = [
         key
         for key, behind in zip(parts[1::2], parts[2::2], strict=False)
-        if behind.lstrip().startswith(b":")
+        if behind.lstrip()[:1] == b":"
     ]
     if len(keys) > KEYS_MAX:
         raise MalformedJson(f"The body has more than {KEYS_MAX} keys.")

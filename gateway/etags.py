@@ -8,8 +8,8 @@ that: a version that somebody made up would send every read past the caches.
 import hashlib
 import hmac
 import re
+from functools import lru_cache
 
-import msgspec
 from aiohttp import web
 
 from chassis.keyring import Keyring
@@ -23,6 +23,9 @@ class Etags:
 
     def __init__(self, keys: Keyring) -> None:
         self._key = hmac.digest(keys[keys.current], b"etag.v1", hashlib.sha256)
+        # Kept, since the same page goes to many and comes back from many.
+        self._tag = lru_cache(maxsize=256)(self._made)
+        self._mac = lru_cache(maxsize=1024)(self._signed)
 
     def version(self, request: web.BaseRequest) -> int:
         """The newest version that the caller has this answer of; 0: no tag of ours is shown."""
@@ -33,16 +36,14 @@ class Etags:
             (
                 int(version)
                 for text, version, mac in _TAG.findall(shown)
-                if hmac.compare_digest(mac, self._mac(request, text))
+                if hmac.compare_digest(mac, self._mac(request.path, text))
             ),
             default=0,
         )
 
-    def response(self, request: web.BaseRequest, answer: object, *, version: int) -> web.Response:
-        """`answer` as JSON under its tag, or 304 without a body where the caller has it."""
-        body = msgspec.json.encode(answer)
-        text = f"{version}-{hashlib.blake2b(body, digest_size=_HASH_BYTES).hexdigest()}"
-        tag = f'"{text}-{self._mac(request, text)}"'
+    def response(self, request: web.BaseRequest, body: bytes, *, version: int) -> web.Response:
+        """JSON under its tag, or 304 without a body where the caller has it."""
+        tag = self._tag(request.path, body, version)
         # To be kept, and asked about each time.
         headers = {"ETag": tag, "Cache-Control": "no-cache"}
         shown = request.headers.get("If-None-Match")
@@ -50,8 +51,12 @@ class Etags:
             return web.Response(status=304, headers=headers)
         return web.Response(body=body, headers={**headers, "Content-Type": "application/json"})
 
-    def _mac(self, request: web.BaseRequest, text: str) -> str:
-        message = f"{request.path}\n{text}".encode()
+    def _made(self, path: str, body: bytes, version: int) -> str:
+        text = f"{version}-{hashlib.blake2b(body, digest_size=_HASH_BYTES).hexdigest()}"
+        return f'"{text}-{self._mac(path, text)}"'
+
+    def _signed(self, path: str, text: str) -> str:
+        message = f"{path}\n{text}".encode()
         return hmac.digest(self._key, message, hashlib.sha256)[:_MAC_BYTES].hex()
 
 
