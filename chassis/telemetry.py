@@ -6,11 +6,13 @@ Metrics are Prometheus's, served on the operations port.
 """
 
 import asyncio
+import atexit
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -32,13 +34,44 @@ queue_items = Gauge("batch_queue_items", "Items waiting for a flight", ["name"])
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
+class Line(msgspec.Struct, kw_only=True):
+    """A kind of line that is written for every request; a class below it names the fields.
+
+    Beside a `log.info` of the same fields it is the same line at a third of the cost.
+    """
+
+    event: str
+    level: str = "info"
+    timestamp: datetime = msgspec.field(default_factory=partial(datetime.now, UTC))
+    unit: str = ""
+    stream: str = "app"
+
+
+def write(line: Line) -> None:
+    """Writes the line, unless the process keeps quiet about what is at level info."""
+    _write(line)
+
+
+def _log(line: Line) -> None:
+    """Writes the line as `log` does, while nothing else is set up."""
+    fields = msgspec.structs.asdict(line)
+    log.info(fields.pop("event"), **fields)
+
+
+_write: Callable[[Line], None] = _log
+
+
 def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
     """Sets up logs, and traces if there is an endpoint, once per process."""
+    global _write
+    lines = _Lines()
     structlog.configure(
-        wrapper_class=_logger(structlog.make_filtering_bound_logger(level), unit),
-        logger_factory=_Lines,
+        processors=[_renderer(unit)],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
+    _write = _writer(lines, unit) if log.is_enabled_for(logging.INFO) else _silent
     # Libraries speak through the standard logger; only what they warn of is ours to hear.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
     if otlp_endpoint:
@@ -83,36 +116,47 @@ def _export_traces(unit: str, endpoint: str) -> None:
     _tracing = True
 
 
-def _logger(filtering: type[Any], unit: str) -> type[Any]:
-    """structlog's logger with one step in the place of its chain, which cost as much again."""
+def _renderer(unit: str) -> structlog.typing.Processor:
+    """What makes a line of an event: one step, since five cost twice as much."""
     encode = msgspec.json.Encoder(enc_hook=str).encode
 
-    class Logger(filtering):  # type: ignore[misc]  # Which class it is, the level decides.
-        def _proxy_to_logger(self, method_name: str, event: str | None = None, **said: Any) -> None:
-            if self._context:
-                said = {**self._context, **said}
-            said["event"] = event
-            said["level"] = method_name
-            if "exc_info" in said:
-                said = {**structlog.processors.format_exc_info(self._logger, method_name, said)}
-            said["timestamp"] = datetime.now(UTC)
-            said["unit"] = unit
-            if "stream" not in said:
-                said["stream"] = "error" if method_name in ("error", "critical") else "app"
-            self._logger.msg(encode(said))
+    def render(logger: Any, method: str, event: structlog.typing.EventDict) -> bytes:
+        event["level"] = method
+        if "exc_info" in event:
+            event = structlog.processors.format_exc_info(logger, method, event)
+        event["timestamp"] = datetime.now(UTC)
+        event["unit"] = unit
+        event.setdefault("stream", "error" if method in ("error", "critical") else "app")
+        return encode(event)
 
-    return Logger
+    return render
+
+
+def _writer(lines: "_Lines", unit: str) -> Callable[[Line], None]:
+    encode = msgspec.json.Encoder().encode
+
+    def write(line: Line) -> None:
+        line.unit = unit
+        lines.msg(encode(line))
+
+    return write
+
+
+def _silent(line: Line) -> None:
+    """Writes nothing."""
 
 
 class _Lines:
     """Writes lines to stdout: those of one turn of the event loop in one system call."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self) -> None:
         self._out = sys.stdout.buffer
+        self._waiting: list[bytes] = []
         self._flushes: asyncio.AbstractEventLoop | None = None
+        atexit.register(self._flush)
 
     def msg(self, line: bytes) -> None:
-        self._out.write(line + b"\n")
+        self._waiting.append(line)
         if self._flushes is not None and not self._flushes.is_closed():
             return
         try:
@@ -122,8 +166,12 @@ class _Lines:
         else:
             self._flushes.call_soon(self._flush)
 
+    debug = info = warning = error = critical = msg
+
     def _flush(self) -> None:
         self._flushes = None
+        lines, self._waiting = self._waiting, []
+        self._out.write(b"".join([line + b"\n" for line in lines]))
         self._out.flush()
 
 

@@ -43,6 +43,19 @@ http_duration = Histogram(
     buckets=telemetry.BUCKETS_S,
 )
 
+
+class RequestAnswered(telemetry.Line):
+    """The one line that is written for each request."""
+
+    method: str
+    route: str
+    status: int
+    code: str
+    took_ms: float
+    request_id: str
+    user_id: str | None
+
+
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _encode = msgspec.json.Encoder().encode
 
@@ -276,13 +289,15 @@ def _record(request: Request, endpoint: Endpoint, status: int, code: str, took_s
     count.inc()
     if status != 101:  # A socket's life is no time to answer.
         duration.observe(took_s)
-    log.info(
-        "request_answered",
-        method=endpoint.method,
-        route=endpoint.path,
-        status=status,
-        code=code,
-        took_ms=round(took_s * 1000, 1),
-        request_id=request.request_id,
-        user_id=request.identity.user_id or None,
+    telemetry.write(
+        RequestAnswered(
+            event="request_answered",
+            method=endpoint.method,
+            route=endpoint.path,
+            status=status,
+            code=code,
+            took_ms=round(took_s * 1000, 1),
+            request_id=request.request_id,
+            user_id=request.identity.user_id or None,
+        )
     )

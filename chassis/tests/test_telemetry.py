@@ -37,6 +37,9 @@ telemetry.configure("unit-x", level="info", otlp_endpoint="")
 log.debug("too_quiet")
 log.info("happened", n=1)
 log.info("refused", stream="security")
+class Told(telemetry.Line):
+    n: int
+telemetry.write(Told(2, event="told"))
 log.info('forged\\n{"event": "x"}')
 logging.getLogger("library").warning("of %s", "interest")
 try:
@@ -49,14 +52,29 @@ except ZeroDivisionError:
     assert [(line["event"], line["level"], line["stream"]) for line in lines] == [
         ("happened", "info", "app"),
         ("refused", "info", "security"),
+        ("told", "info", "app"),
         ('forged\n{"event": "x"}', "info", "app"),
         ("library_spoke", "warning", "app"),
         ("failed", "error", "error"),
     ]
     assert {line["unit"] for line in lines} == {"unit-x"}
-    assert lines[0]["n"] == 1
-    assert lines[3]["text"] == "of interest"
-    assert "ZeroDivisionError" in lines[4]["exception"]
+    assert (lines[0]["n"], lines[2]["n"]) == (1, 2)
+    assert list(lines[0]) == list(lines[2])  # however it is written
+    assert lines[4]["text"] == "of interest"
+    assert "ZeroDivisionError" in lines[5]["exception"]
+
+
+async def test_a_process_that_keeps_quiet_writes_no_line_of_a_request_either() -> None:
+    lines = await _run(
+        """
+from chassis import telemetry
+telemetry.configure("unit-x", level="warning", otlp_endpoint="")
+telemetry.write(telemetry.Line(event="told"))
+telemetry.log.warning("happened")
+"""
+    )
+
+    assert [line["event"] for line in lines] == ["happened"]
 
 
 class _Collector(stubs.TraceServiceServicer):
