@@ -13,8 +13,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence, Sized
 from contextvars import Context
 from copy import copy
-from dataclasses import dataclass
 from typing import Generic, TypeVar
+
+import msgspec
 
 from chassis import telemetry
 from chassis.errors import Failed, Internal, Invalid, Timeout, Unavailable
@@ -41,8 +42,7 @@ def bounded(items: Sized, *, most: int = BATCH_MAX) -> None:
         raise BatchTooLarge
 
 
-@dataclass(slots=True)
-class _Waiting(Generic[Item, Result]):
+class _Waiting(msgspec.Struct, Generic[Item, Result]):
     item: Item
     deadline: float  # of the event loop's clock
     future: asyncio.Future[Result]

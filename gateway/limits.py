@@ -115,7 +115,7 @@ class Judged(NamedTuple):
     wait_ms: float  # more than 0: refused, and that long
 
 
-class Standing(NamedTuple):
+class Standing(msgspec.Struct):
     """Where a caller stands with the tightest window of a policy."""
 
     policy: Policy
