@@ -96,7 +96,7 @@ class Check:
         return f"{{l:{tag:02d}}}:{self.policy.name}:{self.subject}"
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=8192)
 def checks(address: str, policy: Policy | None, user_id: str) -> tuple[Check, ...]:
     """What a request is counted against: its address, and the user's policy where there is one.
 
