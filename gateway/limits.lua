@@ -4,16 +4,19 @@
 -- KEYS     one per check: the checks of the first request, then of the second, ...
 -- ARGV[1]  what the callers' clock is ahead of ours, ms
 -- ARGV[2]  "1": count, but refuse nothing
--- ARGV[3]  MessagePack: per request a list of checks {per minute, per hour, per day},
---          0 where there is no such limit
+-- ARGV[3]  a byte per request: how many checks it has
+-- ARGV[4]  a byte per check: which of the policies it is of, from 1
+-- ARGV[5]  MessagePack: the policies, each {per minute, per hour, per day}, 0 where there
+--          is no such limit
 -- Answers MessagePack: per check {window, left, until ms, wait ms}: the window (1 minute,
 -- 2 hour, 3 day) with the least left, how many more requests it takes now, when its
 -- oldest request leaves it, and, where the limit refuses, when it would not any more.
 --
--- State of a key, one string: two counts, the records of the hour and of the day (number
--- and count of a sub-window, 4 bytes each), then the times of the last minute's requests
--- (8 bytes each), of which no more are kept than the limit needs. Packed, because a list
--- of a hundred times costs one read and one write this way.
+-- State of a key, one string: a head, the records of the hour and of the day (number and
+-- count of a sub-window, 4 bytes each), then the log, the times of the requests since
+-- (8 bytes each). A request only appends its time, which spares the others' being written
+-- again. A log that is old, or twice as long as the limit needs, is folded: the times that
+-- the minute does not need become records.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
@@ -21,115 +24,153 @@ local lifted = ARGV[2] == '1'
 local MINUTE_MS = 60000
 local WIDTH_MS = { false, 60000, 1440000 } -- of the 60 sub-windows of an hour, of a day
 local LIFE_MS = { 60000, 3600000, 86400000 }
+-- How old a log may become: all of it is within the hour and the day.
+local LOG_MS = 120000
+-- When it is old or a record leaves its window; requests in the records of the hour, of the
+-- day; how many records these are.
+local HEAD, HEAD_BYTES = '>dI4I4I2I2', 20
+local NEW = struct.pack(HEAD, now + LOG_MS, 0, 0, 0, 0)
+local NOW = struct.pack('>d', now)
 
-local function time_at(log, i)
-  return (struct.unpack('>d', log, 8 * i - 7))
+local function time_at(state, at)
+  return (struct.unpack('>d', state, at))
 end
 
--- The times that are still in the minute, oldest first.
-local function minute_of(log)
-  local low, high = 1, #log / 8 + 1
+-- Where in the log the times of this minute begin, of which no more count than the limit.
+local function minute_of(state, log, limit)
+  local high = (#state + 1 - log) / 8
+  local low = math.max(high - limit, 0)
+  -- Looked at before the middle, because one who asks often is at the limit.
+  local middle = low
   while low < high do
-    local middle = math.floor((low + high) / 2)
-    if time_at(log, middle) <= now - MINUTE_MS then low = middle + 1 else high = middle end
+    if time_at(state, log + 8 * middle) <= now - MINUTE_MS then
+      low = middle + 1
+    elseif middle == low then
+      break
+    else
+      high = middle
+    end
+    middle = math.floor((low + high) / 2)
   end
-  return string.sub(log, 8 * low - 7)
+  return log + 8 * low
 end
 
-local function judge_minute(log, limit)
-  local count = #log / 8
-  local lasts = count > 0 and time_at(log, 1) + MINUTE_MS - now or MINUTE_MS
-  local wait = count >= limit and time_at(log, count - limit + 1) + MINUTE_MS - now or 0
-  return math.max(limit - count, 0), lasts, wait
-end
-
-local function records_of(text, width)
-  local records, sum = {}, 0
+-- The records between two places, without those that left the window and with the times of
+-- the log up to `minute`; and the requests in them, which were `sum`.
+local function recorded(state, from, to, sum, width, log, minute)
   local oldest = math.floor(now / width) - 59
-  for at = 1, #text, 8 do
-    local slot, count = struct.unpack('>I4I4', text, at)
-    if slot >= oldest then
-      records[#records + 1] = { slot, count }
-      sum = sum + count
+  while from < to do
+    local slot, count = struct.unpack('>I4I4', state, from)
+    if slot >= oldest then break end
+    from, sum = from + 8, sum - count
+  end
+  local slot, count = oldest, 0
+  if from < to then slot, count = struct.unpack('>I4I4', state, to - 8) end
+  local parts = { string.sub(state, from, to - 9) }
+  for at = log, minute - 8, 8 do
+    local taken = math.floor(time_at(state, at) / width)
+    if taken > slot then
+      if count > 0 then parts[#parts + 1] = struct.pack('>I4I4', slot, count) end
+      slot, count = taken, 0
     end
+    if taken >= oldest then count, sum = count + 1, sum + 1 end
   end
-  return records, sum
+  if count > 0 then parts[#parts + 1] = struct.pack('>I4I4', slot, count) end
+  return table.concat(parts), sum
 end
 
-local function judge_records(records, sum, width, limit)
-  local lasts = records[1] and (records[1][1] + 60) * width - now or 60 * width
-  local wait, left = 0, sum
-  for _, record in ipairs(records) do
-    if left < limit then break end
-    left = left - record[2]
-    wait = (record[1] + 60) * width - now
-  end
-  return math.max(limit - sum, 0), lasts, wait
-end
-
-local function packed(records)
-  local parts = {}
-  for i, record in ipairs(records) do parts[i] = struct.pack('>I4I4', record[1], record[2]) end
-  return table.concat(parts)
-end
-
-local function load(key, limits)
-  local state = redis.call('GET', key) or struct.pack('>I2I2', 0, 0)
-  local hours, days = struct.unpack('>I2I2', state)
-  local day_at, log_at = 5 + 8 * hours, 5 + 8 * (hours + days)
-  local check = { key = key, limits = limits, records = {} }
-  check.log = minute_of(string.sub(state, log_at))
-  local left, lasts, wait = judge_minute(check.log, limits[1])
-  check.answer = { 1, left, lasts, wait }
-  local texts = { false, string.sub(state, 5, day_at - 1), string.sub(state, day_at, log_at - 1) }
-  for window = 2, 3 do
-    if limits[window] > 0 then
-      local sum
-      check.records[window], sum = records_of(texts[window], WIDTH_MS[window])
-      left, lasts, wait = judge_records(check.records[window], sum, WIDTH_MS[window], limits[window])
-      local answer = check.answer
-      if left < answer[2] then answer[1], answer[2], answer[3] = window, left, lasts end
-      if wait > answer[4] then answer[1], answer[4] = window, wait end
+local function folded(state, limits)
+  local _, hour_sum, day_sum, hours, days = struct.unpack(HEAD, state)
+  local day_at = HEAD_BYTES + 1 + 8 * hours
+  local log = day_at + 8 * days
+  local minute = minute_of(state, log, limits[1])
+  local stays = string.sub(state, minute)
+  local until_ms = (stays == '' and now or time_at(stays, 1)) + LOG_MS
+  local function kept(window, from, to, sum)
+    if limits[window] == 0 then return '', 0 end
+    local width, records = WIDTH_MS[window]
+    records, sum = recorded(state, from, to, sum, width, log, minute)
+    if records ~= '' then
+      until_ms = math.min(until_ms, (struct.unpack('>I4', records) + 60) * width)
     end
+    return records, sum
   end
-  return check
+  local hour, day
+  hour, hour_sum = kept(2, HEAD_BYTES + 1, day_at, hour_sum)
+  day, day_sum = kept(3, day_at, log, day_sum)
+  return struct.pack(HEAD, until_ms, hour_sum, day_sum, #hour / 8, #day / 8) .. hour .. day .. stays
 end
 
-local function take(check)
-  local life = LIFE_MS[1]
-  for window = 2, 3 do
-    local records = check.records[window]
-    if records then
-      local slot = math.floor(now / WIDTH_MS[window])
-      local last = records[#records]
-      if last and last[1] == slot then
-        last[2] = last[2] + 1
-      else
-        records[#records + 1] = { slot, 1 }
-      end
-      life = LIFE_MS[window]
-    end
+-- Puts a window of sub-windows into the answer, where it is the tightest so far.
+local function tighten(answer, window, limit, state, at, records, sum, log)
+  local width, total = WIDTH_MS[window], sum + (#state + 1 - log) / 8
+  local left = math.max(limit - total, 0)
+  if left < answer[2] then
+    local oldest = records > 0 and struct.unpack('>I4', state, at)
+      or math.floor((log < #state and time_at(state, log) or now) / width)
+    answer[1], answer[2], answer[3] = window, left, (oldest + 60) * width - now
   end
-  local hours, days = check.records[2] or {}, check.records[3] or {}
-  local log = string.sub(check.log, math.max(#check.log - 8 * (check.limits[1] - 1) + 1, 1))
-  local state = struct.pack('>I2I2', #hours, #days)
-    .. packed(hours) .. packed(days) .. log .. struct.pack('>d', now)
-  redis.call('SET', check.key, state, 'PX', life)
-  check.answer[2] = math.max(check.answer[2] - 1, 0)
+  if total < limit then return end
+  -- When as many have left as are too many, the oldest first.
+  local over, slot, count = total - limit + 1
+  while over > 0 and records > 0 do
+    slot, count = struct.unpack('>I4I4', state, at)
+    over, at, records = over - count, at + 8, records - 1
+  end
+  if over > 0 then slot = math.floor(time_at(state, log + 8 * (over - 1)) / width) end
+  local wait = (slot + 60) * width - now
+  if wait > answer[4] then answer[1], answer[4] = window, wait end
 end
 
-local answers, at = {}, 0
-for _, request in ipairs(cmsgpack.unpack(ARGV[3])) do
-  local checks, refused = {}, false
-  for i, limits in ipairs(request) do
+-- What the limits say of a request now, and the state if it is to be written whole.
+local function judge(key, limits)
+  local state = redis.call('GET', key)
+  local whole = not state and NEW
+  local until_ms, hour_sum, day_sum, hours, days = struct.unpack(HEAD, state or NEW)
+  if state and (now >= until_ms or #state - 8 * (hours + days) >= HEAD_BYTES + 16 * limits[1]) then
+    whole = folded(state, limits)
+    until_ms, hour_sum, day_sum, hours, days = struct.unpack(HEAD, whole)
+  end
+  state = whole or state
+  local day_at = HEAD_BYTES + 1 + 8 * hours
+  local log = day_at + 8 * days
+  local minute = minute_of(state, log, limits[1])
+  local left = limits[1] - (#state + 1 - minute) / 8
+  local lasts = minute < #state and time_at(state, minute) + MINUTE_MS - now or MINUTE_MS
+  local answer = { 1, left, lasts, left == 0 and lasts or 0 }
+  if limits[2] > 0 then
+    tighten(answer, 2, limits[2], state, HEAD_BYTES + 1, hours, hour_sum, log)
+  end
+  if limits[3] > 0 then
+    tighten(answer, 3, limits[3], state, day_at, days, day_sum, log)
+  end
+  if lifted then answer[4] = 0 end
+  return answer, whole
+end
+
+local function take(key, limits, whole)
+  if whole then
+    local life = LIFE_MS[limits[3] > 0 and 3 or limits[2] > 0 and 2 or 1] + LOG_MS
+    redis.call('SET', key, whole .. NOW, 'PX', life)
+  else
+    redis.call('APPEND', key, NOW)
+  end
+end
+
+local policies = cmsgpack.unpack(ARGV[5])
+local answers, wholes, at = {}, {}, 0
+for request = 1, #ARGV[3] do
+  local first, refused = at + 1, false
+  for _ = 1, string.byte(ARGV[3], request) do
     at = at + 1
-    checks[i] = load(KEYS[at], limits)
-    if lifted then checks[i].answer[4] = 0 end
-    refused = refused or checks[i].answer[4] > 0
+    answers[at], wholes[at] = judge(KEYS[at], policies[string.byte(ARGV[4], at)])
+    refused = refused or answers[at][4] > 0
   end
-  for _, check in ipairs(checks) do
-    if not refused then take(check) end
-    answers[#answers + 1] = check.answer
+  if not refused then
+    for check = first, at do
+      take(KEYS[check], policies[string.byte(ARGV[4], check)], wholes[check])
+      answers[check][2] = math.max(answers[check][2] - 1, 0)
+    end
   end
 end
 return cmsgpack.pack(answers)

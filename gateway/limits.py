@@ -9,7 +9,7 @@ import contextlib
 import itertools
 import math
 import zlib
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -186,14 +186,14 @@ class Limiter:
     async def _ask(
         self, batch: list[Sequence[Check]], timeout_s: float
     ) -> Sequence[Sequence[Judged] | Failed]:
-        placed = [(at, check) for at, checks in enumerate(batch) for check in checks]
+        asked = [(at, check, check.key) for at, checks in enumerate(batch) for check in checks]
         # On a cluster one call for each tag: there one tag's limit may take a request that
         # another's refuses.
-        parts = self._redis.together([check.key for _, check in placed])
+        parts = self._redis.together([key for _, _, key in asked])
         try:
             async with asyncio.timeout(CALL_S):
                 answers = await self._script.many(
-                    [self._call([placed[i] for i in part]) for part in parts]
+                    [self._call([asked[i] for i in part]) for part in parts]
                 )
         except (RedisError, OSError) as error:
             log.warning("limits_away", error=repr(error))
@@ -202,17 +202,21 @@ class Limiter:
         found: dict[int, Judged] = {}
         for part, answer in zip(parts, answers, strict=True):
             found.update(zip(part, _FOUND.decode(answer), strict=True))
-        judged = (found[i] for i in range(len(placed)))
+        judged = (found[i] for i in range(len(asked)))
         return [list(itertools.islice(judged, len(checks))) for checks in batch]
 
-    def _call(self, placed: Sequence[tuple[int, Check]]) -> Call:
-        """The script's keys and arguments for checks, each with its request's place."""
-        limits = [
-            [check.policy.limits for _, check in checks]
-            for _, checks in itertools.groupby(placed, key=lambda one: one[0])
+    def _call(self, asked: Sequence[tuple[int, Check, str]]) -> Call:
+        """The script's keys and arguments for checks, each with its request's place and its key."""
+        owners, checks, keys = zip(*asked, strict=True)
+        limits = [check.policy.limits for check in checks]
+        policies = list(dict.fromkeys(limits))
+        return keys, [
+            clock.offset_ms(),
+            int(self._lifted),
+            bytes(Counter(owners).values()),
+            bytes([policies.index(each) + 1 for each in limits]),
+            msgspec.msgpack.encode(policies),
         ]
-        keys = [check.key for _, check in placed]
-        return keys, [clock.offset_ms(), int(self._lifted), msgspec.msgpack.encode(limits)]
 
 
 _FOUND = msgspec.msgpack.Decoder(list[Judged])

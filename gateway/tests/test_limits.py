@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
+from random import Random
 
 import pytest
 
@@ -155,12 +156,12 @@ async def test_lifted_limits_count_but_refuse_nothing(
 ) -> None:
     settings = edge_settings(fakes, certificates, redis_url, limits="off")
     async with edge_of(settings, fakes) as edge:
-        answers = [await edge.play("/actions/request", WANTED) for _ in range(40)]
+        answers = [await edge.play("/actions/request", WANTED) for _ in range(60)]
 
     assert {a.status for a in answers} == {201}
     assert answers[0].headers["RateLimit"] == '"actions";r=9;t=60'
     (key,) = [key async for key in redis.scan_iter("{l:*}:actions:*")]
-    assert await redis.strlen(key) < 200
+    assert await redis.strlen(key) < 8 * 40
 
 
 # ---- the script ----
@@ -209,6 +210,36 @@ async def test_the_hour_and_the_day_end_when_they_say(
     with clock.ahead(last_s + 2 * window_s):
         # What has left the window is not told either: now the minute is the tightest.
         assert (await limiter.take([wanted])).left == 19
+
+
+def left_by_hand(policy: Policy, taken_s: list[int], now_s: int) -> int:
+    """How many more requests pass, counted from the times of those that did."""
+    counts = (
+        sum(t > now_s - 60 for t in taken_s),
+        *(sum(t // s > now_s // s - 60 for t in taken_s) for s in (60, 1440)),
+    )
+    return min(limit - count for limit, count in zip(policy.limits, counts, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_long_history_is_judged_as_if_every_request_were_remembered(
+    limiter: Limiter, seed: int
+) -> None:
+    policy, random = Policy("actions", 4, 12, 30), Random(seed)
+    # Between sub-windows' edges, and far enough from them for the time that the test takes.
+    start_s = 1440 - clock.now_ms() // 1000 % 1440 + 10
+    at_s, taken_s = 0, list[int]()
+    for _ in range(300):
+        at_s += random.choice((0, 0, 0, 20, 40, 60, 100, 120, 140, 1000, 3600, 9000))
+        asked = policy.half if random.random() < 0.2 else policy
+        left = left_by_hand(asked, taken_s, at_s)
+        with clock.ahead(start_s + at_s):
+            try:
+                assert (await limiter.take([Check(asked, ADA)])).left == left - 1
+                taken_s.append(at_s)
+            except RateLimited:
+                assert left <= 0
+    assert 50 < len(taken_s) < 250
 
 
 async def test_a_refused_request_takes_nothing(limiter: Limiter) -> None:
