@@ -4,19 +4,21 @@
 -- ARGV  what the clock is ahead of Redis' (ms), when the keys expire (Unix ms; 0: never), whether
 --       equal scores share ranks without a gap (`dense`), whether ranks are asked for (`ranked`),
 --       whether an equal version replaces too (`force`), where to tell that the board changed and
---       by which name, then for each player: id (16 bytes), version (8, big-endian), place among
---       equals (8; empty: not on the board), when it was reached (8), score
+--       by which name, then for each player: id (16 bytes), version (8, big-endian) and, for who
+--       is on the board, place among equals (8) and when it was reached (8), score
 --
--- A member is the place among equals and the player's id. The hash keeps version, place and time
--- for each player. Scores pass as they came: as Lua's text they would lose digits.
+-- A member is the place among equals and the player's id. Scores pass as they came: as Lua's text
+-- they would lose digits. What can be read or written of all players in one command is, since a
+-- command costs far more than a further argument of it.
 -- Answers old and new rank for each player (0-based, descending; -1: none); nothing when no ranks
 -- are asked for, or the board is not complete.
 
 local board, members, meta, ready, scores, cache = unpack(KEYS)
 local offset, expires = tonumber(ARGV[1]), tonumber(ARGV[2])
 local dense, ranked, force = ARGV[3] == 'dense', ARGV[4] == 'ranked', ARGV[5] == 'force'
-local FIRST, FIELDS = 8, 5
-local answer, wrote, moved = {}, false, false
+local FIRST, FIELDS = 8, 3
+local answer, moved = {}, false
+local rows, gone, entries = {}, {}, {} -- as HSET, ZREM and ZADD take them
 
 ranked = ranked and redis.call('EXISTS', ready) == 1
 
@@ -26,8 +28,25 @@ local function number(bytes)
   return high * 2 ^ 32 + low
 end
 
+local function member(row, user)
+  return row and #row > 8 and string.sub(row, 9, 16) .. user or nil
+end
+
 local function rank(member)
   return ranked and member and redis.call('ZREVRANK', board, member) or -1
+end
+
+-- What is known, by player, and whether each player is named once.
+local function known()
+  local users, found, once = {}, {}, true
+  for i = FIRST, #ARGV, FIELDS do
+    users[#users + 1] = ARGV[i]
+  end
+  for n, kept in ipairs(redis.call('HMGET', members, unpack(users))) do
+    once = once and found[users[n]] == nil
+    found[users[n]] = kept
+  end
+  return found, once
 end
 
 local function remove(member)
@@ -38,30 +57,42 @@ local function remove(member)
   end
 end
 
+local function put(member, score)
+  redis.call('ZADD', board, score, member)
+  if dense then
+    redis.call('ZADD', scores, score, score)
+  end
+end
+
+local stands, once = known()
+-- Unless something is asked of the board in between, all move at its end.
+local together = once and not ranked and not dense
 for i = FIRST, #ARGV, FIELDS do
-  local user, version, place, at, score = unpack(ARGV, i, i + FIELDS - 1)
-  local kept = redis.call('HGET', members, user)
-  local was = kept and #kept > 8 and string.sub(kept, 9, 16) .. user or nil
-  local is = place ~= '' and place .. user or nil
+  local user, row, score = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local kept = stands[user]
+  local was, is = member(kept, user), member(row, user)
   local old = rank(was)
   local new = old
-  local newer = kept and number(version) - number(kept)
+  local newer = kept and number(row) - number(kept)
   if not kept or newer > 0 or (force and newer == 0) then
-    wrote = true
-    redis.call('HSET', members, user, is and version .. place .. at or version)
-    local stands = is and redis.call('ZSCORE', board, is)
-    if was ~= is or (is and not (stands and tonumber(stands) == tonumber(score))) then
+    stands[user] = row
+    rows[#rows + 1] = user
+    rows[#rows + 1] = row
+    if was ~= is or (is and tonumber(redis.call('ZSCORE', board, is)) ~= tonumber(score)) then
       moved = true
-      if was then
-        remove(was)
-      end
-      if is then
-        redis.call('ZADD', board, score, is)
-        if dense then
-          redis.call('ZADD', scores, score, score)
+      if together then
+        gone[#gone + 1] = was ~= is and was or nil
+        entries[#entries + 1] = is and score
+        entries[#entries + 1] = is
+      else
+        if was then
+          remove(was)
         end
+        if is then
+          put(is, score)
+        end
+        new = rank(is)
       end
-      new = rank(is)
     end
   end
   if ranked then
@@ -70,6 +101,15 @@ for i = FIRST, #ARGV, FIELDS do
   end
 end
 
+if #gone > 0 then
+  redis.call('ZREM', board, unpack(gone))
+end
+if #entries > 0 then
+  redis.call('ZADD', board, unpack(entries))
+end
+if #rows > 0 then
+  redis.call('HSET', members, unpack(rows))
+end
 if moved then
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000) + offset
@@ -80,9 +120,10 @@ if moved then
     redis.call('PUBLISH', ARGV[6], ARGV[7])
   end
 end
-if wrote and expires > 0 then
+-- Once is enough, and every further time would be written to the append-only file.
+if #rows > 0 and expires > 0 then
   for i = 1, 5 do
-    redis.call('PEXPIREAT', KEYS[i], expires)
+    redis.call('PEXPIREAT', KEYS[i], expires, 'NX')
   end
 end
 return answer

@@ -261,7 +261,7 @@ class Boards:
 
 
 _Call = tuple[list[str], list[Argument]]
-_Move = tuple[bytes, bytes, bytes, bytes]  # player, version, place among equals, time
+_Move = tuple[bytes, bytes]  # player, and what is kept of it
 
 _BUILT_IN = Board(name=ALL_TIME, title="")
 _TOTALS: Mapping[Reset, Callable[[Row], int]] = {
@@ -299,12 +299,14 @@ def _expires(period: Period) -> int:
 
 def _move(row: Row) -> _Move:
     """What all built-in boards are told alike of an award: they order and rank alike."""
-    return (
-        keyspace.packed(row.user_id),
-        row.version.to_bytes(8),
-        b"" if row.hidden else keyspace.place(_BUILT_IN, row.seq),
-        row.at_ms.to_bytes(8),
-    )
+    seq = None if row.hidden else row.seq
+    return keyspace.packed(row.user_id), _kept(_BUILT_IN, row.version, seq, row.at_ms)
+
+
+def _kept(board: Board, version: int, seq: int | None, at_ms: int) -> bytes:
+    """What is kept of a player: version, and for who is on the board place and time."""
+    kept = version.to_bytes(8)
+    return kept if seq is None else kept + keyspace.place(board, seq) + at_ms.to_bytes(8)
 
 
 def _awarded(board: Board, moved: Iterable[tuple[Row, _Move]]) -> list[Argument]:
@@ -318,11 +320,9 @@ def _awarded(board: Board, moved: Iterable[tuple[Row, _Move]]) -> list[Argument]
 
 def _placed(board: Board, standings: Iterable[Standing]) -> Iterable[Argument]:
     for standing in standings:
+        seq = None if standing.hidden else standing.seq
         yield keyspace.packed(standing.user_id)
-        yield standing.version.to_bytes(8)
-        away = standing.hidden or standing.seq is None
-        yield b"" if away else keyspace.place(board, standing.seq or 0)
-        yield standing.at_ms.to_bytes(8)
+        yield _kept(board, standing.version, seq, standing.at_ms)
         yield standing.score
 
 
@@ -331,8 +331,7 @@ def _filling(board: Board, players: Players) -> Iterable[Argument]:
         players.users, players.versions, players.scores, players.seqs, players.ats_ms, strict=True
     ):
         yield user.bytes
-        row = version.to_bytes(8)
-        yield row if seq is None else row + keyspace.place(board, seq) + at_ms.to_bytes(8)
+        yield _kept(board, version, seq, at_ms)
         yield score
 
 

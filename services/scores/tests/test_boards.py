@@ -1,6 +1,7 @@
 """The boards: exact ranks, exact order among equals, places and neighbours."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -191,3 +192,25 @@ async def test_a_period_is_complete_by_itself_only_before_it_begins(scores: Scor
     left_ms = await scores.redis.pttl(f"leaderboard:{{daily:{later.id}}}:ready")
     assert later.end_ms
     assert abs(clock.now_ms() + left_ms - later.end_ms - 24 * 3600 * 1000) < 10_000
+
+
+async def test_a_player_named_twice_in_one_call_ends_where_the_newest_says(scores: Scores) -> None:
+    player = uuid7()
+    await scores.award(item(player, 10))
+    standings = await scores.standings.of([player])
+    daily = next(standing for standing in standings if standing.board == "daily")
+    assert daily.seq
+    away = replace(daily, version=daily.version + 1, seq=daily.seq + 1, score=20)
+    back = replace(daily, version=daily.version + 2, score=30)
+
+    await scores.boards.place([away, back, away])
+
+    known, period = scores.registry.find("daily", daily.period) or (None, None)
+    assert known
+    assert period
+    assert await scores.boards.first(known.board, period, 10) == [
+        scores.boards.entry(known.board, back)
+    ]
+    (state,) = await scores.boards.states(known.board, period, [player])
+    assert state
+    assert (state.version, state.score, state.seq) == (back.version, 30, back.seq)
