@@ -4,27 +4,58 @@
 -- KEYS  two per attempt, all of one shard: its player's window, its action's verdict
 --       (the latter ends in the action's id of 36 characters)
 -- ARGV  1 the clock's offset, 2 the window, 3 how long a verdict is kept (all in ms)
---       4 the most actions in a window, 5 the most that are named
+--       4 the most actions in a window, 5 the most that are named, and kept
 --       6 a digit per attempt: 1 accepted, 0 refused
 -- Answers, per attempt, 0: nothing found; 1: nothing found when it was first judged;
 -- else a JSON list of strings: when it was judged, then action and time of each in the window.
+--
+-- A window is one string of records, the oldest first: when an action was last judged (8 bytes)
+-- and its id. A further one is appended. The string is written anew, without those that are
+-- out, when an action comes again, and when it is twice as old or as long as need be.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
-local window, keep, most = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local window, keep = tonumber(ARGV[2]), tonumber(ARGV[3])
+local most, named = tonumber(ARGV[4]), tonumber(ARGV[5])
+local RECORD = 44
+local NOW = struct.pack('>d', now)
 -- A verdict keeps its end beside the TTL and is judged by it, since tests move the clock.
 local ends = string.format('%.0f', now + keep)
 local answers = {}
 
-local function count(judged, action)
-  redis.call('ZADD', judged, now, action)
-  redis.call('PEXPIRE', judged, window)
-  -- Only a window that holds much is worth the pruning.
-  if redis.call('ZCARD', judged) <= 8 then return nil end
-  redis.call('ZREMRANGEBYSCORE', judged, '-inf', now - window)
-  if redis.call('ZCARD', judged) <= most then return nil end
-  local named = redis.call('ZRANGE', judged, -tonumber(ARGV[5]), -1, 'WITHSCORES')
-  table.insert(named, 1, string.format('%.0f', now))
-  return cjson.encode(named)
+local function time_at(records, at)
+  return (struct.unpack('>d', records, at))
+end
+
+-- The records that are in the window: the newest, and with one more no more than are named.
+local function newest(records)
+  local at = math.max(#records - (named - 1) * RECORD, 0) + 1
+  while at < #records and time_at(records, at) <= now - window do at = at + RECORD end
+  return string.sub(records, at)
+end
+
+local function count(key, action)
+  local record, records = NOW .. action, redis.call('GET', key) or ''
+  -- No time holds an id's characters, so it is found in its own place only.
+  local place = string.find(records, action, 1, true)
+  local enough = #records >= 2 * named * RECORD
+  if place or enough or records == '' or time_at(records, 1) <= now - 2 * window then
+    if place then
+      records = string.sub(records, 1, place - 9) .. string.sub(records, place + 36)
+    end
+    records = newest(records)
+    redis.call('SET', key, records .. record, 'PX', 3 * window)
+  else
+    redis.call('APPEND', key, record)
+  end
+  if #records < most * RECORD then return nil end
+  records = newest(records) .. record
+  if #records <= most * RECORD then return nil end
+  local found = { string.format('%.0f', now) }
+  for at = 1, #records, RECORD do
+    found[#found + 1] = string.sub(records, at + 8, at + RECORD - 1)
+    found[#found + 1] = string.format('%.0f', time_at(records, at))
+  end
+  return cjson.encode(found)
 end
 
 for i = 1, #KEYS, 2 do

@@ -51,7 +51,12 @@ class Windows:
         """Unless `limited`, everything is counted and nothing is too much."""
         self._redis = redis
         self._script = Script.read(redis, __package__, "judge.lua")
-        self._most = rules.BURST_ACTIONS_MAX if limited else COUNT_WITHOUT_END
+        # Where nothing is too much, none is named, and windows stay as short as they are elsewhere.
+        self._most, self._named = (
+            (rules.BURST_ACTIONS_MAX, rules.BURST_SEEN_MAX)
+            if limited
+            else (COUNT_WITHOUT_END, rules.BURST_ACTIONS_MAX)
+        )
 
     async def count(self, attempts: Sequence[Attempt]) -> list[Counted]:
         """What is found, per attempt in order. Raises WindowsAway."""
@@ -79,7 +84,7 @@ class Windows:
             rules.BURST_WINDOW_MS,
             VERDICT_KEPT_MS,
             self._most,
-            rules.BURST_SEEN_MAX,
+            self._named,
             "".join("1" if attempt.accepted else "0" for attempt in attempts),
         )
 
