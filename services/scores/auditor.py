@@ -89,10 +89,15 @@ class Auditor:
         found = await self._look(parts)
         if not found:
             return []
+        users = list({user for part in found for user in self._all(part)})
+        before = await self._standings.versions(users)
         await asyncio.sleep(SECOND_LOOK_S)
+        # What the outbox holds is still to be told, and whoever is changed between the looks may
+        # be in Postgres and not yet in Redis at either: another pass will see.
+        untold = await self._standings.untold(users)
         found = await self._look(found)
-        # What the outbox holds is still to be told.
-        untold = await self._standings.untold(list({u for part in found for u in self._all(part)}))
+        after = await self._standings.versions(users)
+        untold |= {user for user in users if before.get(user) != after.get(user)}
         told = [
             Part(
                 part.where,

@@ -220,6 +220,13 @@ class Standings:
         )
         return [_standing(record) for record in records]
 
+    async def versions(self, users: Sequence[str]) -> dict[str, int]:
+        """The players' versions, by id; unknown players are left out."""
+        records = await self._fetch(
+            "SELECT p.user_id, p.version FROM scores.players p WHERE p.user_id = ANY ($1)", users
+        )
+        return {str(record["user_id"]): record["version"] for record in records}
+
     async def untold(self, users: Sequence[str]) -> set[str]:
         """Those of the players of whom the boards have not heard all yet."""
         records = await self._fetch(
