@@ -19,12 +19,13 @@ from services.fraud.rules import Duration, Fact, Reason
 from services.fraud.sanctions import Relay, Sanctions, to_proto
 from services.fraud.sentences import ALLOWED, Charge, Docket, Kind, Record, Sanction, Verdict
 from services.fraud.store import FraudStore, Incident
-from services.fraud.windows import Attempt, Counted, Windows
+from services.fraud.windows import FIXED, Attempt, Counted, Windows, WindowsAway
 
 GRAVE = frozenset({"time", "amount", "foreign"})  # rules whose incidents open cases
 OUT_OF_BOUNDS = "SUSPICIOUS_ACTIVITY"  # how actions refuses times that cannot be
 
 _verdicts = Counter("fraud_verdicts_total", "Attempts judged", ["decision"])
+_uncounted = Counter("fraud_uncounted_total", "Attempts judged while Redis was away")
 _UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _THREE_UUIDS = re.compile(f"{_UUID} {_UUID} {_UUID}")
 _RULE = re.compile(r"[a-z_]{1,32}")
@@ -92,7 +93,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         if not items:
             return {}
         attempts = [_attempt(item) for item in items.values()]
-        counted = await self._windows.count(attempts)
+        counted = await self._counted(attempts)
         charges: dict[int, Charge] = {}
         for place, attempt, seen in zip(items, attempts, counted, strict=True):
             facts: tuple[Fact, ...] = (seen.burst,) if seen.burst else ()
@@ -107,6 +108,15 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
             _verdicts.labels(verdict.decision.name.lower()).inc()
         _verdicts.labels("allow").inc(len(attempts) - len(charges))
         return dict(zip(charges, settled, strict=True))
+
+    async def _counted(self, attempts: Sequence[Attempt]) -> Sequence[Counted]:
+        try:
+            return await self._windows.count(attempts)
+        except WindowsAway as error:
+            # No verdict can be fixed, so nobody gets a new one. What is known is told all the same.
+            log.error("attempts_not_counted", attempts=len(attempts), error=repr(error.__cause__))
+            _uncounted.inc(len(attempts))
+            return [FIXED] * len(attempts)
 
     async def _settle(self, charges: Sequence[Charge]) -> list[tuple[Verdict, Sanction | None]]:
         """Each charge's verdict, recorded where it is not allow, and its player's sanction."""

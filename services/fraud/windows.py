@@ -1,5 +1,6 @@
 """The short windows in Redis: what each player did in the last seconds. They may be lost."""
 
+import asyncio
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,6 @@ import msgspec
 from redis.exceptions import RedisError
 
 from chassis import clock
-from chassis.errors import Unavailable
 from chassis.redis import AWAY, Call, Redis, Script
 from services.fraud import rules
 from services.fraud.rules import Burst
@@ -16,10 +16,11 @@ from services.fraud.rules import Burst
 VERDICT_KEPT_MS = 600_000  # an action's token does not live longer
 COUNT_WITHOUT_END = 2**53 - 1
 SHARDS = 64
+COUNT_S = 0.3  # who asks for verdicts waits for half a second
 
 
-class WindowsAway(Unavailable):
-    """Attempts cannot be judged at the moment."""
+class WindowsAway(Exception):
+    """Redis does not count at the moment."""
 
 
 @dataclass(slots=True)
@@ -40,8 +41,8 @@ class Counted:
     fixed: bool = False
 
 
-_NOTHING = Counted()
-_FIXED = Counted(fixed=True)
+NOTHING = Counted()
+FIXED = Counted(fixed=True)
 
 
 class Windows:
@@ -63,12 +64,13 @@ class Windows:
         # One call; on a cluster one for each of its players' shards.
         parts = self._redis.together([_tag(attempt) for attempt in attempts])
         try:
-            answers = await self._script.many(
-                [self._call([attempts[i] for i in part]) for part in parts]
-            )
+            async with asyncio.timeout(COUNT_S):
+                answers = await self._script.many(
+                    [self._call([attempts[i] for i in part]) for part in parts]
+                )
         except (RedisError, *AWAY) as error:
             raise WindowsAway from error
-        counted = [_NOTHING] * len(attempts)
+        counted = [NOTHING] * len(attempts)
         for part, found in zip(parts, answers, strict=True):
             for i, answer in zip(part, found, strict=True):
                 counted[i] = _counted(answer)
@@ -96,7 +98,7 @@ def _tag(attempt: Attempt) -> str:
 
 def _counted(answer: int | bytes) -> Counted:
     if isinstance(answer, int):
-        return _FIXED if answer else _NOTHING
+        return FIXED if answer else NOTHING
     at_ms, *named = msgspec.json.decode(answer, type=list[str])
     judged = zip(named[::2], named[1::2], strict=True)
     return Counted(Burst(tuple((action, int(at)) for action, at in judged), int(at_ms)))

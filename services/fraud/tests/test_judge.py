@@ -1,6 +1,8 @@
 """What Judge answers: bursts, bans, refused attempts, and verdicts that stay."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 
 import asyncpg
@@ -399,15 +401,40 @@ async def test_without_postgres_a_burst_is_flagged_and_recorded_when_it_comes_ag
     assert again.sanction.kind == Sanction.FLAGGED
 
 
-async def test_without_redis_judge_says_that_it_cannot(
-    user: str, pool: asyncpg.Pool, certificates: Certificates
+@pytest.mark.parametrize("silent", [False, True], ids=["refusing", "silent"])
+async def test_while_redis_is_away_sanctions_are_told_and_nobody_gets_a_new_verdict(
+    fraud: Fraud, user: str, pool: asyncpg.Pool, certificates: Certificates, silent: bool
 ) -> None:
-    nobody = Redis("redis://127.0.0.1:1")
-    async with open_fraud(pool, nobody, certificates) as blind:
-        with pytest.raises(Failed) as caught:
-            await blind.judge(attempt(user))
-    await nobody.aclose()
-    assert caught.value.code == "WINDOWS_AWAY"
+    known = uuid7()
+    flag = await fraud.burst(known)
+    granted = attempt(known)
+    granted.granted = True
+    items = [*(attempt(user) for _ in range(20)), attempt(known), granted]
+    async with _no_redis(silent=silent) as away, open_fraud(pool, away, certificates) as blind:
+        # In the time that scores has for it.
+        reply = await blind.stub.Judge(JudgeRequest(items=items), timeout=0.5)
+
+    assert sorted(reply.verdicts) == [20, 21]
+    assert decisions(list(reply.verdicts.values())) == ["ALLOW"] * 2
+    assert flag.sanction.kind == Sanction.FLAGGED
+    assert [verdict.sanction for verdict in reply.verdicts.values()] == [flag.sanction] * 2
+
+
+@asynccontextmanager
+async def _no_redis(*, silent: bool) -> AsyncIterator[Redis]:
+    """A Redis that nobody reaches, or that takes everything and answers nothing."""
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    listener = await asyncio.start_server(swallow, "127.0.0.1", 0)
+    port = listener.sockets[0].getsockname()[1]
+    if not silent:
+        listener.close()
+    async with Redis(f"redis://127.0.0.1:{port}") as away:
+        yield away
+    listener.close()
 
 
 @pytest.mark.parametrize(
