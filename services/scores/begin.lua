@@ -8,7 +8,8 @@
 local board, members, meta, ready, scores, cache = unpack(KEYS)
 redis.call('DEL', ready)
 if ARGV[3] == 'wipe' then
-  redis.call('DEL', board, members, scores)
+  -- Freed beside what Redis does next: millions of players take seconds.
+  redis.call('UNLINK', board, members, scores)
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[1]
