@@ -117,7 +117,8 @@ def _cases(arguments: argparse.Namespace, opened: ExitStack) -> list[Case]:
     users, rates = arguments.users, arguments.rate
     if arguments.beside is not None:
         here, there = suite("this tree"), suite("beside it", root=arguments.beside.resolve())
-        pair = [Case(bench.stack.name, bench, users[0]) for bench in (here, there)]
+        rate = rates[0] if rates else 0.0
+        pair = [Case(bench.stack.name, bench, users[0], rate) for bench in (here, there)]
     elif len(users) > 1 or rates or arguments.alone:
         one = suite("the suite")
         return [

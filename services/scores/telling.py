@@ -6,6 +6,8 @@ the outbox.
 
 import asyncio
 from collections.abc import Sequence
+from itertools import repeat
+from typing import NamedTuple
 
 from redis.exceptions import RedisError
 
@@ -23,7 +25,18 @@ from services.scores.store.records import Change, Claim, Receipt, Row
 from services.scores.store.standings import Standings
 
 SETTLE_S = 0.2  # how long a refusal waits for its action to be closed
+# What settlements and receipts wait for those of the next batches: a call and a statement cost much
+# the same for one award as for many, and hardly anybody waits for either.
+GATHER_S = 0.05
 UNRANKED = Ranks(None, None)
+
+
+class Told(NamedTuple):
+    """An award that was answered; `told`: boards and readers of events have heard of it."""
+
+    change: Change
+    receipt: Receipt
+    told: bool
 
 
 class Telling:
@@ -44,6 +57,9 @@ class Telling:
         self._events = events
         self._actions = actions
         self._afterwards: set[asyncio.Task[None]] = set()
+        self._gathered: list[Told] = []  # to be settled and acknowledged, by one of the tasks
+        self._gathering = False
+        self._draining = asyncio.Event()
 
     async def tell(self, claims: Sequence[Claim], rows: Sequence[Row]) -> list[scores_pb2.Award]:
         """Moves the boards by awards just written, and answers them; the rest comes after."""
@@ -106,8 +122,10 @@ class Telling:
 
     async def drain(self) -> None:
         """Returns when all that follows the answers given is done."""
+        self._draining.set()
         while self._afterwards:
             await asyncio.wait(self._afterwards)
+        self._draining.clear()
 
     async def _name(self, claims: Sequence[Claim], rows: Sequence[Row]) -> dict[str, str]:
         """Shows the names of players who are new or renamed; answers those of the renamed."""
@@ -136,19 +154,46 @@ class Telling:
         *,
         told: bool,
     ) -> None:
+        changes = [award_change(row) for row in rows]
         try:
             if renamed:
                 await self._ledger.rename(
                     [(claim.user_id, claim.username, claim.name_version) for claim in renamed]
                 )
-            changes = [award_change(row) for row in rows]
             if told:
                 await self._events.publish(changes, ranks)
-            settled = await self.settle([row.action_id for row in rows], awarded=True)
-            if told:
-                await self._ledger.acknowledge(changes, receipts, settled=settled)
         except (RedisError, OSError, DbUnavailable) as error:
-            log.warning("acknowledgement_left_to_relay", error=repr(error), awards=len(rows))
+            log.warning("events_left_to_relay", error=repr(error), awards=len(rows))
+            return
+        self._gathered += map(Told, changes, receipts, repeat(told))
+        if not self._gathering:
+            for part in await self._gather():
+                await self._acknowledge(part)
+
+    async def _gather(self) -> list[list[Told]]:
+        """What is told by the end of a moment, as batches."""
+        self._gathering = True
+        try:
+            async with asyncio.timeout(GATHER_S):
+                await self._draining.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._gathering = False
+        all_told, self._gathered = self._gathered, []
+        return [all_told[at : at + BATCH_MAX] for at in range(0, len(all_told), BATCH_MAX)]
+
+    async def _acknowledge(self, answered: Sequence[Told]) -> None:
+        settled = await self.settle([one.change.event_id for one in answered], awarded=True)
+        told = [one for one in answered if one.told]
+        if not told:
+            return
+        try:
+            await self._ledger.acknowledge(
+                [one.change for one in told], [one.receipt for one in told], settled=settled
+            )
+        except DbUnavailable as error:
+            log.warning("acknowledgement_left_to_relay", error=repr(error), awards=len(told))
 
 
 def _receipt(claim: Claim, row: Row, ranks: Ranks) -> Receipt:

@@ -10,6 +10,7 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
 
     def __init__(self) -> None:
         self.settled: list[tuple[str, bool]] = []
+        self.settlements = 0  # calls
         self.verified = 0
         self.away = False
 
@@ -24,6 +25,7 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
     ) -> actions_pb2.SettleReply:
         if self.away:
             raise RuntimeError("away")
+        self.settlements += 1
         self.settled += [(action, True) for action in request.awarded]
         self.settled += [(action, False) for action in request.refused]
         return actions_pb2.SettleReply()

@@ -13,6 +13,7 @@ from chassis.errors import Failed
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import events_pb2, fraud_pb2, scores_pb2
+from services.scores import telling
 from services.scores.rules import moment
 from services.scores.store.records import Receipt
 from services.scores.tests.conftest import Scores, item
@@ -264,6 +265,21 @@ async def test_every_award_is_told_to_the_stream_and_to_actions(scores: Scores) 
     ]
     assert events[0].username == "ada"
     assert sorted(scores.actions.settled) == sorted((a.action_id, True) for a in answers)
+    assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+
+
+async def test_awards_that_follow_each_other_are_settled_and_acknowledged_together(
+    scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telling, "GATHER_S", 60.0)
+    answers = [(await scores.award(item(ADA)))[0] for _ in range(3)]
+    ids = [answer.action_id for answer in answers]
+    assert scores.actions.settlements == 0
+
+    await scores.telling.drain()
+
+    assert (scores.actions.settlements, scores.actions.settled) == (1, [(i, True) for i in ids])
+    assert sorted(await scores.ledger.receipts(ids)) == sorted(ids)
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
 
 
