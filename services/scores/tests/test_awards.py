@@ -274,8 +274,12 @@ async def test_awards_that_follow_each_other_are_settled_and_acknowledged_togeth
     monkeypatch.setattr(telling, "GATHER_S", 60.0)
     answers = [(await scores.award(item(ADA)))[0] for _ in range(3)]
     ids = [answer.action_id for answer in answers]
-    assert scores.actions.settlements == 0
 
+    async def all_gathered() -> bool:
+        return len(scores.telling._gathered) == 3
+
+    await eventually(all_gathered)
+    assert scores.actions.settlements == 0
     await scores.telling.drain()
 
     assert (scores.actions.settlements, scores.actions.settled) == (1, [(i, True) for i in ids])
