@@ -127,9 +127,9 @@ def foreign_sql(root: Path) -> list[str]:
     return offences
 
 
-def _there(file: Path) -> bool:
-    """The module is there, as a file or, where it outgrew one, as a package of that name."""
-    return file.is_file() or (file.with_suffix("") / "__init__.py").is_file()
+def _there(folder: Path, file: str) -> bool:
+    """The file is there; a service with rooms has its stores in these."""
+    return (folder / file).is_file() or (file == "store.py" and any(folder.glob("*/store.py")))
 
 
 def missing_files(root: Path) -> list[str]:
@@ -140,7 +140,7 @@ def missing_files(root: Path) -> list[str]:
         if folder.name not in SERVICES:
             offences.append(f"{name}: not a unit of the architecture")
         offences += [
-            f"{name}: has no {file}" for file in REQUIRED_FILES if not _there(folder / file)
+            f"{name}: has no {file}" for file in REQUIRED_FILES if not _there(folder, file)
         ]
         if not list((folder / "tests").glob("test_*.py")):
             offences.append(f"{name}: has no tests/test_*.py")

@@ -32,11 +32,11 @@ from protos.scores_pb2_grpc import ScoresStub
 from services.fraud.windows import Attempt, Windows
 from services.realtime.channels import Position, Publication
 from services.realtime.store import Draft, LiveStore
-from services.scores.journal import STREAM as JOURNAL
-from services.scores.live import Live
-from services.scores.names import Names
-from services.scores.ranking import After
-from services.scores.store.records import Claim
+from services.scores.awards.journal import STREAM as JOURNAL
+from services.scores.awards.records import Claim
+from services.scores.boards.names import Names
+from services.scores.boards.ranking import After
+from services.scores.reads.live import Live
 from services.scores.tests.scores_served import Scores, item, open_scores
 
 ROOT = Path(__file__).parent.parent

@@ -16,40 +16,40 @@ from protos.actions_pb2_grpc import ActionsStub
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import add_ScoresServicer_to_server
-from services.scores import commands
-from services.scores.auditor import Auditor
-from services.scores.awards import Awards
-from services.scores.board_calls import BoardCalls
-from services.scores.boards import Boards
-from services.scores.cache import Cache
-from services.scores.closed import ClosedReads
-from services.scores.closer import Closer
-from services.scores.cursors import Cursors
-from services.scores.events import Events
-from services.scores.fallback import Fallback
-from services.scores.filling import Filling
-from services.scores.findings import Findings
-from services.scores.history import History
-from services.scores.journal import Journal
-from services.scores.live import Live
-from services.scores.names import Names
-from services.scores.reading import Reads
-from services.scores.rebuild import Rebuild
-from services.scores.registry import Registry
-from services.scores.relay import Relay
-from services.scores.reversals import Reversals
-from services.scores.sanctions import Sanctions, since
-from services.scores.seals import Seals
+from services.scores.awards.incident_store import Incidents
+from services.scores.awards.incidents import Findings
+from services.scores.awards.journal import Journal
+from services.scores.awards.pipeline import Awards
+from services.scores.awards.publish import Telling
+from services.scores.awards.relay import Relay
+from services.scores.awards.reversals import Reversals
+from services.scores.awards.sanctions import Sanctions, since
+from services.scores.awards.store import Ledger
+from services.scores.awards.write import Breaker, Writer
+from services.scores.boards.events import Events
+from services.scores.boards.names import Names
+from services.scores.boards.places import Boards
+from services.scores.boards.registry import Registry
+from services.scores.boards.store import Standings
+from services.scores.periods.closer import Closer
+from services.scores.periods.final_store import Finals
+from services.scores.periods.final_tables import ClosedReads
+from services.scores.periods.seals import Seals
+from services.scores.periods.store import Closing
+from services.scores.reads.cache import Cache
+from services.scores.reads.calls import BoardCalls
+from services.scores.reads.cursors import Cursors
+from services.scores.reads.degraded import Fallback
+from services.scores.reads.history import History
+from services.scores.reads.live import Live
+from services.scores.reads.reading import Reads
+from services.scores.reads.store import Snapshots
 from services.scores.service import ScoresService
 from services.scores.settings import Settings
-from services.scores.store.closing import Closing
-from services.scores.store.finals import Finals
-from services.scores.store.incidents import Incidents
-from services.scores.store.ledger import Ledger
-from services.scores.store.snapshots import Snapshots
-from services.scores.store.standings import Standings
-from services.scores.telling import Telling
-from services.scores.writing import Breaker, Writer
+from services.scores.upkeep import commands
+from services.scores.upkeep.auditor import Auditor
+from services.scores.upkeep.filling import Filling
+from services.scores.upkeep.rebuild import Rebuild
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 PARTITIONS_PAUSE_S = 3600

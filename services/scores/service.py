@@ -7,11 +7,11 @@ import grpc
 from chassis.batching import bounded
 from chassis.errors import Failed, to_proto
 from protos import scores_pb2, scores_pb2_grpc
-from services.scores.awards import Awards
-from services.scores.board_calls import BoardCalls
-from services.scores.filling import Filling
-from services.scores.history import History
-from services.scores.reversals import Reversals
+from services.scores.awards.pipeline import Awards
+from services.scores.awards.reversals import Reversals
+from services.scores.reads.calls import BoardCalls
+from services.scores.reads.history import History
+from services.scores.upkeep.filling import Filling
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 
 from protos import scores_pb2
-from services.scores.rules import Board, Operator, Order, Ties
+from services.scores.boards.rules import Board, Operator, Order, Ties
 from services.scores.tests.conftest import Scores
 
 

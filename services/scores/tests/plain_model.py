@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from services.scores.rules import Board, Operator, Ties
+from services.scores.boards.rules import Board, Operator, Ties
 
 SCORE_MAX = 2**53 - 1
 

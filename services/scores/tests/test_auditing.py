@@ -10,11 +10,12 @@ import pytest
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.testing import eventually
-from services.scores import auditor, keyspace
-from services.scores.auditor import Auditor, mismatches, repaired
-from services.scores.rules import Board, Period
+from services.scores.boards import keyspace
+from services.scores.boards.rules import Board, Period
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
+from services.scores.upkeep import auditor
+from services.scores.upkeep.auditor import Auditor, mismatches, repaired
 
 PLAYERS = 60
 

@@ -13,9 +13,9 @@ from chassis.errors import Failed
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import events_pb2, fraud_pb2, scores_pb2
-from services.scores import telling
-from services.scores.rules import moment
-from services.scores.store.records import Receipt
+from services.scores.awards import publish as telling
+from services.scores.awards.records import Receipt
+from services.scores.boards.rules import moment
 from services.scores.tests.conftest import Scores, item
 
 ADA, BOB = uuid7(), uuid7()

@@ -9,7 +9,7 @@ from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
 from protos import scores_pb2
-from services.scores.rules import FOR_EVER
+from services.scores.boards.rules import FOR_EVER
 from services.scores.tests.conftest import Scores, item
 
 LARGEST = 2**53 - 1

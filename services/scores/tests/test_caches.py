@@ -9,13 +9,13 @@ from chassis.ids import uuid7
 from chassis.process import background
 from chassis.redis import open_redis
 from chassis.testing import eventually
-from services.scores import cache as caching
-from services.scores.cache import Cache
-from services.scores.live import Live
-from services.scores.names import Names
-from services.scores.ranking import Page
-from services.scores.reading import Reads
-from services.scores.rules import ALL_TIME, FOR_EVER
+from services.scores.boards.names import Names
+from services.scores.boards.ranking import Page
+from services.scores.boards.rules import ALL_TIME, FOR_EVER
+from services.scores.reads import cache as caching
+from services.scores.reads.cache import Cache
+from services.scores.reads.live import Live
+from services.scores.reads.reading import Reads
 from services.scores.tests.model import Reader
 from services.scores.tests.scores_served import Scores, item
 

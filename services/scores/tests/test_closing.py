@@ -20,12 +20,12 @@ from chassis.keyring import Keyring
 from chassis.postgres import Database
 from chassis.testing import eventually
 from protos import events_pb2
-from services.scores.closer import Closer
-from services.scores.events import STREAM, Events
-from services.scores.rules import moment
-from services.scores.seals import Seals
-from services.scores.store.closing import Closed, Closing
-from services.scores.store.records import Order, Sanction
+from services.scores.awards.records import Order, Sanction
+from services.scores.boards.events import STREAM, Events
+from services.scores.boards.rules import moment
+from services.scores.periods.closer import Closer
+from services.scores.periods.seals import Seals
+from services.scores.periods.store import Closed, Closing
 from services.scores.tests.conftest import Scores, item
 
 KEY = bytes(range(32))

@@ -13,10 +13,10 @@ from chassis.ids import uuid7
 from chassis.keyring import Keyring
 from chassis.postgres import Database
 from chassis.testing import Certificates
-from services.scores import keyspace
-from services.scores.seals import Seals
-from services.scores.store.closing import Closing
-from services.scores.store.records import Claim
+from services.scores.awards.records import Claim
+from services.scores.boards import keyspace
+from services.scores.periods.seals import Seals
+from services.scores.periods.store import Closing
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.crowd import crowd
 

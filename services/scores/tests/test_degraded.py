@@ -12,9 +12,9 @@ from chassis.ids import uuid7
 from chassis.redis import open_redis
 from chassis.testing import Certificates, eventually
 from protos import scores_pb2
-from services.scores import fallback
-from services.scores.rules import ALL_TIME, FOR_EVER
-from services.scores.store.snapshots import Snapshot
+from services.scores.boards.rules import ALL_TIME, FOR_EVER
+from services.scores.reads import degraded as fallback
+from services.scores.reads.store import Snapshot
 from services.scores.tests import model
 from services.scores.tests.model import Reader
 from services.scores.tests.scores_served import Scores, item, open_scores

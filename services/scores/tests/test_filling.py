@@ -12,11 +12,12 @@ from chassis.errors import Conflict, Failed
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import scores_pb2
-from services.scores import filling, rules
-from services.scores.filling import Filling
-from services.scores.store.records import Order, Sanction
+from services.scores.awards.records import Order, Sanction
+from services.scores.boards import rules
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
+from services.scores.upkeep import filling
+from services.scores.upkeep.filling import Filling
 
 
 def _board(name: str, **rules_: Any) -> scores_pb2.Board:

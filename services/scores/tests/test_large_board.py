@@ -5,7 +5,7 @@ import time
 from statistics import quantiles
 
 from protos import scores_pb2
-from services.scores.rules import ALL_TIME, FOR_EVER
+from services.scores.boards.rules import ALL_TIME, FOR_EVER
 from services.scores.tests.scores_served import Scores
 
 PLAYERS, SAMPLES, RADIUS, TOP = 1_000_000, 1_000, 5, 100

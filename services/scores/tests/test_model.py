@@ -29,12 +29,12 @@ from chassis.postgres import Database
 from chassis.redis import Redis
 from chassis.testing import Certificates
 from protos import scores_pb2
-from services.scores.closer import Closer
-from services.scores.events import Events
-from services.scores.rules import Board, Operator, Order, Reset, Ties
-from services.scores.seals import Seals
-from services.scores.store.closing import Closing
-from services.scores.store.records import Sanction
+from services.scores.awards.records import Sanction
+from services.scores.boards.events import Events
+from services.scores.boards.rules import Board, Operator, Order, Reset, Ties
+from services.scores.periods.closer import Closer
+from services.scores.periods.seals import Seals
+from services.scores.periods.store import Closing
 from services.scores.tests.plain_model import (
     SCORE_MAX,
     Model,

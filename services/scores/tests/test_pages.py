@@ -11,12 +11,12 @@ from chassis.errors import Failed
 from chassis.ids import uuid7
 from chassis.postgres import Database
 from protos import scores_pb2
-from services.scores.closer import Closer
-from services.scores.events import Events
-from services.scores.rules import Board, Operator, Order, Reset, Ties
-from services.scores.seals import Seals
-from services.scores.store.closing import Closing
-from services.scores.store.records import Order as Reversal
+from services.scores.awards.records import Order as Reversal
+from services.scores.boards.events import Events
+from services.scores.boards.rules import Board, Operator, Order, Reset, Ties
+from services.scores.periods.closer import Closer
+from services.scores.periods.seals import Seals
+from services.scores.periods.store import Closing
 from services.scores.tests import model
 from services.scores.tests.model import Reader
 from services.scores.tests.scores_served import KEYS, Scores, item

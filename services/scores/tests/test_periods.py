@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.scores.rules import FOR_EVER, Board, Period, Reset, moment
+from services.scores.boards.rules import FOR_EVER, Board, Period, Reset, moment
 
 ZONES = (
     "UTC",

@@ -9,14 +9,14 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.postgres import Database
 from chassis.testing import eventually
-from services.scores.closer import Closer
-from services.scores.events import Events
-from services.scores.live import Where
-from services.scores.rules import FOR_EVER, Board, Order, Reset, Ties
-from services.scores.seals import Seals
-from services.scores.store.closing import Closing
-from services.scores.store.records import Change, Sanction
-from services.scores.store.records import Order as Reversal
+from services.scores.awards.records import Change, Sanction
+from services.scores.awards.records import Order as Reversal
+from services.scores.boards.events import Events
+from services.scores.boards.rules import FOR_EVER, Board, Order, Reset, Ties
+from services.scores.periods.closer import Closer
+from services.scores.periods.seals import Seals
+from services.scores.periods.store import Closing
+from services.scores.reads.live import Where
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.scores_served import KEYS

@@ -11,12 +11,12 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import scores_pb2
-from services.scores import keyspace
-from services.scores.rebuild import Interrupted, Rebuild
-from services.scores.store.records import Order, Sanction
-from services.scores.store.standings import Page
+from services.scores.awards.records import Order, Sanction
+from services.scores.boards import keyspace
+from services.scores.boards.store import Page
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.crowd import BOARDS, crowd, ranked
+from services.scores.upkeep.rebuild import Interrupted, Rebuild
 
 ADA, BOB, EVE = (uuid7() for _ in range(3))
 

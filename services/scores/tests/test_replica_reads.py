@@ -7,12 +7,12 @@ import asyncpg
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.postgres import Database
-from services.scores.closed import ClosedReads
-from services.scores.rules import Period
-from services.scores.seals import Seals
-from services.scores.store.closing import Closing
-from services.scores.store.finals import Finals
-from services.scores.store.ledger import Ledger
+from services.scores.awards.store import Ledger
+from services.scores.boards.rules import Period
+from services.scores.periods.final_store import Finals
+from services.scores.periods.final_tables import ClosedReads
+from services.scores.periods.seals import Seals
+from services.scores.periods.store import Closing
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.scores_served import KEYS
 

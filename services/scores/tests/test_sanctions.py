@@ -11,7 +11,7 @@ from chassis.redis import Redis
 from chassis.testing import eventually
 from protos import events_pb2
 from protos.fraud_pb2 import Sanction
-from services.scores.sanctions import STREAM, Sanctions, since
+from services.scores.awards.sanctions import STREAM, Sanctions, since
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.test_reversals import board
 

@@ -1,0 +1,1 @@
+"""The award, from a token to a ledger row, its ranks and its answer."""

@@ -1,0 +1,193 @@
+"""The replay journal: verified awards that wait in Redis for Postgres.
+
+An item counts by its MAC alone: whoever can write to Redis cannot make awards. That each
+is awarded once is the ledger's doing, whatever happens between writing and forgetting.
+"""
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+import msgspec
+from prometheus_client import Counter, Gauge
+from redis.exceptions import RedisError
+
+from chassis.batching import BATCH_MAX
+from chassis.errors import Failed
+from chassis.keyring import Keyring
+from chassis.postgres import DbUnavailable
+from chassis.redis import Argument, Redis, Script
+from chassis.telemetry import log
+from services.scores.awards.answers import IdempotencyKeyReused, QueuedForReplay, TokenAlreadyUsed
+from services.scores.awards.publish import Telling
+from services.scores.awards.records import Claim, Row, ScoreRange
+from services.scores.awards.store import Ledger
+
+STREAM = "journal:{awards}"
+HELD = "journal:{awards}:held"
+RETRY_AFTER_S = 5
+QUEUE_S = 1.0  # for Redis to take a batch
+
+_MAC_BYTES = 32
+_ITEMS = Counter("scoreboard_journal_items_total", "Items of the journal", ["outcome"])
+_LENGTH = Gauge("scoreboard_journal_waiting", "Items that wait in the journal")
+
+Entry = tuple[bytes, dict[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What waits: a verified award that was not refused, and when it was asked for."""
+
+    claim: Claim
+    received_at_ms: int
+
+
+class Journal:
+    """Any process may queue; one at a time should drain, though two do no harm."""
+
+    def __init__(
+        self, redis: Redis, keys: Keyring, ledger: Ledger, telling: Telling, *, items_max: int
+    ) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._ledger = ledger
+        self._telling = telling
+        self._items_max = items_max
+        self._queue = Script.read(redis, __package__, "journal_queue.lua")
+        self._forget = Script.read(redis, __package__, "journal_forget.lua")
+
+    async def queue(self, claims: Sequence[Claim], *, received_at_ms: int) -> list[Failed]:
+        """What to answer to awards that Postgres cannot take now: QueuedForReplay, or where
+        Redis does not take them either DbUnavailable."""
+        arguments: list[Argument] = [self._items_max]
+        for claim in claims:
+            item = self._seal(Item(claim, received_at_ms))
+            arguments += (claim.action_id, _fingerprint(claim), item)
+        try:
+            async with asyncio.timeout(QUEUE_S):
+                answers = await self._queue([STREAM, HELD], arguments)
+        except (RedisError, OSError) as error:
+            log.error("journal_away", error=repr(error), awards=len(claims))
+            return [DbUnavailable() for _ in claims]
+        log.error("awards_queued", awards=answers.count(1), full=0 in answers)
+        return [_answer(claim, answer) for claim, answer in zip(claims, answers, strict=True)]
+
+    async def drain(self, number: int = 0) -> None:
+        """Awards what is queued, in order, as far as Postgres takes it.
+
+        Raises DbUnavailable and RedisError: the next call goes on. `number` is the lease's.
+        """
+        after = "-"
+        while True:
+            entries: Any = await self._redis.xrange(STREAM, min=after, count=BATCH_MAX)
+            _LENGTH.set(await self._redis.xlen(STREAM))
+            if not entries:
+                return
+            readable: list[tuple[Entry, Item]] = []
+            forged: list[Entry] = []
+            for entry in entries:
+                item = self._open(entry[1].get(b"item", b""))
+                if item is None:
+                    log.error("journal_item_forged", stream="security", entry_id=entry[0].decode())
+                    _ITEMS.labels("forged").inc()
+                    forged.append(entry)
+                else:
+                    readable.append((entry, item))
+            await self._drop(forged)
+            if readable:
+                await self._drop(await self._replay(readable))
+            after = f"({entries[-1][0].decode()}"
+
+    async def waiting(self) -> int:
+        """How many awards are queued. Raises RedisError."""
+        return int(await self._redis.xlen(STREAM))
+
+    async def warn_unless_persistent(self) -> None:
+        """Logs a warning when Redis would forget the journal with its process."""
+        try:
+            about: dict[str, Any] = await self._redis.info("persistence")
+        except (RedisError, OSError) as error:
+            log.warning("journal_persistence_unknown", error=repr(error))
+            return
+        if not about.get("aof_enabled"):
+            log.warning("journal_not_persistent", remedy="set appendonly yes in Redis")
+
+    async def _replay(self, found: Sequence[tuple[Entry, Item]]) -> list[Entry]:
+        """Awards these, and answers the entries that are done with."""
+        try:
+            rows = await self._ledger.award([item.claim for _, item in found])
+        except asyncpg.PostgresError as error:
+            if len(found) == 1:
+                # Nobody knows this failure, so the item stays, and the others go on.
+                log.error("journal_item_stuck", error=repr(error), **_named(found[0][1]))
+                _ITEMS.labels("stuck").inc()
+                return []
+            return [entry for one in found for entry in await self._replay([one])]
+        fresh: list[tuple[Claim, Row]] = []
+        for (_, item), row in zip(found, rows, strict=True):
+            if isinstance(row, ScoreRange):
+                log.error("journal_item_unwritable", code="SCORE_OUT_OF_RANGE", **_named(item))
+                _ITEMS.labels("unwritable").inc()
+            elif row.outcome == "inserted":
+                fresh.append((item.claim, row))
+            elif not _same(item.claim, row):
+                log.error("journal_item_superseded", **_named(item))
+        if fresh:
+            await self._telling.tell([claim for claim, _ in fresh], [row for _, row in fresh])
+            log.info("journal_replayed", awards=len(fresh))
+        _ITEMS.labels("replayed").inc(len(fresh))
+        return [entry for entry, _ in found]
+
+    async def _drop(self, entries: Iterable[Entry]) -> None:
+        arguments: list[Argument] = []
+        for entry_id, fields in entries:
+            arguments += (entry_id, fields.get(b"action", b""))
+        if arguments:
+            await self._forget([STREAM, HELD], arguments)
+
+    def _seal(self, item: Item) -> bytes:
+        kid, body = self._keys.current, msgspec.msgpack.encode(item)
+        return bytes((kid,)) + self._mac(kid, body) + body
+
+    def _open(self, sealed: bytes) -> Item | None:
+        """None for what was not made here, or lost its key."""
+        kid, mac, body = sealed[:1], sealed[1 : 1 + _MAC_BYTES], sealed[1 + _MAC_BYTES :]
+        if not kid or kid[0] not in self._keys:
+            return None
+        if not hmac.compare_digest(mac, self._mac(kid[0], body)):
+            return None
+        return msgspec.msgpack.decode(body, type=Item)
+
+    def _mac(self, kid: int, body: bytes) -> bytes:
+        return hmac.digest(self._keys[kid], b"journal.v1\n" + bytes((kid,)) + body, "sha256")
+
+
+def _answer(claim: Claim, answer: int) -> Failed:
+    if answer in (1, 2):
+        _ITEMS.labels("queued" if answer == 1 else "repeated").inc()
+        return QueuedForReplay(retry_after_s=RETRY_AFTER_S)
+    if answer == 3:
+        return TokenAlreadyUsed() if claim.client_id is None else IdempotencyKeyReused()
+    _ITEMS.labels("full").inc()
+    return DbUnavailable()
+
+
+def _contents(claim: Claim | Row) -> tuple[str, str, int, str | None]:
+    return claim.user_id, claim.action_type, claim.points, claim.client_id
+
+
+def _same(claim: Claim, row: Row) -> bool:
+    return _contents(claim) == _contents(row)
+
+
+def _fingerprint(claim: Claim) -> bytes:
+    return hashlib.sha256(repr(_contents(claim)).encode()).digest()[:16]
+
+
+def _named(item: Item) -> dict[str, str]:
+    return {"action_id": item.claim.action_id, "user_id": item.claim.user_id}

@@ -1,0 +1,113 @@
+"""Voiding awards and restoring voided ones, for those who may order it."""
+
+import re
+from dataclasses import replace
+
+from chassis.errors import FieldError, Missing
+from protos import scores_pb2
+from services.scores.awards.answers import ScoreOutOfRange
+from services.scores.awards.publish import Telling
+from services.scores.awards.records import Change, Order, ScoreRange
+from services.scores.awards.store import Ledger
+from services.scores.boards.rules import ValidationFailed, moment
+
+ROWS_MAX = 1000  # of one call
+ACTIONS_MAX = 1000
+TEXT_MAX = 500
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MOMENT_MS_MAX = 253_402_300_799_999  # the end of the year 9999
+
+
+class PlayerNotFound(Missing):
+    """There is no such player on the ledger."""
+
+
+class Reversals:
+    """Writes compensating rows, at most 1000 a call, and moves the boards at once."""
+
+    def __init__(self, ledger: Ledger, telling: Telling) -> None:
+        self._ledger = ledger
+        self._telling = telling
+
+    async def reverse(self, request: scores_pb2.ReverseRequest) -> scores_pb2.ReverseReply:
+        """Does, or for a dry run tells, what is ordered.
+
+        Raises ValidationFailed, PlayerNotFound, ScoreOutOfRange and DbUnavailable.
+        """
+        _check(request)
+        total = await self._ledger.total(request.user_id)
+        if total is None:
+            raise PlayerNotFound
+        order = _order(request)
+        try:
+            if order.dry_run:
+                found = await self._ledger.reverse(order, limit=ROWS_MAX + 1)
+                changes, more = found[:ROWS_MAX], len(found) > ROWS_MAX
+            else:
+                changes = await self._ledger.reverse(order, limit=ROWS_MAX)
+                await self._telling.tell_changes(changes)
+                rest = replace(order, dry_run=True)
+                more = len(changes) == ROWS_MAX and bool(await self._ledger.reverse(rest, limit=1))
+        except ScoreRange:
+            raise ScoreOutOfRange from None
+        return scores_pb2.ReverseReply(
+            rows=[_row(change) for change in changes],
+            more=more,
+            old_score=changes[0].old_score if changes else total,
+            new_score=changes[-1].new_score if changes else total,
+            dry_run=request.dry_run,
+        )
+
+
+def _check(request: scores_pb2.ReverseRequest) -> None:
+    """Raises ValidationFailed with every field that does not fit."""
+    times = [request.from_ms] if request.HasField("from_ms") else []
+    times += [request.to_ms] if request.HasField("to_ms") else []
+    checks = (
+        ("reason", 1 <= len(request.reason) <= TEXT_MAX, "must be 1 to 500 characters"),
+        ("actor", 1 <= len(request.actor) <= TEXT_MAX, "must be 1 to 500 characters"),
+        ("userId", bool(_UUID.fullmatch(request.user_id)), "must be a lower-case UUID"),
+        (
+            "actionIds",
+            len(request.action_ids) <= ACTIONS_MAX
+            and all(map(_UUID.fullmatch, request.action_ids)),
+            "must be at most 1000 lower-case UUIDs",
+        ),
+        (
+            "to",
+            all(0 <= at_ms <= _MOMENT_MS_MAX for at_ms in times)
+            and (len(times) < 2 or times[0] < times[1]),
+            "must be after from, and both between the years 1970 and 9999",
+        ),
+    )
+    if problems := [
+        FieldError(name, "INVALID", detail) for name, fits, detail in checks if not fits
+    ]:
+        raise ValidationFailed(errors=problems)
+
+
+def _order(request: scores_pb2.ReverseRequest) -> Order:
+    return Order(
+        kind="void" if request.kind == scores_pb2.ReverseRequest.VOID else "restore",
+        user_id=request.user_id,
+        start=moment(request.from_ms) if request.HasField("from_ms") else None,
+        end=moment(request.to_ms) if request.HasField("to_ms") else None,
+        action_ids=list(request.action_ids) or None,
+        reason=request.reason,
+        actor=request.actor,
+        dry_run=request.dry_run,
+    )
+
+
+def _row(change: Change) -> scores_pb2.LedgerRow:
+    return scores_pb2.LedgerRow(
+        action_id=change.event_id,
+        kind=change.kind,
+        origin_id=change.origin_id,
+        action_type=change.action_type,
+        points=change.points,
+        old_score=change.old_score,
+        new_score=change.new_score,
+        version=change.version,
+        at_ms=change.at_ms,
+    )

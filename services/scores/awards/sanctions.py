@@ -1,0 +1,134 @@
+"""Hides sanctioned players from the boards and shows them again, as fraud says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+
+from chassis import clock
+from chassis.batching import BATCH_MAX
+from chassis.feed import Feed
+from chassis.postgres import DbUnavailable
+from chassis.redis import Redis
+from chassis.telemetry import log
+from protos.events_pb2 import SanctionEvents
+from protos.fraud_pb2 import Sanction, SanctionsSinceRequest
+from protos.fraud_pb2_grpc import FraudStub
+from services.scores.awards import records
+from services.scores.awards.publish import Telling
+from services.scores.awards.store import Ledger
+
+STREAM = "{fraud}:sanctions"
+SINCE_S = 5.0
+RETRY_S = 0.5  # while Postgres is away
+HIDING = frozenset({Sanction.QUARANTINED, Sanction.BANNED})
+
+
+class Sanctions:
+    """The newest sanction of every player, and which of them the ledger has not heard of.
+
+    `since(version)` answers at most 1000 sanctions newer than `version`, oldest first. Every
+    replica applies all of them: the ledger takes each once, by its version.
+    """
+
+    def __init__(
+        self,
+        since: Callable[[int], Awaitable[Sequence[Sanction]]],
+        ledger: Ledger,
+        telling: Telling,
+    ) -> None:
+        self._feed = Feed(STREAM, since=since, read=_read, learn=self._learn)
+        self._ledger = ledger
+        self._telling = telling
+        self._known: dict[str, int] = {}  # the newest version, by player
+        self._due: dict[str, Sanction] = {}  # not applied yet, by player
+        self._ending: dict[str, Sanction] = {}  # hiding now, shown again by themselves
+        self._news = asyncio.Event()
+
+    async def catch_up(self) -> None:
+        """Asks fraud for what is not known, and applies it. Raises Failed."""
+        await self._feed.catch_up()
+        await self._apply_due()
+
+    async def follow(self, redis: Redis) -> None:
+        """Stays up to date, for ever."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._feed.follow(redis))
+            tasks.create_task(self._apply_for_ever())
+
+    async def lift(self, number: int = 0) -> None:
+        """Shows the players whose sanction has ended by itself. Raises DbUnavailable.
+
+        `number` is the lease's: one replica does it, though two do no harm.
+        """
+        now_ms = clock.now_ms()
+        ended = [s for s in self._ending.values() if s.until_ms <= now_ms]
+        for start in range(0, len(ended), BATCH_MAX):
+            part = ended[start : start + BATCH_MAX]
+            await self._apply(part)
+            for sanction in part:
+                if self._ending.get(sanction.user_id) is sanction:
+                    del self._ending[sanction.user_id]
+
+    def _learn(self, sanction: Sanction) -> None:
+        if self._known.get(sanction.user_id, 0) >= sanction.version:
+            return
+        self._known[sanction.user_id] = sanction.version
+        self._due[sanction.user_id] = sanction
+        self._ending.pop(sanction.user_id, None)
+        if sanction.until_ms and sanction.kind in HIDING:
+            self._ending[sanction.user_id] = sanction
+        self._news.set()
+
+    async def _apply_for_ever(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._apply_due()
+            except DbUnavailable as error:
+                log.warning("sanctions_not_applied", error=repr(error), players=len(self._due))
+                await asyncio.sleep(RETRY_S)
+                self._news.set()
+
+    async def _apply_due(self) -> None:
+        while self._due:
+            part = list(self._due.values())[:BATCH_MAX]
+            await self._apply(part)
+            for sanction in part:
+                if self._due.get(sanction.user_id) is sanction:
+                    del self._due[sanction.user_id]
+
+    async def _apply(self, sanctions: Iterable[Sanction]) -> None:
+        now_ms = clock.now_ms()
+        changes = await self._ledger.hide([_hiding(s, now_ms) for s in sanctions])
+        for change in changes:
+            log.info(
+                "player_hidden" if change.hidden else "player_shown",
+                stream="security",
+                user_id=change.user_id,
+            )
+        await self._telling.tell_changes(changes)
+
+
+def since(fraud: FraudStub) -> Callable[[int], Awaitable[Sequence[Sanction]]]:
+    """Asks fraud for sanctions newer than a version. Raises Failed."""
+
+    async def ask(version: int) -> Sequence[Sanction]:
+        request = SanctionsSinceRequest(version=version)
+        reply = await fraud.SanctionsSince(request, timeout=SINCE_S)
+        return list(reply.sanctions)
+
+    return ask
+
+
+def _hiding(sanction: Sanction, now_ms: int) -> records.Sanction:
+    """A sanction's end by itself is newer than the sanction and older than the next one."""
+    ended = 0 < sanction.until_ms <= now_ms
+    return records.Sanction(
+        user_id=sanction.user_id,
+        hidden=sanction.kind in HIDING and not ended,
+        version=2 * sanction.version + ended,
+    )
+
+
+def _read(batch: bytes) -> Iterable[Sanction]:
+    return SanctionEvents.FromString(batch).sanctions

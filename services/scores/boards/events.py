@@ -1,0 +1,97 @@
+"""What others hear of awards: the stream `{events}:awards`."""
+
+import uuid
+from collections.abc import Collection, Sequence
+
+from chassis import clock
+from chassis.redis import Redis
+from protos import events_pb2
+from services.scores.awards.records import Change, Row
+from services.scores.boards.places import Ranks
+from services.scores.boards.registry import Registry
+
+STREAM = "{events}:awards"
+KEPT_MS = 24 * 3600 * 1000
+
+
+class Events:
+    """The writing end of the stream. Methods raise RedisError when Redis is away."""
+
+    def __init__(self, redis: Redis, registry: Registry) -> None:
+        self._redis = redis
+        self._registry = registry
+
+    async def publish(self, changes: Sequence[Change], ranks: Sequence[Ranks]) -> None:
+        """Appends one entry that tells of all these changes. Telling one twice does no harm."""
+        boards = self._boards({change.action_type for change in changes})
+        batch = events_pb2.ScoreEvents(boards=boards)
+        for change, rank in zip(changes, ranks, strict=True):
+            _add(batch, change, rank)
+        await self._append(batch)
+
+    async def close(self, board: str, period: str, *, at_ms: int) -> None:
+        """Tells that the period of the board is closed, each time by the same event."""
+        event = events_pb2.ScoreEvent(
+            kind=events_pb2.ScoreEvent.PERIOD_CLOSED,
+            event_id=str(uuid.uuid5(_CLOSED, f"{board}/{period}")),
+            period=period,
+            at_ms=at_ms,
+        )
+        await self._append(events_pb2.ScoreEvents(events=[event], boards=[board]))
+
+    async def _append(self, batch: events_pb2.ScoreEvents) -> None:
+        # The stream's ids follow Redis' clock, which ours may be ahead of.
+        oldest = clock.now_ms() - clock.offset_ms() - KEPT_MS
+        await self._redis.xadd(STREAM, {"batch": batch.SerializeToString()}, minid=str(oldest))
+
+    def _boards(self, action_types: Collection[str]) -> list[str]:
+        """The boards that are touched; all of them by what has no action type."""
+        boards = [known.board for known in self._registry.listed()]
+        return [
+            board.name
+            for board in boards
+            if any(not name or board.counts(name) for name in action_types)
+        ]
+
+
+def award_change(row: Row) -> Change:
+    """What is told of an award."""
+    return Change(
+        "award",
+        row.action_id,
+        None,
+        row.user_id,
+        row.username,
+        row.version,
+        row.seq,
+        row.action_type,
+        row.points,
+        row.old_score,
+        row.new_score,
+        row.at_ms,
+        row.hidden,
+    )
+
+
+def _add(batch: events_pb2.ScoreEvents, change: Change, ranks: Ranks) -> None:
+    batch.events.add(
+        kind=change.kind.upper(),
+        event_id=change.event_id,
+        seq=change.seq,
+        user_id=change.user_id,
+        username=change.username,
+        version=change.version,
+        action_type=change.action_type,
+        points=change.points,
+        old_score=change.old_score,
+        new_score=change.new_score,
+        old_rank=ranks.old,
+        rank=ranks.new,
+        at_ms=change.at_ms,
+        hidden=change.hidden,
+        origin_id=change.origin_id,
+    )
+
+
+# The ids of closings are made of it; a UUIDv4.
+_CLOSED = uuid.UUID("5c0a3a0b-6f0e-4f0b-9d4c-0d3f6c9a1e52")

@@ -1,0 +1,1 @@
+"""Periods that end: final tables closed, sealed and read."""

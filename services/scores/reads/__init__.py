@@ -1,0 +1,1 @@
+"""Reads of boards and of a player's own ledger."""

@@ -1,0 +1,179 @@
+"""Reads of open periods from Redis, from the sorted sets or from the kept first entries."""
+
+import struct
+from collections.abc import Iterable, Sequence
+from importlib import resources
+
+from chassis.redis import Argument, Redis, Script
+from services.scores.boards import keyspace
+from services.scores.boards.names import Names
+from services.scores.boards.ranking import (
+    After,
+    Entry,
+    Found,
+    Page,
+    Place,
+    WouldBe,
+    points_to_next,
+    ranks,
+)
+from services.scores.boards.rules import Board, Period
+
+TOP_MAX = 100
+KEPT_MS = 5000  # how long the first entries are kept in Redis, unless they change
+
+Where = tuple[Board, Period]
+
+
+class Live:
+    """Every method raises RedisError when Redis is away, and answers None for a board and period
+    that is not complete there."""
+
+    def __init__(self, redis: Redis, names: Names) -> None:
+        self._names = names
+        self._top, self._page, self._around, self._ranks, self._would_be = (
+            _script(redis, f"{name}.lua") for name in ("top", "page", "around", "ranks", "would_be")
+        )
+
+    async def top(
+        self, where: Where, limit: int, *, fresh: bool, version_min: int = 0
+    ) -> Page | None:
+        """The first entries; not `fresh`: possibly as they were kept, in which case they are as
+        many as there can be.
+
+        The board gets `version_min` where it has an older version: the caller knows that it is
+        not older.
+        """
+        arguments = [limit if fresh else TOP_MAX, 0 if fresh else KEPT_MS, version_min]
+        answer = await self._top(*_call(where, *arguments))
+        return None if answer is None else await self._paged(where, answer)
+
+    async def page(self, where: Where, limit: int, after: After) -> Page | None:
+        """The entries strictly behind `after`."""
+        board, _ = where
+        member = keyspace.place(board, after.seq) + keyspace.packed(after.user_id)
+        answer = await self._page(*_call(where, limit, after.score, member))
+        return None if answer is None else await self._paged(where, answer)
+
+    async def around(
+        self, asked: Sequence[tuple[Where, str, int]]
+    ) -> list[tuple[Place | None] | None]:
+        """The places of players (board and period, user id, radius); (None,): not on the board."""
+        answers = await self._around.many(
+            [_call(where, keyspace.packed(user), radius) for where, user, radius in asked]
+        )
+        rows = [_rows(answer, _AROUND.size) if answer else [] for answer in answers]
+        names = await self._names.of([user for part in rows for _, user, _, _ in part])
+        found: list[tuple[Place | None] | None] = []
+        for answer, part, (where, user, _) in zip(answers, rows, asked, strict=True):
+            if answer is None:
+                found.append(None)
+            else:
+                found.append((_place(where, user, answer, part, names) if answer else None,))
+        return found
+
+    async def ranks(self, where: Where, users: Sequence[str]) -> Found | None:
+        """The rows of players, those on the board."""
+        board, period = where
+        answer = await self._ranks(*_call(where, *map(keyspace.packed, users)))
+        if answer is None:
+            return None
+        (version,) = struct.unpack_from(">d", answer)
+        rows = list(struct.iter_unpack(">dQ16sQd", answer[8:]))
+        names = await self._names.of([row[2] for row in rows])
+        entries = _entries(board, [int(row[0]) for row in rows], [row[1:] for row in rows], names)
+        return Found(entries=entries, board_version=_version(period, version))
+
+    async def would_be(self, asked: Sequence[tuple[Where, int]]) -> list[WouldBe | None]:
+        """The ranks that scores (board and period, score) would have."""
+        answers = await self._would_be.many([_call(where, score) for where, score in asked])
+        return [
+            None if answer is None else _hypothetical(where[1], answer)
+            for (where, _), answer in zip(asked, answers, strict=True)
+        ]
+
+    async def _paged(self, where: Where, answer: bytes) -> Page:
+        board, period = where
+        version, at_ms, total, first, rank = _PAGE.unpack_from(answer)
+        rows = _rows(answer, _PAGE.size)
+        names = await self._names.of([user for _, user, _, _ in rows])
+        entries = _ranked(board, rows, names, first=int(first), rank=int(rank))
+        return Page(
+            version=_version(period, version),
+            updated_at_ms=int(at_ms),
+            total=int(total),
+            entries=entries,
+            more=int(first) + len(entries) < int(total),
+        )
+
+
+_Row = tuple[int, bytes, int, float]  # place, player, when it was reached, score
+
+_PAGE = struct.Struct(">5d")
+_AROUND = struct.Struct(">8dQ")
+_ROW = struct.Struct(">Q16sQd")
+
+
+def _script(redis: Redis, name: str) -> Script:
+    files = resources.files(__package__)
+    return Script(redis, "\n".join(files.joinpath(n).read_text() for n in ("order.lua", name)))
+
+
+def _call(where: Where, *arguments: Argument) -> tuple[list[str], list[Argument]]:
+    board, period = where
+    return keyspace.keys(board, period), [board.order.value, board.ties.value, *arguments]
+
+
+def _rows(answer: bytes, skip: int) -> list[_Row]:
+    return list(_ROW.iter_unpack(memoryview(answer)[skip:]))
+
+
+def _version(period: Period, version: float) -> int:
+    # A board without a change is as old as its period.
+    return max(int(version), period.start_ms)
+
+
+def _place(
+    where: Where, user: str, answer: bytes, rows: Sequence[_Row], names: dict[bytes, str]
+) -> Place:
+    board, period = where
+    version, total, position, behind, has_next, ahead, first, rank, own = _AROUND.unpack_from(
+        answer
+    )
+    neighbours = _ranked(board, rows, names, first=int(first), rank=int(rank))
+    mine = neighbours[int(position - first)]
+    return Place(
+        rank=mine.rank,
+        score=mine.score,
+        total=int(total),
+        behind=int(behind),
+        points_to_next=points_to_next(board, mine.score, int(ahead)) if has_next else None,
+        neighbours=neighbours,
+        version=own,
+        board_version=_version(period, version),
+    )
+
+
+def _hypothetical(period: Period, answer: bytes) -> WouldBe:
+    version, total, rank = struct.unpack(">3d", answer)
+    return WouldBe(rank=int(rank), total=int(total), board_version=_version(period, version))
+
+
+def _ranked(
+    board: Board, rows: Sequence[_Row], names: dict[bytes, str], *, first: int, rank: int
+) -> list[Entry]:
+    numbers = ranks(board.ties, [int(row[3]) for row in rows], first=first, rank=rank)
+    return _entries(board, numbers, rows, names)
+
+
+def _entries(
+    board: Board, numbers: Iterable[int], rows: Iterable[_Row], names: dict[bytes, str]
+) -> list[Entry]:
+    # As `keyspace.seq` has it, without a call for each row.
+    last = keyspace.SEQ_MAX if board.descending else 0
+    return [
+        Entry(
+            rank, keyspace.unpacked(user), names.get(user, ""), int(score), at_ms, abs(last - place)
+        )
+        for rank, (place, user, at_ms, score) in zip(numbers, rows, strict=True)
+    ]

@@ -1,1 +1,0 @@
-"""All that the scores service keeps in Postgres: the ledger, the standings, the final tables."""

@@ -1,0 +1,1 @@
+"""What keeps Redis equal to the ledger: rebuild, audit, filling, and the operator's commands."""

@@ -1,0 +1,171 @@
+"""Boards that an admin adds: checked, filled from the ledger beside the awards, then listed."""
+
+import asyncio
+from contextlib import suppress
+from enum import StrEnum
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+
+from chassis.errors import Conflict, FieldError
+from chassis.lease import Lease
+from chassis.redis import Redis
+from chassis.telemetry import log
+from protos import scores_pb2
+from services.scores.boards.registry import BoardNotFound, Known, Registry
+from services.scores.boards.rules import (
+    WINDOW_MIN,
+    Board,
+    Operator,
+    Order,
+    Reset,
+    Ties,
+    ValidationFailed,
+)
+from services.scores.boards.store import Standings
+from services.scores.reads import answers as board_answers
+from services.scores.upkeep.rebuild import Interrupted, Rebuild
+
+BOARDS_MAX = 50  # every award asks each of them whether it counts there
+PLAYERS_AT_ONCE = 200  # awards to them wait while they are counted anew
+ANSWER_S = 3.0  # what a new board may take to be listed before its maker is answered
+LOOK_S = 0.5
+LEASE_S = 10.0
+
+Word = TypeVar("Word", bound=StrEnum)
+
+
+class BoardExists(Conflict):
+    """There is a board of that name."""
+
+
+class TooManyBoards(Conflict):
+    """There are as many boards as there may be."""
+
+
+class Filling:
+    """One of all replicas fills. Methods raise what the stores raise."""
+
+    def __init__(
+        self, redis: Redis, registry: Registry, standings: Standings, rebuild: Rebuild
+    ) -> None:
+        self._registry = registry
+        self._standings = standings
+        self._rebuild = rebuild
+        self._lease = Lease(redis, "lease:scores:filling", ttl_s=LEASE_S)
+        self._added = asyncio.Event()
+
+    async def create(self, request: scores_pb2.Board) -> scores_pb2.Board:
+        """Adds a board. Answers once it is listed, or after three seconds, when it is still
+        being filled.
+
+        Raises ValidationFailed, BoardExists or TooManyBoards.
+        """
+        board = _parsed(request)
+        board.validate()
+        if len(self._registry.all()) >= BOARDS_MAX:
+            raise TooManyBoards(f"There are {BOARDS_MAX} boards already.")
+        if not await self._standings.add_board(board):
+            raise BoardExists
+        log.info("board_added", stream="audit", board=board.name)
+        await self._registry.refresh()
+        self._added.set()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                while not self._listed(board.name):
+                    await asyncio.sleep(0.05)
+                    await self._registry.refresh()
+        return board_answers.board(self._known(board.name) or Known(board, ()))
+
+    async def run(self) -> None:
+        """Fills what is to be filled, for ever."""
+        try:
+            while True:
+                self._added.clear()
+                try:
+                    await self.work()
+                except Exception as error:
+                    log.warning("filling_interrupted", error=repr(error))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await self._added.wait()
+        finally:
+            with suppress(RedisError, OSError):
+                await self._lease.release()
+
+    async def work(self) -> None:
+        """One pass over the boards that are not listed; what is begun is gone on with."""
+        unlisted = await self._standings.unlisted()
+        if not unlisted:
+            return
+        fence = await self._lease.hold()
+        if not fence:
+            return
+        await self._registry.refresh()
+        for name, upto in unlisted:
+            await self._fill(name, upto, fence)
+
+    async def _fill(self, name: str, upto: str | None, fence: int) -> None:
+        """Counts all players anew for the board, builds it in Redis, lists it.
+
+        Whoever is awarded meanwhile counts there already: the award sees the board, or the
+        counting sees the award, since both lock the player.
+        """
+
+        async def held() -> bool:
+            return await self._lease.hold() == fence
+
+        players, done = await self._standings.players(), 0
+        log.info("filling_began", board=name, players=players, after=upto)
+        while users := await self._standings.users(after=upto, limit=PLAYERS_AT_ONCE):
+            await self._standings.refill(users)
+            upto = users[-1]
+            await self._standings.filled(name, upto=upto)
+            if not await held():
+                raise Interrupted
+            done += len(users)
+            if done % 10_000 < PLAYERS_AT_ONCE:
+                log.info("filling_progressed", board=name, done=done, players=players)
+        known = self._known(name)
+        if known is None:
+            raise BoardNotFound
+        wheres = [(known.board, period) for period in known.open()]
+        await self._rebuild.complete(wheres, held)
+        await self._standings.list_board(name)
+        await self._registry.refresh()
+        log.info("board_listed", stream="audit", board=name, players=done)
+
+    def _known(self, name: str) -> Known | None:
+        return next((known for known in self._registry.all() if known.board.name == name), None)
+
+    def _listed(self, name: str) -> bool:
+        known = self._known(name)
+        return known is not None and known.listed
+
+
+def _parsed(request: scores_pb2.Board) -> Board:
+    problems: list[FieldError] = []
+
+    def word(field: str, text: str, words: type[Word], default: Word) -> Word:
+        try:
+            return words(text) if text else default
+        except ValueError:
+            problems.append(FieldError(field, "UNKNOWN", f"must be one of {', '.join(words)}"))
+            return default
+
+    board = Board(
+        name=request.board,
+        title=request.title,
+        operator=word("operator", request.operator, Operator, Operator.SUM),
+        order=word("order", request.order, Order, Order.DESCENDING),
+        ties=word("ties", request.ties, Ties, Ties.FIRST_TO_REACH),
+        action_types=tuple(dict.fromkeys(request.action_types)),
+        every=word("reset.every", request.reset, Reset, Reset.NONE),
+        reset_at=request.reset_at or "00:00",
+        zone=request.zone or "UTC",
+        window=request.window or WINDOW_MIN,
+        public=request.public,
+    )
+    if problems:
+        raise ValidationFailed(errors=problems)
+    return board
