@@ -2,7 +2,8 @@
 
 from chassis.errors import Failed, Forbidden, Invalid, Missing, Unavailable, Unprocessable
 from protos import actions_pb2, scores_pb2
-from services.scores.awards.records import Receipt, Row
+from services.scores.awards.records import Receipt
+from services.scores.boards.changes import Row
 
 
 class TokenAlreadyUsed(Invalid):

@@ -24,8 +24,9 @@ from chassis.redis import Argument, Redis, Script
 from chassis.telemetry import log
 from services.scores.awards.answers import IdempotencyKeyReused, QueuedForReplay, TokenAlreadyUsed
 from services.scores.awards.publish import Telling
-from services.scores.awards.records import Claim, Row, ScoreRange
+from services.scores.awards.records import Claim, ScoreRange
 from services.scores.awards.store import Ledger
+from services.scores.boards.changes import Row
 
 STREAM = "journal:{awards}"
 HELD = "journal:{awards}:held"

@@ -29,9 +29,10 @@ from services.scores.awards.answers import (
 )
 from services.scores.awards.incidents import Findings, replay
 from services.scores.awards.publish import Telling
-from services.scores.awards.records import Claim, Receipt, Row
+from services.scores.awards.records import Claim, Receipt
 from services.scores.awards.store import Ledger
 from services.scores.awards.write import Writer
+from services.scores.boards.changes import Row
 
 JUDGE_S = 0.5
 RECEIPT_S = 0.3  # how long a repeat waits for the receipt of an award just made

@@ -18,8 +18,9 @@ from chassis.telemetry import log
 from protos import actions_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
 from services.scores.awards.answers import render
-from services.scores.awards.records import Change, Claim, Receipt, Row
+from services.scores.awards.records import Claim, Receipt
 from services.scores.awards.store import Ledger
+from services.scores.boards.changes import Change, Row
 from services.scores.boards.events import Events, award_change
 from services.scores.boards.places import Boards, Ranks
 from services.scores.boards.store import Standings

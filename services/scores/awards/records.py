@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from services.scores.boards.changes import Change, Row
+
 
 class Claim(NamedTuple):
     """A verified award that asks to be written."""
@@ -22,31 +24,6 @@ class Claim(NamedTuple):
     under_review: bool = False  # told to the player, not written
 
 
-class Row(NamedTuple):
-    """An award's ledger row, and the running totals right after it."""
-
-    outcome: str  # inserted; seen: it was there before; copy: of an earlier item of the batch
-    action_id: str
-    user_id: str
-    action_type: str
-    points: int
-    old_score: int
-    new_score: int
-    version: int
-    seq: int
-    at_ms: int
-    attempt_id: str
-    client_id: str | None
-    key_hash: bytes | None
-    body_hash: bytes | None
-    day_total: int
-    week_total: int
-    month_total: int
-    hidden: bool
-    username: str
-    name_version: int
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A ledger row as its player sees it: an award, or a reversal of one."""
@@ -61,24 +38,6 @@ class Entry:
     version: int
     seq: int
     at_ms: int
-
-
-class Change(NamedTuple):
-    """What others are told of: an award, its reversal, or a player hidden or shown."""
-
-    kind: str  # award, void, restore, hidden, shown
-    event_id: str
-    origin_id: str | None
-    user_id: str
-    username: str
-    version: int
-    seq: int
-    action_type: str
-    points: int
-    old_score: int
-    new_score: int
-    at_ms: int
-    hidden: bool
 
 
 @dataclass(frozen=True, slots=True)

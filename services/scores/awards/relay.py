@@ -5,8 +5,9 @@ from prometheus_client import Counter, Gauge
 from chassis import clock
 from chassis.batching import BATCH_MAX
 from services.scores.awards.publish import Telling
-from services.scores.awards.records import Change, Receipt
+from services.scores.awards.records import Receipt
 from services.scores.awards.store import Ledger
+from services.scores.boards.changes import Change
 
 relayed = Counter("scoreboard_awards_relayed_total", "Awards told again by the relay")
 outbox_age = Gauge(

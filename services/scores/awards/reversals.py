@@ -7,8 +7,9 @@ from chassis.errors import FieldError, Missing
 from protos import scores_pb2
 from services.scores.awards.answers import ScoreOutOfRange
 from services.scores.awards.publish import Telling
-from services.scores.awards.records import Change, Order, ScoreRange
+from services.scores.awards.records import Order, ScoreRange
 from services.scores.awards.store import Ledger
+from services.scores.boards.changes import Change
 from services.scores.boards.rules import ValidationFailed, moment
 
 ROWS_MAX = 1000  # of one call

@@ -12,19 +12,18 @@ from chassis.postgres import Database
 from chassis.replica import Reader
 from chassis.telemetry import log
 from services.scores.awards.records import (
-    Change,
     Claim,
     Entry,
     Order,
     Outstanding,
     Receipt,
-    Row,
     Sanction,
     ScoreRange,
     change,
     row,
     text,
 )
+from services.scores.boards.changes import Change, Row
 
 ATTEMPTS_MAX = 3
 MONTHS_AHEAD = 3

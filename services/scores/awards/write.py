@@ -13,8 +13,9 @@ from chassis.server import deadline
 from chassis.telemetry import log
 from services.scores.awards.answers import ScoreOutOfRange
 from services.scores.awards.journal import Journal
-from services.scores.awards.records import Claim, Row, ScoreRange
+from services.scores.awards.records import Claim, ScoreRange
 from services.scores.awards.store import Ledger
+from services.scores.boards.changes import Row
 
 RETRIES_S = (0.1, 0.2, 0.4)
 # For all tries of a batch: a Postgres that hangs is away as well. Verify and Judge have waited for

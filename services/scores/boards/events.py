@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from chassis import clock
 from chassis.redis import Redis
 from protos import events_pb2
-from services.scores.awards.records import Change, Row
+from services.scores.boards.changes import Change, Row
 from services.scores.boards.places import Ranks
 from services.scores.boards.registry import Registry
 

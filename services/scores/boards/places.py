@@ -9,8 +9,8 @@ from typing import Any, cast
 
 from chassis import clock
 from chassis.redis import Argument, Redis, Script
-from services.scores.awards.records import Row
 from services.scores.boards import keyspace
+from services.scores.boards.changes import Row
 from services.scores.boards.names import Name, Names
 from services.scores.boards.registry import Known, Registry
 from services.scores.boards.rules import ALL_TIME, Board, Period, Reset, Ties, moment

@@ -14,7 +14,8 @@ from chassis.process import background
 from chassis.testing import Certificates, eventually
 from protos import events_pb2, fraud_pb2, scores_pb2
 from services.scores.awards.journal import HELD, STREAM, Journal
-from services.scores.awards.records import Claim, Row
+from services.scores.awards.records import Claim
+from services.scores.boards.changes import Row
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.scores_served import KEYS, open_scores
 from services.scores.tests.test_grants import grant

@@ -9,8 +9,9 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.postgres import Database
 from chassis.testing import eventually
-from services.scores.awards.records import Change, Sanction
 from services.scores.awards.records import Order as Reversal
+from services.scores.awards.records import Sanction
+from services.scores.boards.changes import Change
 from services.scores.boards.events import Events
 from services.scores.boards.rules import FOR_EVER, Board, Order, Reset, Ties
 from services.scores.periods.closer import Closer
