@@ -4,7 +4,7 @@ import asyncio
 import resource
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
 import uvloop
@@ -88,13 +88,20 @@ async def background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         raise failure
 
 
+async def together(*works: Coroutine[Any, Any, None]) -> None:
+    """Runs works that never end as one, until it is cancelled or one of them fails."""
+    async with background(*works):
+        await asyncio.Event().wait()
+
+
 async def _end(tasks: set[asyncio.Task[None]]) -> None:
     # Redis' client awaits its sends by `asyncio.wait_for`, which before Python 3.12 loses a
-    # cancellation that comes as the send returns. So we ask until all have ended.
+    # cancellation that comes as the send returns. So it is repeated until all have ended.
     while tasks:
         for task in tasks:
             task.cancel()
-        _, tasks = await asyncio.wait(tasks, timeout=0.1)
+        with suppress(asyncio.CancelledError):  # repeated by an outer `_end`
+            _, tasks = await asyncio.wait(tasks, timeout=0.1)
 
 
 async def _awaited(work: Awaitable[None]) -> None:

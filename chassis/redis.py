@@ -170,9 +170,10 @@ class Script:
         self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     @classmethod
-    def read(cls, redis: Redis, package: str, name: str) -> "Script":
-        """The script in file `name` of `package`."""
-        return cls(redis, resources.files(package).joinpath(name).read_text())
+    def read(cls, redis: Redis, package: str, *names: str) -> "Script":
+        """The script in these files of `package`, one after the other."""
+        folder = resources.files(package)
+        return cls(redis, "\n".join(folder.joinpath(name).read_text() for name in names))
 
     async def __call__(self, keys: Sequence[Key], args: Sequence[Argument]) -> Any:
         """The script's answer. Raises RedisError."""

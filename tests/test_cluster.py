@@ -33,10 +33,10 @@ from services.fraud.windows import Attempt, Windows
 from services.realtime.channels import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.scores.awards.journal import STREAM as JOURNAL
-from services.scores.awards.records import Claim
+from services.scores.awards.records import Judged
 from services.scores.boards.names import Names
 from services.scores.boards.ranking import After
-from services.scores.reads.live import Live
+from services.scores.reads.live import LiveReads
 from services.scores.tests.scores_served import Scores, item, open_scores
 
 ROOT = Path(__file__).parent.parent
@@ -141,30 +141,32 @@ async def test_boards_and_the_journal_stand_on_a_cluster(
         assert [award.rank for award in awards] == [1] * 20
         await _queued(scores, users[0], points=500)
         await scores.redis.flushall()
-        await scores.rebuild.work()
-        await scores.boards.name({users[1]: (2, "ada")})
+        await scores.upkeep.rebuild.work()
+        await scores.boards.names.keep({users[1]: (2, "ada")})
         for known in scores.registry.all():
             board = known.board
             period = next(one for one in known.periods if not one.closed)
             await _stands(scores.stub, board.name, [users[0], *users[:0:-1]])
             later = [one for one in known.periods if one.start_ms > clock.now_ms()]
-            assert [await scores.boards.prepare(board, one) for one in later] == [True] * len(later)
-            live = Live(redis_cluster, Names(redis_cluster, scores.ledger.names))
-            page = await live.page((board, period), 5, After(510, 1, users[0]))
+            assert [await scores.upkeep.redis_boards.prepare(one) for one in later] == [True] * len(
+                later
+            )
+            live = LiveReads(redis_cluster, Names(redis_cluster, scores.boards.store))
+            page = await live.page(period, 5, After(510, 1, users[0]))
             assert page
             assert len(page.entries) == 5
-            assert all(await scores.boards.states(board, period, users))
-            await scores.boards.forget(board, period, users[:3])
-            assert await scores.boards.states(board, period, users[:3]) == [None] * 3
-            first = await scores.boards.first(board, period, 3)
-            await scores.boards.drop(board, period, first)
+            assert all(await scores.upkeep.redis_boards.states(period, users))
+            await scores.upkeep.redis_boards.forget(period, users[:3])
+            assert await scores.upkeep.redis_boards.states(period, users[:3]) == [None] * 3
+            first = await scores.upkeep.redis_boards.first(period, 3)
+            await scores.upkeep.redis_boards.drop(period, first)
             assert len(first) == 3
-            assert await scores.boards.there(board, period, first) == []
+            assert await scores.upkeep.redis_boards.there(period, first) == []
 
 
 async def _queued(scores: Scores, user: str, *, points: int) -> None:
     """An award that waited in the journal."""
-    claim = Claim(
+    claim = Judged(
         action_id=uuid7(),
         user_id=user,
         username="p",
@@ -176,9 +178,9 @@ async def _queued(scores: Scores, user: str, *, points: int) -> None:
         key_hash=None,
         body_hash=None,
     )
-    refused = await scores.journal.queue([claim], received_at_ms=clock.now_ms())
+    refused = await scores.awards.journal.queue([claim], received_at_ms=clock.now_ms())
     assert [failure.code for failure in refused] == ["QUEUED_FOR_REPLAY"]
-    await scores.journal.drain()
+    await scores.awards.journal.drain()
     assert await scores.redis.xlen(JOURNAL) == 0
 
 
@@ -214,12 +216,12 @@ async def test_every_script_is_called_with_keys_of_one_slot(
 
 
 def _known(script: Path, nodes: Cluster) -> bool:
-    """Whether a node knows the script, or what it begins with or ends."""
-    order = script.parent / "order.lua"
+    """Whether a node knows the script, alone or behind one that others begin with."""
     texts = [script.read_text()]
-    if order.exists():
-        ends = script.parent.glob("*.lua") if script == order else [script]
-        texts += [f"{order.read_text()}\n{end.read_text()}" for end in ends]
+    for start in (script.parent / name for name in ("order.lua", "change.lua")):
+        if start.exists():
+            ends = script.parent.glob("*.lua") if script == start else [script]
+            texts += [f"{start.read_text()}\n{end.read_text()}" for end in ends]
     hashes = [sha1(text.encode(), usedforsecurity=False).hexdigest() for text in texts]
     for number in range(3):
         with nodes.node(number) as node:

@@ -7,11 +7,9 @@ import grpc
 from chassis.batching import bounded
 from chassis.errors import Failed, to_proto
 from protos import scores_pb2, scores_pb2_grpc
-from services.scores.awards.pipeline import Awards
-from services.scores.awards.reversals import Reversals
-from services.scores.reads.calls import BoardCalls
-from services.scores.reads.history import History
-from services.scores.upkeep.filling import Filling
+from services.scores.awards import Awards
+from services.scores.reads import Reads
+from services.scores.upkeep import Upkeep
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -19,25 +17,16 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ScoresService(scores_pb2_grpc.ScoresServicer):
     """See protos/scores.proto."""
 
-    def __init__(
-        self,
-        awards: Awards,
-        history: History,
-        reversals: Reversals,
-        boards: BoardCalls,
-        filling: Filling,
-    ) -> None:
+    def __init__(self, awards: Awards, reads: Reads, upkeep: Upkeep) -> None:
         self._awards = awards
-        self._history = history
-        self._reversals = reversals
-        self._boards = boards
-        self._filling = filling
+        self._reads = reads
+        self._upkeep = upkeep
 
     async def Award(
         self, request: scores_pb2.AwardRequest, context: Context
     ) -> scores_pb2.AwardReply:
         bounded(request.items)
-        answers = await self._awards.award(request.items)
+        answers = await self._awards.pipeline.award(request.items)
         # Added in place, here and wherever awards pass: a message in a list is copied.
         reply = scores_pb2.AwardReply()
         for answer in answers:
@@ -50,40 +39,40 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
     async def Receipt(
         self, request: scores_pb2.ReceiptRequest, context: Context
     ) -> scores_pb2.Award:
-        return await self._awards.receipt(request.user_id, request.action_id)
-
-    async def History(
-        self, request: scores_pb2.HistoryRequest, context: Context
-    ) -> scores_pb2.HistoryReply:
-        return await self._history.page(request)
+        return await self._awards.repeats.receipt(request.user_id, request.action_id)
 
     async def Reverse(
         self, request: scores_pb2.ReverseRequest, context: Context
     ) -> scores_pb2.ReverseReply:
-        return await self._reversals.reverse(request)
+        return await self._awards.reversals.reverse(request)
+
+    async def CreateBoard(self, request: scores_pb2.Board, context: Context) -> scores_pb2.Board:
+        return await self._upkeep.filling.create(request)
 
     async def Boards(
         self, request: scores_pb2.BoardsRequest, context: Context
     ) -> scores_pb2.BoardsReply:
-        return self._boards.boards()
-
-    async def CreateBoard(self, request: scores_pb2.Board, context: Context) -> scores_pb2.Board:
-        return await self._filling.create(request)
+        return self._reads.calls.boards()
 
     async def Top(self, request: scores_pb2.TopRequest, context: Context) -> scores_pb2.TopReply:
-        return await self._boards.top(request)
+        return await self._reads.calls.top(request)
 
     async def Around(
         self, request: scores_pb2.AroundRequest, context: Context
     ) -> scores_pb2.AroundReply:
-        return await self._boards.around(request)
+        return await self._reads.calls.around(request)
 
     async def Ranks(
         self, request: scores_pb2.RanksRequest, context: Context
     ) -> scores_pb2.RanksReply:
-        return await self._boards.ranks(request)
+        return await self._reads.calls.ranks(request)
 
     async def WouldBe(
         self, request: scores_pb2.WouldBeRequest, context: Context
     ) -> scores_pb2.WouldBeReply:
-        return await self._boards.would_be(request)
+        return await self._reads.calls.would_be(request)
+
+    async def History(
+        self, request: scores_pb2.HistoryRequest, context: Context
+    ) -> scores_pb2.HistoryReply:
+        return await self._reads.history.page(request)

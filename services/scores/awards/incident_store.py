@@ -1,4 +1,4 @@
-"""Findings in Postgres that fraud has not taken yet."""
+"""Incidents in Postgres that fraud has not received yet."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -16,14 +16,14 @@ class Incident(NamedTuple):
     at_ms: int
 
 
-class Incidents:
-    """Every method raises DbUnavailable when Postgres is away."""
+class IncidentStore:
+    """Every method raises DbUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._fetch = database.fetch
 
     async def add(self, incidents: Sequence[Incident]) -> None:
-        """Keeps them, each once."""
+        """Stores them, each once."""
         await self._fetch(
             """
             INSERT INTO scores.incidents (incident_id, user_id, action_id, action_type, at_ms)
@@ -32,11 +32,15 @@ class Incidents:
                  AS i(incident_id, user_id, action_id, action_type, at_ms)
             ON CONFLICT (incident_id) DO NOTHING
             """,
-            *(list(column) for column in zip(*incidents, strict=True)),
+            [i.incident_id for i in incidents],
+            [i.user_id for i in incidents],
+            [i.action_id for i in incidents],
+            [i.action_type for i in incidents],
+            [i.at_ms for i in incidents],
         )
 
     async def some(self, *, limit: int) -> list[Incident]:
-        """Some that fraud has not taken yet."""
+        """Some of them."""
         records = await self._fetch(
             """
             SELECT i.incident_id::text, i.user_id::text, i.action_id::text, i.action_type, i.at_ms
@@ -44,10 +48,10 @@ class Incidents:
             """,
             limit,
         )
-        return [Incident(*record) for record in records]
+        return [Incident(**record) for record in records]
 
-    async def drop(self, incident_ids: Sequence[str]) -> None:
-        """Forgets those that fraud has taken."""
+    async def delete(self, incident_ids: Sequence[str]) -> None:
+        """Deletes those that fraud has received."""
         await self._fetch(
             "DELETE FROM scores.incidents i WHERE i.incident_id = ANY ($1)", incident_ids
         )

@@ -1,4 +1,4 @@
-"""Offences found here, tokens shown again after they were redeemed, and their way to fraud."""
+"""Incidents found here, tokens shown again after they were redeemed, and their way to fraud."""
 
 import asyncio
 import uuid
@@ -10,23 +10,24 @@ from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
 from protos import fraud_pb2
 from protos.fraud_pb2_grpc import FraudStub
-from services.scores.awards.incident_store import Incident, Incidents
+from services.scores.awards.incident_store import Incident, IncidentStore
+from services.scores.awards.records import Verified
 
 REPORT_S = 5.0
 _NAMESPACE = uuid.UUID("0b0e5b6c-4f5e-5a3e-8a37-2f0a1f6b9d44")
 
 
-class Findings:
-    """Keeps findings off the path of awards and tells fraud of them, in batches."""
+class Incidents:
+    """Stores incidents off the path of awards and reports them to fraud, in batches."""
 
-    def __init__(self, incidents: Incidents, fraud: FraudStub) -> None:
-        self._incidents = incidents
+    def __init__(self, store: IncidentStore, fraud: FraudStub) -> None:
+        self._store = store
         self._fraud = fraud
-        self._outbox = Outbox("incidents", self.tell)
-        self._keeping: set[asyncio.Task[None]] = set()
+        self._outbox = Outbox("incidents", self.send)
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def report(self, incidents: Sequence[Incident]) -> None:
-        """Has them kept and told; returns at once."""
+        """Has them stored and sent; returns at once."""
         for incident in incidents:
             log.warning(
                 "token_replayed",
@@ -35,43 +36,47 @@ class Findings:
                 action_id=incident.action_id,
                 incident_id=incident.incident_id,
             )
-        task = asyncio.create_task(self._keep(incidents))
-        self._keeping.add(task)
-        task.add_done_callback(self._keeping.discard)
+        task = asyncio.create_task(self._add(incidents))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def run(self) -> None:
-        """Tells for ever."""
+        """Sends forever."""
         await self._outbox.run()
 
-    async def tell(self) -> int:
-        """Tells fraud of one batch; answers how many. Raises Failed."""
-        incidents = await self._incidents.some(limit=BATCH_MAX)
+    async def send(self) -> int:
+        """Sends fraud one batch; returns how many. Raises Failed."""
+        incidents = await self._store.some(limit=BATCH_MAX)
         if incidents:
             request = fraud_pb2.ReportRequest(incidents=map(_proto, incidents))
             await self._fraud.Report(request, timeout=REPORT_S)
-            await self._incidents.drop([incident.incident_id for incident in incidents])
+            await self._store.delete([incident.incident_id for incident in incidents])
         return len(incidents)
 
     async def drain(self) -> None:
-        """Returns when all that was reported is kept."""
-        while self._keeping:
-            await asyncio.wait(self._keeping)
+        """Returns when all that was reported is stored."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
 
-    async def _keep(self, incidents: Sequence[Incident]) -> None:
+    async def _add(self, incidents: Sequence[Incident]) -> None:
         try:
-            await self._incidents.add(incidents)
+            await self._store.add(incidents)
         except DbUnavailable as error:
-            log.error("incidents_not_kept", error=repr(error), incidents=len(incidents))
+            log.error("incidents_lost", error=repr(error), incidents=len(incidents))
             return
         self._outbox.wake()
 
 
-def replay(
-    *, action_id: str, attempt_id: str, user_id: str, action_type: str, at_ms: int
-) -> Incident:
-    """A token was shown again, in that attempt; always the same incident for it."""
-    name = f"{action_id}\nreplay\n{attempt_id}"
-    return Incident(str(uuid.uuid5(_NAMESPACE, name)), user_id, action_id, action_type, at_ms)
+def replay(attempt: Verified, *, at_ms: int) -> Incident:
+    """A token that was shown again in that attempt; the same incident for each repeat of it."""
+    name = f"{attempt.action_id}\nreplay\n{attempt.item.attempt.attempt_id}"
+    return Incident(
+        incident_id=str(uuid.uuid5(_NAMESPACE, name)),
+        user_id=attempt.item.attempt.user_id,
+        action_id=attempt.action_id,
+        action_type=attempt.found.sealed.action_type,
+        at_ms=at_ms,
+    )
 
 
 def _proto(incident: Incident) -> fraud_pb2.Incident:

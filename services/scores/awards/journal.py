@@ -1,7 +1,7 @@
 """The replay journal: verified awards that wait in Redis for Postgres.
 
-An item counts by its MAC alone: whoever can write to Redis cannot make awards. That each
-is awarded once is the ledger's doing, whatever happens between writing and forgetting.
+An item counts by its MAC alone: write access to Redis makes no awards. The ledger sees to it that
+each is awarded once, whatever happens between writing it and dropping the item.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from chassis.postgres import DbUnavailable
 from chassis.redis import Argument, Redis, Script
 from chassis.telemetry import log
 from services.scores.awards.answers import IdempotencyKeyReused, QueuedForReplay, TokenAlreadyUsed
-from services.scores.awards.publish import Telling
-from services.scores.awards.records import Claim, ScoreRange
-from services.scores.awards.store import Ledger
-from services.scores.boards.changes import Row
+from services.scores.awards.publish import Publisher
+from services.scores.awards.records import Judged
+from services.scores.awards.write import LedgerWriter
+from services.scores.boards.changes import Row, Written
 
 STREAM = "journal:{awards}"
 HELD = "journal:{awards}:held"
@@ -44,44 +44,50 @@ Entry = tuple[bytes, dict[bytes, bytes]]
 class Item:
     """What waits: a verified award that was not refused, and when it was asked for."""
 
-    claim: Claim
+    judged: Judged
     received_at_ms: int
 
 
-class Journal:
+class ReplayJournal:
     """Any process may queue; one at a time should drain, though two do no harm."""
 
     def __init__(
-        self, redis: Redis, keys: Keyring, ledger: Ledger, telling: Telling, *, items_max: int
+        self,
+        redis: Redis,
+        keys: Keyring,
+        writer: LedgerWriter,
+        publisher: Publisher,
+        *,
+        items_max: int,
     ) -> None:
         self._redis = redis
         self._keys = keys
-        self._ledger = ledger
-        self._telling = telling
+        self._writer = writer
+        self._publisher = publisher
         self._items_max = items_max
         self._queue = Script.read(redis, __package__, "journal_queue.lua")
         self._forget = Script.read(redis, __package__, "journal_forget.lua")
 
-    async def queue(self, claims: Sequence[Claim], *, received_at_ms: int) -> list[Failed]:
-        """What to answer to awards that Postgres cannot take now: QueuedForReplay, or where
+    async def queue(self, judged: Sequence[Judged], *, received_at_ms: int) -> list[Failed]:
+        """The answers to awards that Postgres cannot take now: QueuedForReplay, or where
         Redis does not take them either DbUnavailable."""
         arguments: list[Argument] = [self._items_max]
-        for claim in claims:
-            item = self._seal(Item(claim, received_at_ms))
-            arguments += (claim.action_id, _fingerprint(claim), item)
+        for award in judged:
+            item = self._seal(Item(award, received_at_ms))
+            arguments += (award.action_id, _fingerprint(award), item)
         try:
             async with asyncio.timeout(QUEUE_S):
                 answers = await self._queue([STREAM, HELD], arguments)
         except (RedisError, OSError) as error:
-            log.error("journal_away", error=repr(error), awards=len(claims))
-            return [DbUnavailable() for _ in claims]
+            log.error("journal_unavailable", error=repr(error), awards=len(judged))
+            return [DbUnavailable() for _ in judged]
         log.error("awards_queued", awards=answers.count(1), full=0 in answers)
-        return [_answer(claim, answer) for claim, answer in zip(claims, answers, strict=True)]
+        return [_answer(award, answer) for award, answer in zip(judged, answers, strict=True)]
 
-    async def drain(self, number: int = 0) -> None:
-        """Awards what is queued, in order, as far as Postgres takes it.
+    async def drain(self, fence: int = 0) -> None:
+        """Writes what is queued, in order, as far as Postgres takes it.
 
-        Raises DbUnavailable and RedisError: the next call goes on. `number` is the lease's.
+        Raises DbUnavailable and RedisError: the next call goes on.
         """
         after = "-"
         while True:
@@ -109,7 +115,7 @@ class Journal:
         return int(await self._redis.xlen(STREAM))
 
     async def warn_unless_persistent(self) -> None:
-        """Logs a warning when Redis would forget the journal with its process."""
+        """Logs a warning when Redis would lose the journal with its process."""
         try:
             about: dict[str, Any] = await self._redis.info("persistence")
         except (RedisError, OSError) as error:
@@ -119,29 +125,29 @@ class Journal:
             log.warning("journal_not_persistent", remedy="set appendonly yes in Redis")
 
     async def _replay(self, found: Sequence[tuple[Entry, Item]]) -> list[Entry]:
-        """Awards these, and answers the entries that are done with."""
+        """Writes these, and returns the entries that are done with."""
         try:
-            rows = await self._ledger.award([item.claim for _, item in found])
+            rows = await self._writer.insert([item.judged for _, item in found])
         except asyncpg.PostgresError as error:
             if len(found) == 1:
-                # Nobody knows this failure, so the item stays, and the others go on.
+                # An unknown failure: the item stays, and the others go on.
                 log.error("journal_item_stuck", error=repr(error), **_named(found[0][1]))
                 _ITEMS.labels("stuck").inc()
                 return []
             return [entry for one in found for entry in await self._replay([one])]
-        fresh: list[tuple[Claim, Row]] = []
+        written: list[tuple[Judged, Written]] = []
         for (_, item), row in zip(found, rows, strict=True):
-            if isinstance(row, ScoreRange):
-                log.error("journal_item_unwritable", code="SCORE_OUT_OF_RANGE", **_named(item))
+            if isinstance(row, Failed):
+                log.error("journal_item_unwritable", code=row.code, **_named(item))
                 _ITEMS.labels("unwritable").inc()
-            elif row.outcome == "inserted":
-                fresh.append((item.claim, row))
-            elif not _same(item.claim, row):
+            elif isinstance(row, Written):
+                written.append((item.judged, row))
+            elif _contents(item.judged) != _contents(row):
                 log.error("journal_item_superseded", **_named(item))
-        if fresh:
-            await self._telling.tell([claim for claim, _ in fresh], [row for _, row in fresh])
-            log.info("journal_replayed", awards=len(fresh))
-        _ITEMS.labels("replayed").inc(len(fresh))
+        if written:
+            await self._publisher.publish(written)
+            log.info("journal_replayed", awards=len(written))
+        _ITEMS.labels("replayed").inc(len(written))
         return [entry for entry, _ in found]
 
     async def _drop(self, entries: Iterable[Entry]) -> None:
@@ -168,27 +174,23 @@ class Journal:
         return hmac.digest(self._keys[kid], b"journal.v1\n" + bytes((kid,)) + body, "sha256")
 
 
-def _answer(claim: Claim, answer: int) -> Failed:
+def _answer(judged: Judged, answer: int) -> Failed:
     if answer in (1, 2):
         _ITEMS.labels("queued" if answer == 1 else "repeated").inc()
         return QueuedForReplay(retry_after_s=RETRY_AFTER_S)
     if answer == 3:
-        return TokenAlreadyUsed() if claim.client_id is None else IdempotencyKeyReused()
+        return TokenAlreadyUsed() if judged.client_id is None else IdempotencyKeyReused()
     _ITEMS.labels("full").inc()
     return DbUnavailable()
 
 
-def _contents(claim: Claim | Row) -> tuple[str, str, int, str | None]:
-    return claim.user_id, claim.action_type, claim.points, claim.client_id
+def _contents(award: Judged | Row) -> tuple[str, str, int, str | None]:
+    return award.user_id, award.action_type, award.points, award.client_id
 
 
-def _same(claim: Claim, row: Row) -> bool:
-    return _contents(claim) == _contents(row)
-
-
-def _fingerprint(claim: Claim) -> bytes:
-    return hashlib.sha256(repr(_contents(claim)).encode()).digest()[:16]
+def _fingerprint(judged: Judged) -> bytes:
+    return hashlib.sha256(repr(_contents(judged)).encode()).digest()[:16]
 
 
 def _named(item: Item) -> dict[str, str]:
-    return {"action_id": item.claim.action_id, "user_id": item.claim.user_id}
+    return {"action_id": item.judged.action_id, "user_id": item.judged.user_id}

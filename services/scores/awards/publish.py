@@ -1,14 +1,13 @@
-"""What follows a change of the ledger: boards, answer, and, after it, event, receipt and Settle.
+"""Publish: what follows a change of the ledger: boards, answer, then event, receipt and Settle.
 
-What happens after the answer may be lost with the process: the relay does it again from
-the outbox.
+What happens after the answer may be lost with the process: the relay repeats it from the outbox.
 """
 
 import asyncio
 from collections.abc import Sequence
-from itertools import repeat
 from typing import NamedTuple
 
+import msgspec
 from redis.exceptions import RedisError
 
 from chassis.batching import BATCH_MAX
@@ -18,76 +17,72 @@ from chassis.telemetry import log
 from protos import actions_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
 from services.scores.awards.answers import render
-from services.scores.awards.records import Claim, Receipt
-from services.scores.awards.store import Ledger
-from services.scores.boards.changes import Change, Row
-from services.scores.boards.events import Events, award_change
-from services.scores.boards.places import Boards, Ranks
-from services.scores.boards.store import Standings
+from services.scores.awards.records import Judged, Receipt
+from services.scores.awards.store import LedgerStore
+from services.scores.boards import Boards
+from services.scores.boards.changes import Change, Written
+from services.scores.boards.names import Name
+from services.scores.boards.places import UNRANKED, Ranks
 
-SETTLE_S = 0.2  # how long a refusal waits for its action to be closed
-# What settlements and receipts wait for those of the next batches: a call and a statement cost much
-# the same for one award as for many, and hardly anybody waits for either.
+SETTLE_S = 2.0
+CLOSE_S = 0.2  # how long a refusal waits for its action to be closed
+# Settlements and receipts wait for those of the next batches: a call and a statement cost much
+# the same for one award as for many, and hardly anything waits for either.
 GATHER_S = 0.05
-UNRANKED = Ranks(None, None)
+
+Award = tuple[Judged, Written]
 
 
-class Told(NamedTuple):
-    """An award that was answered; `told`: boards and readers of events have heard of it."""
+class _Acknowledgement(NamedTuple):
+    """An award that was answered; `published`: to boards and event stream."""
 
-    change: Change
+    seq: int
+    action_id: str
     receipt: Receipt
-    told: bool
+    published: bool
 
 
-class Telling:
-    """Tells boards, readers of events, and actions."""
+class Publisher:
+    """Publishes changes to the boards, the event stream and actions."""
 
     def __init__(
         self,
-        ledger: Ledger,
-        standings: Standings,
+        ledger: LedgerStore,
         boards: Boards,
-        events: Events,
         *,
         actions: ActionsStub,
     ) -> None:
         self._ledger = ledger
-        self._standings = standings
         self._boards = boards
-        self._events = events
         self._actions = actions
-        self._afterwards: set[asyncio.Task[None]] = set()
-        self._gathered: list[Told] = []  # to be settled and acknowledged, by one of the tasks
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gathered: list[_Acknowledgement] = []
         self._gathering = False
         self._draining = asyncio.Event()
 
-    async def tell(self, claims: Sequence[Claim], rows: Sequence[Row]) -> list[scores_pb2.Award]:
-        """Moves the boards by awards just written, and answers them; the rest comes after."""
-        renamed = await self._name(claims, rows)
-        if renamed:
-            rows = [
-                row._replace(username=renamed[row.user_id]) if row.user_id in renamed else row
-                for row in rows
-            ]
-        try:
-            ranks: Sequence[Ranks] = await self._boards.apply(rows)
-            told = True
-        except (RedisError, OSError, DbUnavailable) as error:
-            # The awards are written: whatever ails the boards, they are answered.
-            log.warning("boards_away", error=repr(error))
-            ranks, told = [UNRANKED] * len(rows), False
+    async def publish(self, awards: Sequence[Award]) -> list[scores_pb2.Award]:
+        """Moves the boards by awards just written, and returns the answers; the rest follows."""
+        if not awards:
+            return []
+        renamed = _renamed(awards)
+        rows = [_named(row, renamed) for _, row in awards] if renamed else [r for _, r in awards]
+        await self._publish_names(
+            {r.user_id: (r.name_version, r.username) for r in rows if r.version == 1} | renamed
+        )
+        ranks, published = await self._move_boards(rows)
         receipts = [
-            _receipt(claim, row, rank) for claim, row, rank in zip(claims, rows, ranks, strict=True)
+            _receipt(row, rank, under_review=judged.under_review)
+            for (judged, _), row, rank in zip(awards, rows, ranks, strict=True)
         ]
-        newer = [c for c in claims if c.user_id in renamed]
-        task = asyncio.create_task(self._after(rows, ranks, receipts, newer, told=told))
-        self._afterwards.add(task)
-        task.add_done_callback(self._afterwards.discard)
+        task = asyncio.create_task(
+            self._follow_up(rows, ranks, receipts, renamed, published=published)
+        )
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         return [render(row, receipt) for row, receipt in zip(rows, receipts, strict=True)]
 
-    async def tell_changes(self, changes: Sequence[Change]) -> None:
-        """Tells of changes that are no awards. What fails is left to the relay."""
+    async def publish_changes(self, changes: Sequence[Change]) -> None:
+        """Publishes changes that are no awards. What fails is left to the relay."""
         if not changes:
             return
         try:
@@ -97,82 +92,86 @@ class Telling:
             log.warning("changes_left_to_relay", error=repr(error), changes=len(changes))
 
     async def place(self, changes: Sequence[Change]) -> list[Ranks]:
-        """Puts the players where they stand by now, publishes the changes, answers their ranks.
+        """Puts the players where they stand by now, publishes the changes, returns their ranks.
 
-        Raises what the stores raise.
+        Raises RedisError and DbUnavailable.
         """
         users = list(dict.fromkeys(change.user_id for change in changes))
-        placed = await self._boards.place(await self._standings.of(users))
+        placed = await self._boards.places.place(await self._boards.store.of(users))
         ranks = [placed.get(change.user_id, UNRANKED) for change in changes]
         for start in range(0, len(changes), BATCH_MAX):
             end = start + BATCH_MAX
-            await self._events.publish(changes[start:end], ranks[start:end])
+            await self._boards.events.publish(changes[start:end], ranks[start:end])
         return ranks
 
-    async def settle(self, action_ids: Sequence[str], *, awarded: bool) -> bool:
-        """Tells actions what became of them; whether it has heard."""
-        told = {"awarded" if awarded else "refused": action_ids}
-        try:
-            await self._actions.Settle(
-                actions_pb2.SettleRequest(**told), timeout=2.0 if awarded else SETTLE_S
-            )
-        except Failed as failed:
-            log.warning("settlement_failed", code=failed.code, actions=len(action_ids))
-            return False
-        return True
+    async def settle(self, action_ids: Sequence[str]) -> bool:
+        """Sends actions that these were awarded; whether it acknowledged."""
+        return await self._settle(actions_pb2.SettleRequest(awarded=action_ids), SETTLE_S)
+
+    async def close(self, action_ids: Sequence[str]) -> bool:
+        """Sends actions that these were refused for good; whether it acknowledged."""
+        return await self._settle(actions_pb2.SettleRequest(refused=action_ids), CLOSE_S)
 
     async def drain(self) -> None:
         """Returns when all that follows the answers given is done."""
         self._draining.set()
-        while self._afterwards:
-            await asyncio.wait(self._afterwards)
+        while self._tasks:
+            await asyncio.wait(self._tasks)
         self._draining.clear()
 
-    async def _name(self, claims: Sequence[Claim], rows: Sequence[Row]) -> dict[str, str]:
-        """Shows the names of players who are new or renamed; answers those of the renamed."""
-        shown: dict[str, tuple[int, str]] = {}
-        renamed: set[str] = set()
-        for claim, row in zip(claims, rows, strict=True):
-            name = row.name_version, row.username
-            if claim.name_version > row.name_version:
-                name = claim.name_version, claim.username
-                renamed.add(row.user_id)
-            if row.version == 1 or row.user_id in renamed:
-                shown[row.user_id] = max(name, shown.get(row.user_id, name))
-        if shown:
-            try:
-                await self._boards.name(shown)
-            except (RedisError, OSError) as error:
-                log.warning("names_not_shown", error=repr(error))
-        return {user: shown[user][1] for user in renamed}
+    async def _publish_names(self, names: dict[str, Name]) -> None:
+        try:
+            await self._boards.names.keep(names)
+        except (RedisError, OSError) as error:
+            log.warning("names_not_published", error=repr(error))
 
-    async def _after(
+    async def _move_boards(self, rows: Sequence[Written]) -> tuple[Sequence[Ranks], bool]:
+        """The ranks around each award, and whether the boards have the awards."""
+        try:
+            return await self._boards.places.apply(rows), True
+        except (RedisError, OSError, DbUnavailable) as error:
+            # The awards are written: they are answered without ranks.
+            log.warning("boards_unavailable", error=repr(error))
+            return [UNRANKED] * len(rows), False
+
+    async def _settle(self, request: actions_pb2.SettleRequest, timeout_s: float) -> bool:
+        try:
+            await self._actions.Settle(request, timeout=timeout_s)
+        except Failed as failed:
+            count = len(request.awarded) + len(request.refused)
+            log.warning("settlement_failed", code=failed.code, actions=count)
+            return False
+        return True
+
+    async def _follow_up(
         self,
-        rows: Sequence[Row],
+        rows: Sequence[Written],
         ranks: Sequence[Ranks],
         receipts: Sequence[Receipt],
-        renamed: Sequence[Claim],
+        renamed: dict[str, Name],
         *,
-        told: bool,
+        published: bool,
     ) -> None:
-        changes = [award_change(row) for row in rows]
         try:
             if renamed:
                 await self._ledger.rename(
-                    [(claim.user_id, claim.username, claim.name_version) for claim in renamed]
+                    [(user, name, version) for user, (version, name) in renamed.items()]
                 )
-            if told:
-                await self._events.publish(changes, ranks)
+            if published:
+                await self._boards.events.publish(rows, ranks)
         except (RedisError, OSError, DbUnavailable) as error:
             log.warning("events_left_to_relay", error=repr(error), awards=len(rows))
             return
-        self._gathered += map(Told, changes, receipts, repeat(told))
+        self._gathered += [
+            _Acknowledgement(row.seq, row.action_id, receipt, published)
+            for row, receipt in zip(rows, receipts, strict=True)
+        ]
         if not self._gathering:
-            for part in await self._gather():
-                await self._acknowledge(part)
+            for batch in await self._gather():
+                await self._acknowledge(batch)
 
-    async def _gather(self) -> list[list[Told]]:
-        """What is told by the end of a moment, as batches."""
+    async def _gather(self) -> list[list[_Acknowledgement]]:
+        """What is to be acknowledged after a moment, in batches."""
         self._gathering = True
         try:
             async with asyncio.timeout(GATHER_S):
@@ -181,26 +180,38 @@ class Telling:
             pass
         finally:
             self._gathering = False
-        all_told, self._gathered = self._gathered, []
-        return [all_told[at : at + BATCH_MAX] for at in range(0, len(all_told), BATCH_MAX)]
+        gathered, self._gathered = self._gathered, []
+        return [gathered[at : at + BATCH_MAX] for at in range(0, len(gathered), BATCH_MAX)]
 
-    async def _acknowledge(self, answered: Sequence[Told]) -> None:
-        settled = await self.settle([one.change.event_id for one in answered], awarded=True)
-        told = [one for one in answered if one.told]
-        if not told:
+    async def _acknowledge(self, batch: Sequence[_Acknowledgement]) -> None:
+        settled = await self.settle([one.action_id for one in batch])
+        receipts = [(one.seq, one.action_id, one.receipt) for one in batch if one.published]
+        if not receipts:
             return
         try:
-            await self._ledger.acknowledge(
-                [one.change for one in told], [one.receipt for one in told], settled=settled
-            )
+            await self._ledger.acknowledge(receipts, settled=settled)
         except DbUnavailable as error:
-            log.warning("acknowledgement_left_to_relay", error=repr(error), awards=len(told))
+            log.warning("acknowledgement_left_to_relay", error=repr(error), awards=len(receipts))
 
 
-def _receipt(claim: Claim, row: Row, ranks: Ranks) -> Receipt:
-    warnings: tuple[str, ...] = ()
-    if claim.under_review:
-        warnings = ("UNDER_REVIEW",)
+def _renamed(awards: Sequence[Award]) -> dict[str, Name]:
+    """The names that are newer than the ledger's, by user id."""
+    names: dict[str, Name] = {}
+    for judged, row in awards:
+        if judged.name_version > row.name_version:
+            name = (judged.name_version, judged.username)
+            names[row.user_id] = max(name, names.get(row.user_id, name))
+    return names
+
+
+def _named(row: Written, names: dict[str, Name]) -> Written:
+    if row.user_id not in names:
+        return row
+    return msgspec.structs.replace(row, username=names[row.user_id][1])
+
+
+def _receipt(row: Written, ranks: Ranks, *, under_review: bool) -> Receipt:
+    warnings = ("UNDER_REVIEW",) if under_review else ()
     if ranks.new is None and not row.hidden:
         warnings = (*warnings, "RANK_UNAVAILABLE")
-    return Receipt(ranks.new, ranks.old, warnings, row.hidden)
+    return Receipt(rank=ranks.new, old_rank=ranks.old, warnings=warnings, held=row.hidden)

@@ -1,15 +1,45 @@
-"""What stands in the ledger and beside it: awards, reversals, receipts, changes to be told."""
+"""What passes through the room: attempts and awards by step, receipts, reversals, sanctions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from services.scores.boards.changes import Change, Row
+import msgspec
+
+from protos import actions_pb2, scores_pb2
+from services.scores.boards.changes import Change
 
 
-class Claim(NamedTuple):
-    """A verified award that asks to be written."""
+class Verified(NamedTuple):
+    """An item and what Verify found: the claims of its token, and why it is refused, if it is."""
+
+    item: scores_pb2.AwardItem
+    found: actions_pb2.VerifyResult
+
+    @property
+    def action_id(self) -> str:
+        """Empty where the token is not authentic."""
+        return self.found.sealed.action_id
+
+    @property
+    def granted(self) -> bool:
+        """A game server's, without a token."""
+        return self.item.attempt.HasField("grant")
+
+    @property
+    def refused(self) -> bool:
+        """Verify found a reason to refuse it."""
+        return self.found.HasField("failure")
+
+    @property
+    def own(self) -> bool:
+        """The token is authentic and of the player who shows it, or the grant names an action."""
+        return self.found.failure.code != "TOKEN_MISMATCH" and self.action_id != ""
+
+
+class Judged(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A verified award that was not refused: what is to be written."""
 
     action_id: str
     user_id: str
@@ -18,26 +48,19 @@ class Claim(NamedTuple):
     action_type: str
     points: int
     attempt_id: str
-    client_id: str | None  # the game server that grants it
-    key_hash: bytes | None
-    body_hash: bytes | None
-    under_review: bool = False  # told to the player, not written
+    client_id: str | None = None  # the game server that grants it
+    key_hash: bytes | None = None
+    body_hash: bytes | None = None
+    under_review: bool = False  # a warning of the answer, not written
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A ledger row as its player sees it: an award, or a reversal of one."""
+class Receipt(msgspec.Struct, frozen=True, gc=False):
+    """What was answered beside the ledger row."""
 
-    action_id: str
-    kind: str  # award, void, restore
-    origin_id: str | None  # of a reversal: the award
-    action_type: str
-    points: int
-    old_score: int
-    new_score: int
-    version: int
-    seq: int
-    at_ms: int
+    rank: int | None = None
+    old_rank: int | None = None
+    warnings: tuple[str, ...] = ()
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,17 +80,8 @@ class Sanction:
     version: int
 
 
-class Receipt(NamedTuple):
-    """What was answered beside the ledger row."""
-
-    rank: int | None
-    old_rank: int | None
-    warnings: tuple[str, ...]
-    held: bool
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class Reversal:
     """To void or restore awards of a player: those made in [start, end), those named, or all."""
 
     kind: str  # void, restore
@@ -78,39 +92,3 @@ class Order:
     reason: str
     actor: str
     dry_run: bool = False
-
-
-class ScoreRange(Exception):
-    """An award would take a total beyond what a score can be."""
-
-
-def row(record: Any, action_id: str) -> Row:
-    """A row of `scores.award`, or of the same columns."""
-    # By position, since names would cost several times as much: the columns of both statements
-    # are in the order of the fields.
-    outcome, user_id, *rest = record
-    return Row._make((outcome, action_id, str(user_id), *rest[:7], str(rest[7]), *rest[8:17]))
-
-
-def change(record: Any) -> Change:
-    """A row of the outbox, or of the same columns."""
-    return Change(
-        kind=record["kind"],
-        event_id=str(record["event_id"]),
-        origin_id=text(record["origin_id"]),
-        user_id=str(record["user_id"]),
-        username=record["username"],
-        version=record["version"],
-        seq=record["seq"],
-        action_type=record["action_type"],
-        points=record["points"],
-        old_score=record["old_score"],
-        new_score=record["new_score"],
-        at_ms=record["at_ms"],
-        hidden=record["hidden"],
-    )
-
-
-def text(value: object) -> str | None:
-    """A value that may be null, as text."""
-    return None if value is None else str(value)

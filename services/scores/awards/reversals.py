@@ -1,14 +1,13 @@
-"""Voiding awards and restoring voided ones, for those who may order it."""
+"""Voids awards and restores voided ones."""
 
 import re
 from dataclasses import replace
 
 from chassis.errors import FieldError, Missing
 from protos import scores_pb2
-from services.scores.awards.answers import ScoreOutOfRange
-from services.scores.awards.publish import Telling
-from services.scores.awards.records import Order, ScoreRange
-from services.scores.awards.store import Ledger
+from services.scores.awards.publish import Publisher
+from services.scores.awards.records import Reversal
+from services.scores.awards.store import LedgerStore
 from services.scores.boards.changes import Change
 from services.scores.boards.rules import ValidationFailed, moment
 
@@ -26,12 +25,12 @@ class PlayerNotFound(Missing):
 class Reversals:
     """Writes compensating rows, at most 1000 a call, and moves the boards at once."""
 
-    def __init__(self, ledger: Ledger, telling: Telling) -> None:
+    def __init__(self, ledger: LedgerStore, publisher: Publisher) -> None:
         self._ledger = ledger
-        self._telling = telling
+        self._publisher = publisher
 
     async def reverse(self, request: scores_pb2.ReverseRequest) -> scores_pb2.ReverseReply:
-        """Does, or for a dry run tells, what is ordered.
+        """Does what is ordered; for a dry run returns what it would do.
 
         Raises ValidationFailed, PlayerNotFound, ScoreOutOfRange and DbUnavailable.
         """
@@ -40,17 +39,14 @@ class Reversals:
         if total is None:
             raise PlayerNotFound
         order = _order(request)
-        try:
-            if order.dry_run:
-                found = await self._ledger.reverse(order, limit=ROWS_MAX + 1)
-                changes, more = found[:ROWS_MAX], len(found) > ROWS_MAX
-            else:
-                changes = await self._ledger.reverse(order, limit=ROWS_MAX)
-                await self._telling.tell_changes(changes)
-                rest = replace(order, dry_run=True)
-                more = len(changes) == ROWS_MAX and bool(await self._ledger.reverse(rest, limit=1))
-        except ScoreRange:
-            raise ScoreOutOfRange from None
+        if order.dry_run:
+            found = await self._ledger.reverse(order, limit=ROWS_MAX + 1)
+            changes, more = found[:ROWS_MAX], len(found) > ROWS_MAX
+        else:
+            changes = await self._ledger.reverse(order, limit=ROWS_MAX)
+            await self._publisher.publish_changes(changes)
+            rest = replace(order, dry_run=True)
+            more = len(changes) == ROWS_MAX and bool(await self._ledger.reverse(rest, limit=1))
         return scores_pb2.ReverseReply(
             rows=[_row(change) for change in changes],
             more=more,
@@ -87,8 +83,8 @@ def _check(request: scores_pb2.ReverseRequest) -> None:
         raise ValidationFailed(errors=problems)
 
 
-def _order(request: scores_pb2.ReverseRequest) -> Order:
-    return Order(
+def _order(request: scores_pb2.ReverseRequest) -> Reversal:
+    return Reversal(
         kind="void" if request.kind == scores_pb2.ReverseRequest.VOID else "restore",
         user_id=request.user_id,
         start=moment(request.from_ms) if request.HasField("from_ms") else None,

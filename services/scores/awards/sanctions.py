@@ -1,4 +1,4 @@
-"""Hides sanctioned players from the boards and shows them again, as fraud says."""
+"""Hides sanctioned players from the boards and shows them again, by fraud's sanctions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -13,8 +13,8 @@ from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction, SanctionsSinceRequest
 from protos.fraud_pb2_grpc import FraudStub
 from services.scores.awards import records
-from services.scores.awards.publish import Telling
-from services.scores.awards.store import Ledger
+from services.scores.awards.publish import Publisher
+from services.scores.awards.store import LedgerStore, PlayersMissing
 
 STREAM = "{fraud}:sanctions"
 SINCE_S = 5.0
@@ -23,41 +23,41 @@ HIDING = frozenset({Sanction.QUARANTINED, Sanction.BANNED})
 
 
 class Sanctions:
-    """The newest sanction of every player, and which of them the ledger has not heard of.
+    """The newest sanction of every player, and which of them are not applied to the ledger.
 
-    `since(version)` answers at most 1000 sanctions newer than `version`, oldest first. Every
+    `since(version)` returns at most 1000 sanctions newer than `version`, oldest first. Every
     replica applies all of them: the ledger takes each once, by its version.
     """
 
     def __init__(
         self,
         since: Callable[[int], Awaitable[Sequence[Sanction]]],
-        ledger: Ledger,
-        telling: Telling,
+        ledger: LedgerStore,
+        publisher: Publisher,
     ) -> None:
         self._feed = Feed(STREAM, since=since, read=_read, learn=self._learn)
         self._ledger = ledger
-        self._telling = telling
+        self._publisher = publisher
         self._known: dict[str, int] = {}  # the newest version, by player
         self._due: dict[str, Sanction] = {}  # not applied yet, by player
         self._ending: dict[str, Sanction] = {}  # hiding now, shown again by themselves
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
     async def catch_up(self) -> None:
-        """Asks fraud for what is not known, and applies it. Raises Failed."""
+        """Fetches from fraud what is not known, and applies it. Raises Failed."""
         await self._feed.catch_up()
         await self._apply_due()
 
     async def follow(self, redis: Redis) -> None:
-        """Stays up to date, for ever."""
+        """Stays up to date, forever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._feed.follow(redis))
-            tasks.create_task(self._apply_for_ever())
+            tasks.create_task(self._apply_forever())
 
-    async def lift(self, number: int = 0) -> None:
+    async def show_ended(self, fence: int = 0) -> None:
         """Shows the players whose sanction has ended by itself. Raises DbUnavailable.
 
-        `number` is the lease's: one replica does it, though two do no harm.
+        One replica does it, though two do no harm.
         """
         now_ms = clock.now_ms()
         ended = [s for s in self._ending.values() if s.until_ms <= now_ms]
@@ -76,18 +76,18 @@ class Sanctions:
         self._ending.pop(sanction.user_id, None)
         if sanction.until_ms and sanction.kind in HIDING:
             self._ending[sanction.user_id] = sanction
-        self._news.set()
+        self._changed.set()
 
-    async def _apply_for_ever(self) -> None:
+    async def _apply_forever(self) -> None:
         while True:
-            await self._news.wait()
-            self._news.clear()
+            await self._changed.wait()
+            self._changed.clear()
             try:
                 await self._apply_due()
             except DbUnavailable as error:
                 log.warning("sanctions_not_applied", error=repr(error), players=len(self._due))
                 await asyncio.sleep(RETRY_S)
-                self._news.set()
+                self._changed.set()
 
     async def _apply_due(self) -> None:
         while self._due:
@@ -99,25 +99,31 @@ class Sanctions:
 
     async def _apply(self, sanctions: Iterable[Sanction]) -> None:
         now_ms = clock.now_ms()
-        changes = await self._ledger.hide([_hiding(s, now_ms) for s in sanctions])
+        hidings = [_hiding(s, now_ms) for s in sanctions]
+        try:
+            changes = await self._ledger.hide(hidings)
+        except PlayersMissing:
+            # Sanctioned before the first award: a row without a name, which that award brings.
+            await self._ledger.add_players([(h.user_id, "", 0) for h in hidings])
+            changes = await self._ledger.hide(hidings)
         for change in changes:
             log.info(
                 "player_hidden" if change.hidden else "player_shown",
                 stream="security",
                 user_id=change.user_id,
             )
-        await self._telling.tell_changes(changes)
+        await self._publisher.publish_changes(changes)
 
 
 def since(fraud: FraudStub) -> Callable[[int], Awaitable[Sequence[Sanction]]]:
-    """Asks fraud for sanctions newer than a version. Raises Failed."""
+    """Fetches fraud's sanctions newer than a version. Raises Failed."""
 
-    async def ask(version: int) -> Sequence[Sanction]:
+    async def fetch(version: int) -> Sequence[Sanction]:
         request = SanctionsSinceRequest(version=version)
         reply = await fraud.SanctionsSince(request, timeout=SINCE_S)
         return list(reply.sanctions)
 
-    return ask
+    return fetch
 
 
 def _hiding(sanction: Sanction, now_ms: int) -> records.Sanction:

@@ -1,8 +1,9 @@
-"""Writing awards, and what becomes of them while Postgres is away: retries, breaker, journal."""
+"""Write: awards into the ledger, with the one retry loop, and a breaker for a Postgres that is
+unavailable."""
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
 
 from prometheus_client import Gauge
@@ -12,24 +13,31 @@ from chassis.postgres import DbUnavailable
 from chassis.server import deadline
 from chassis.telemetry import log
 from services.scores.awards.answers import ScoreOutOfRange
-from services.scores.awards.journal import Journal
-from services.scores.awards.records import Claim, ScoreRange
-from services.scores.awards.store import Ledger
+from services.scores.awards.records import Judged
+from services.scores.awards.store import (
+    BatchConflict,
+    LedgerStore,
+    PartitionMissing,
+    PeriodMissing,
+    PlayersMissing,
+)
 from services.scores.boards.changes import Row
 
-RETRIES_S = (0.1, 0.2, 0.4)
-# For all tries of a batch: a Postgres that hangs is away as well. Verify and Judge have waited for
-# theirs by then, so that much more than this is not left of a request's time.
+TRIES_MAX = 4  # of a batch that something is missing for
+RETRIES_S = (0.1, 0.2, 0.4)  # between tries of a Postgres that is unavailable
+# For all tries of a batch: a Postgres that hangs is unavailable as well. Verify and Judge have
+# waited for theirs by then, so that not much more is left of a request's time.
 WRITE_S = 2.0
-TELLING_S = 1.0  # a shorter wait says nothing about Postgres
-READ_S = 1.0
-KEPT_BACK_S = 0.3  # of a request's time, for the journal
+CONCLUSIVE_S = 1.0  # a shorter wait says nothing about Postgres
+RESERVED_S = 0.3  # of a request's time, for the journal
 PROBE_S = 0.5
 
-Answer = TypeVar("Answer")
-_dice = random.SystemRandom()
+T = TypeVar("T")
+_random = random.SystemRandom()
 
-ledger_away = Gauge("scoreboard_ledger_away", "1 while awards go to the journal, not the ledger")
+ledger_unavailable = Gauge(
+    "scoreboard_ledger_unavailable", "1 while awards go to the journal, not the ledger"
+)
 
 
 class Breaker:
@@ -41,89 +49,114 @@ class Breaker:
 
     @property
     def open(self) -> bool:
-        """Whether nobody but the probe may try Postgres."""
+        """Only the probe may try Postgres."""
         return self._tripped.is_set()
 
     def trip(self) -> None:
         """Opens it."""
-        ledger_away.set(1)
+        ledger_unavailable.set(1)
         self._tripped.set()
 
     async def follow(self) -> None:
-        """While it is open asks Postgres every half second; for ever."""
+        """While it is open probes Postgres every half second; runs forever."""
         while True:
             await self._tripped.wait()
             await asyncio.sleep(PROBE_S)
             try:
-                await _within(self._ping(), PROBE_S)
+                await within(self._ping(), PROBE_S)
             except (DbUnavailable, TimeoutError):
                 continue
             self._tripped.clear()
-            ledger_away.set(0)
-            log.info("ledger_back")
+            ledger_unavailable.set(0)
+            log.info("ledger_available")
 
 
-class Writer:
-    """The ledger as the award's path uses it: what Postgres does not take goes to the journal."""
+class LedgerWriter:
+    """Writes batches of judged awards. `make_periods` makes the boards' present periods."""
 
-    def __init__(self, ledger: Ledger, journal: Journal, breaker: Breaker) -> None:
+    def __init__(
+        self, ledger: LedgerStore, breaker: Breaker, make_periods: Callable[[], Awaitable[None]]
+    ) -> None:
         self._ledger = ledger
-        self._journal = journal
         self._breaker = breaker
+        self._make_periods = make_periods
 
-    async def write(self, claims: Sequence[Claim], *, received_at_ms: int) -> list[Row | Failed]:
-        """The row of each award, or why there is none: QueuedForReplay while Postgres is away.
+    async def write(self, judged: Sequence[Judged]) -> list[Row | Failed]:
+        """As `insert` does, with retries while Postgres is unavailable.
 
-        Raises Timeout when the request's time is over first.
+        Raises DbUnavailable after the last try or while the breaker is open, Timeout when the
+        request's time ends before the tries prove anything.
         """
-        if not self._breaker.open:
-            try:
-                return [
-                    ScoreOutOfRange() if isinstance(row, ScoreRange) else row
-                    for row in await self._try(claims)
-                ]
-            except DbUnavailable as error:
-                log.error("ledger_away", error=repr(error.__cause__), awards=len(claims))
-        queued: Sequence[Failed] = await self._journal.queue(claims, received_at_ms=received_at_ms)
-        return list(queued)
-
-    async def rows(self, action_ids: Sequence[str]) -> dict[str, Row]:
-        """The ledger rows of those actions, by id. Raises DbUnavailable, at once where known."""
         if self._breaker.open:
             raise DbUnavailable
+        now_s = asyncio.get_running_loop().time()
+        due_s = deadline.get()
+        patience_s = WRITE_S if due_s is None else min(WRITE_S, due_s - RESERVED_S - now_s)
         try:
-            return await _within(self._ledger.rows(action_ids), READ_S)
+            work = self._insert(judged, pauses_s=RETRIES_S, until_s=now_s + patience_s)
+            return await within(work, patience_s)
         except TimeoutError as error:
-            raise DbUnavailable from error
+            if patience_s < CONCLUSIVE_S:
+                raise Timeout from error
+            failure: Exception = error
+        except DbUnavailable as error:
+            failure = error
+        self._breaker.trip()
+        log.error("ledger_unavailable", error=repr(failure), awards=len(judged))
+        raise DbUnavailable from failure
 
-    async def _try(self, claims: Sequence[Claim]) -> list[Row | ScoreRange]:
-        """Raises DbUnavailable after the last try, Timeout when the request has no time left."""
-        loop = asyncio.get_running_loop()
-        due = deadline.get()
-        patience_s = WRITE_S
-        if due is not None:
-            patience_s = min(WRITE_S, due - KEPT_BACK_S - loop.time())
-        until = loop.time() + patience_s
-        for retry_s in (*RETRIES_S, None):
+    async def insert(self, judged: Sequence[Judged]) -> list[Row | Failed]:
+        """The row of each award, Written where it is new, or ScoreOutOfRange.
+
+        One award that cannot be written never fails its neighbours. Raises DbUnavailable.
+        """
+        return await self._insert(judged)
+
+    async def _insert(
+        self,
+        judged: Sequence[Judged],
+        *,
+        pauses_s: Iterable[float] = (),
+        until_s: float = float("inf"),
+    ) -> list[Row | Failed]:
+        pauses = iter(pauses_s)
+        tries = 0
+        while True:
             try:
-                return await _within(self._ledger.award(claims), until - loop.time())
-            except TimeoutError as error:
-                if patience_s < TELLING_S:
-                    raise Timeout from error
-                self._breaker.trip()
-                raise DbUnavailable from error
-            except DbUnavailable:
-                if retry_s is None:
-                    self._breaker.trip()
+                return list(await self._ledger.insert(judged))
+            except ScoreOutOfRange as failed:
+                if len(judged) == 1:
+                    return [failed]
+                # One of them fails the statement for all, so each is tried alone.
+                return [row for one in judged for row in await self.insert([one])]
+            except (PlayersMissing, PeriodMissing, PartitionMissing, BatchConflict) as error:
+                tries += 1
+                if tries == TRIES_MAX:
                     raise
-                pause_s = retry_s * _dice.uniform(0.75, 1.25)
-                if self._breaker.open or loop.time() + pause_s > until:
+                await self._prepare(judged, error)
+            except DbUnavailable:
+                pause_s = next(pauses, float("inf")) * _random.uniform(0.75, 1.25)
+                if self._breaker.open or asyncio.get_running_loop().time() + pause_s > until_s:
                     raise
                 await asyncio.sleep(pause_s)
-        raise DbUnavailable
+
+    async def _prepare(self, judged: Sequence[Judged], error: Exception) -> None:
+        """Makes what the batch lacks; nothing for a conflict."""
+        match error:
+            case PlayersMissing():
+                # In a transaction of its own: under the batch's locks, players could deadlock.
+                await self._ledger.add_players(
+                    [(j.user_id, j.username, j.name_version) for j in judged]
+                )
+            case PeriodMissing():
+                await self._make_periods()
+            case PartitionMissing():
+                # The job that makes them ahead must have failed for months.
+                log.error("partition_missing", error=str(error))
+                await self._ledger.make_partitions()
 
 
-async def _within(work: Coroutine[Any, Any, Answer], timeout_s: float) -> Answer:
+async def within(work: Coroutine[Any, Any, T], timeout_s: float) -> T:
     """Raises TimeoutError in time even when the cancelled work takes its time to end.
 
     A statement on a server that hangs does: its connection waits for the cancellation.
@@ -147,4 +180,4 @@ _cancelled: set[asyncio.Task[Any]] = set()
 def _forget(task: asyncio.Task[Any]) -> None:
     _cancelled.discard(task)
     if not task.cancelled():
-        task.exception()  # so that nobody complains that it was not looked at
+        task.exception()  # retrieved, so that asyncio does not report it

@@ -1,25 +1,29 @@
-"""What moves a board: an award's ledger row, or another change of a player."""
+"""What moves a board: an award just written, or another change of a player."""
 
-from typing import NamedTuple
+import msgspec
 
 
-class Row(NamedTuple):
-    """An award's ledger row, and the running totals right after it."""
+class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An award's ledger row."""
 
-    outcome: str  # inserted; seen: it was there before; copy: of an earlier item of the batch
     action_id: str
     user_id: str
     action_type: str
     points: int
     old_score: int
     new_score: int
-    version: int
+    version: int  # of the player, after it
     seq: int
     at_ms: int
     attempt_id: str
     client_id: str | None
     key_hash: bytes | None
     body_hash: bytes | None
+
+
+class Written(Row, frozen=True, kw_only=True, gc=False):
+    """A row that was just inserted, with the running totals after it and the player as known."""
+
     day_total: int
     week_total: int
     month_total: int
@@ -28,18 +32,18 @@ class Row(NamedTuple):
     name_version: int
 
 
-class Change(NamedTuple):
-    """What others are told of: an award, its reversal, or a player hidden or shown."""
+class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A change as subscribers get it: an award, its reversal, or a player hidden or shown."""
 
     kind: str  # award, void, restore, hidden, shown
-    event_id: str
-    origin_id: str | None
+    event_id: str  # of an award: its action's id
+    origin_id: str | None = None  # of a reversal: the award
     user_id: str
     username: str
     version: int
     seq: int
-    action_type: str
-    points: int
+    action_type: str = ""
+    points: int = 0
     old_score: int
     new_score: int
     at_ms: int

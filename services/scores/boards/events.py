@@ -1,4 +1,4 @@
-"""What others hear of awards: the stream `{events}:awards`."""
+"""The event stream `{events}:awards`: what changed, for every other unit."""
 
 import uuid
 from collections.abc import Collection, Sequence
@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from chassis import clock
 from chassis.redis import Redis
 from protos import events_pb2
-from services.scores.boards.changes import Change, Row
+from services.scores.boards.changes import Change, Written
 from services.scores.boards.places import Ranks
 from services.scores.boards.registry import Registry
 
@@ -15,14 +15,14 @@ KEPT_MS = 24 * 3600 * 1000
 
 
 class Events:
-    """The writing end of the stream. Methods raise RedisError when Redis is away."""
+    """The writing end of the stream. Methods raise RedisError."""
 
     def __init__(self, redis: Redis, registry: Registry) -> None:
         self._redis = redis
         self._registry = registry
 
-    async def publish(self, changes: Sequence[Change], ranks: Sequence[Ranks]) -> None:
-        """Appends one entry that tells of all these changes. Telling one twice does no harm."""
+    async def publish(self, changes: Sequence[Change | Written], ranks: Sequence[Ranks]) -> None:
+        """Appends one entry with all these changes. A repeat does no harm."""
         boards = self._boards({change.action_type for change in changes})
         batch = events_pb2.ScoreEvents(boards=boards)
         for change, rank in zip(changes, ranks, strict=True):
@@ -30,7 +30,7 @@ class Events:
         await self._append(batch)
 
     async def close(self, board: str, period: str, *, at_ms: int) -> None:
-        """Tells that the period of the board is closed, each time by the same event."""
+        """Publishes that the period of the board is closed, each time by the same event."""
         event = events_pb2.ScoreEvent(
             kind=events_pb2.ScoreEvent.PERIOD_CLOSED,
             event_id=str(uuid.uuid5(_CLOSED, f"{board}/{period}")),
@@ -54,29 +54,15 @@ class Events:
         ]
 
 
-def award_change(row: Row) -> Change:
-    """What is told of an award."""
-    return Change(
-        "award",
-        row.action_id,
-        None,
-        row.user_id,
-        row.username,
-        row.version,
-        row.seq,
-        row.action_type,
-        row.points,
-        row.old_score,
-        row.new_score,
-        row.at_ms,
-        row.hidden,
-    )
-
-
-def _add(batch: events_pb2.ScoreEvents, change: Change, ranks: Ranks) -> None:
+def _add(batch: events_pb2.ScoreEvents, change: Change | Written, ranks: Ranks) -> None:
+    if isinstance(change, Written):
+        kind, event_id, origin_id = "award", change.action_id, None
+    else:
+        kind, event_id, origin_id = change.kind, change.event_id, change.origin_id
     batch.events.add(
-        kind=change.kind.upper(),
-        event_id=change.event_id,
+        kind=kind.upper(),
+        event_id=event_id,
+        origin_id=origin_id,
         seq=change.seq,
         user_id=change.user_id,
         username=change.username,
@@ -89,7 +75,6 @@ def _add(batch: events_pb2.ScoreEvents, change: Change, ranks: Ranks) -> None:
         rank=ranks.new,
         at_ms=change.at_ms,
         hidden=change.hidden,
-        origin_id=change.origin_id,
     )
 
 

@@ -2,14 +2,13 @@
 
 import asyncio
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from chassis import clock
 from chassis.errors import Missing
 from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
-from services.scores.boards.rules import FOR_EVER, Board, Period, moment
-from services.scores.boards.store import Standings
+from services.scores.boards.rules import Board, Known, Period, moment
+from services.scores.boards.store import BoardStore
 
 # Periods are made that many ahead of the present one.
 AHEAD = 2
@@ -23,33 +22,11 @@ class PeriodNotFound(Missing):
     """The board has no such period, or keeps it no longer."""
 
 
-@dataclass(frozen=True)
-class Known:
-    """A board and its periods, oldest first: those that are open, and the newest closed ones."""
-
-    board: Board
-    periods: tuple[Period, ...]
-    listed: bool = True
-
-    def at(self, at_ms: int) -> Period | None:
-        """The period that the moment belongs to."""
-        return next((p for p in reversed(self.periods) if p.holds(at_ms)), None)
-
-    def starting(self, start_ms: int) -> Period | None:
-        """The period that begins then."""
-        return next((p for p in reversed(self.periods) if p.start_ms == start_ms), None)
-
-    def open(self) -> list[Period]:
-        """The periods that began and are not closed."""
-        now_ms = clock.now_ms()
-        return [p for p in self.periods if not p.closed and p.start_ms <= now_ms]
-
-
 class Registry:
-    """Follows Postgres within a second. What it knows outlasts an absence of Postgres."""
+    """Follows Postgres within a second, and keeps its copy while Postgres is unavailable."""
 
-    def __init__(self, standings: Standings) -> None:
-        self._standings = standings
+    def __init__(self, store: BoardStore) -> None:
+        self._store = store
         self._known: dict[str, Known] = {}
 
     def listed(self) -> list[Known]:
@@ -71,11 +48,10 @@ class Registry:
             raise BoardNotFound
         return known
 
-    def find(self, name: str, start_ms: int) -> tuple[Known, Period] | None:
-        """A board, shown or not, and its period that begins then."""
+    def find(self, name: str, start_ms: int) -> Period | None:
+        """The period that begins then, of a board that is shown or not."""
         known = self._known.get(name)
-        period = known.starting(start_ms) if known else None
-        return (known, period) if known and period else None
+        return known.starting(start_ms) if known else None
 
     def period(self, known: Known, name: str) -> Period:
         """The period `current` (or empty), `previous`, or of that id. Raises PeriodNotFound."""
@@ -92,19 +68,20 @@ class Registry:
 
     async def refresh(self) -> None:
         """Makes the periods ahead that are missing, and takes over what has changed."""
-        found = await self._standings.boards()
+        found = await self._store.boards()
         made = False
-        for board, _, periods in found:
-            missing = set(_ahead(board)) - {Period(p.start_ms, p.end_ms) for p in periods}
+        for known in found:
+            starts = {(p.start_ms, p.end_ms) for p in known.periods}
+            missing = [p for p in _ahead(known.board) if (p.start_ms, p.end_ms) not in starts]
             if missing:
-                await self._standings.add_periods(board.name, sorted(missing, key=_start_ms))
+                await self._store.add_periods(known.board.name, missing)
                 made = True
         if made:
-            found = await self._standings.boards()
-        self._known = {b.name: Known(b, tuple(periods), listed) for b, listed, periods in found}
+            found = await self._store.boards()
+        self._known = {known.board.name: known for known in found}
 
     async def follow(self, *, pause_s: float = 1.0) -> None:
-        """Refreshes for ever."""
+        """Refreshes forever."""
         while True:
             await asyncio.sleep(pause_s)
             try:
@@ -117,11 +94,7 @@ def _ahead(board: Board) -> Iterable[Period]:
     period = board.period(clock.now())
     yield period
     for _ in range(AHEAD):
-        if period == FOR_EVER or period.end_ms is None:
+        if period.end_ms is None:
             return
         period = board.period(moment(period.end_ms))
         yield period
-
-
-def _start_ms(period: Period) -> int:
-    return period.start_ms

@@ -1,12 +1,15 @@
-"""What a board is: which awards count on it, how they add up, who is ahead, when it begins anew."""
+"""What a board is: which awards count on it, how they add up, who is ahead, when it resets."""
 
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cached_property
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from chassis import clock
 from chassis.errors import FieldError, Unprocessable
+from services.scores.boards.keys import KEPT_MS, BoardKeys, board_keys
 
 TITLE_CHARACTERS_MAX = 80
 ACTION_TYPES_MAX = 64
@@ -48,35 +51,12 @@ class Ties(StrEnum):
 
 
 class Reset(StrEnum):
-    """How often a board begins anew; weeks on Monday."""
+    """How often a board resets; weeks on Monday."""
 
     NONE = "none"
     DAY = "day"
     WEEK = "week"
     MONTH = "month"
-
-
-@dataclass(frozen=True, slots=True)
-class Period:
-    """One run of a board, from `start_ms` until before `end_ms` (Unix ms; None: for ever)."""
-
-    start_ms: int
-    end_ms: int | None
-    closed: bool = False  # its final table is frozen
-
-    @property
-    def id(self) -> str:
-        """`all`, or its start in UTC, as `20261102T000000Z`."""
-        if self.end_ms is None:
-            return "all"
-        return moment(self.start_ms).strftime(PERIOD_FORMAT)
-
-    def holds(self, at_ms: int) -> bool:
-        """Whether the moment belongs to it."""
-        return self.end_ms is None or self.start_ms <= at_ms < self.end_ms
-
-
-FOR_EVER = Period(0, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +85,7 @@ class Board:
         """Whether awards of this type count here."""
         return not self.action_types or action_type in self.action_types
 
-    def period(self, at: datetime) -> Period:
+    def period(self, at: datetime) -> "Period":
         """The period that `at` (UTC) belongs to, as the zone's clock has it.
 
         For making the rows of `scores.periods`, which alone say what a moment belongs to. A time
@@ -113,7 +93,7 @@ class Board:
         fold 0 (PEP 495), so that every period ends where the next begins.
         """
         if self.every is Reset.NONE:
-            return FOR_EVER
+            return Period(self, 0, None)
         hour, minute = map(int, self.reset_at.split(":"))
         zone = ZoneInfo(self.zone)
         local = at.astimezone(zone).replace(tzinfo=None) - timedelta(hours=hour, minutes=minute)
@@ -127,7 +107,7 @@ class Board:
             )
             if start <= at.timestamp() * 1000 < end:
                 break
-        return Period(start, end)
+        return Period(self, start, end)
 
     def validate(self) -> None:
         """Raises ValidationFailed with every field that does not fit."""
@@ -157,6 +137,67 @@ class Board:
         )
         if problems := [problem for fits, problem in checks if not fits]:
             raise ValidationFailed(errors=problems)
+
+
+@dataclass(frozen=True)
+class Period:
+    """One run of a board, from `start_ms` until before `end_ms` (Unix ms; None: forever)."""
+
+    board: Board
+    start_ms: int
+    end_ms: int | None
+    closed: bool = False  # its final table is frozen
+
+    @cached_property
+    def id(self) -> str:
+        """As `period_id` has it."""
+        return period_id(self.start_ms, self.end_ms)
+
+    @cached_property
+    def tag(self) -> str:
+        """What its keys in Redis share; no two periods have the same."""
+        return self.board.name if self.end_ms is None else f"{self.board.name}:{self.id}"
+
+    @cached_property
+    def keys(self) -> BoardKeys:
+        """Its keys in Redis."""
+        return board_keys(self.tag)
+
+    @property
+    def expires_ms(self) -> int:
+        """When its keys in Redis expire, by the machine's clock; 0: never."""
+        return self.end_ms + KEPT_MS - clock.offset_ms() if self.end_ms else 0
+
+    def holds(self, at_ms: int) -> bool:
+        """Whether the moment belongs to it."""
+        return self.end_ms is None or self.start_ms <= at_ms < self.end_ms
+
+
+@dataclass(frozen=True)
+class Known:
+    """A board and its periods, oldest first: those that are open, and the newest closed ones."""
+
+    board: Board
+    periods: tuple[Period, ...]
+    listed: bool = True
+
+    def at(self, at_ms: int) -> Period | None:
+        """The period that the moment belongs to."""
+        return next((p for p in reversed(self.periods) if p.holds(at_ms)), None)
+
+    def starting(self, start_ms: int) -> Period | None:
+        """The period that begins then."""
+        return next((p for p in reversed(self.periods) if p.start_ms == start_ms), None)
+
+    def open(self) -> list[Period]:
+        """The periods that began and are not closed."""
+        now_ms = clock.now_ms()
+        return [p for p in self.periods if not p.closed and p.start_ms <= now_ms]
+
+
+def period_id(start_ms: int, end_ms: int | None) -> str:
+    """`all`, or the start in UTC, as `20261102T000000Z`."""
+    return "all" if end_ms is None else moment(start_ms).strftime(PERIOD_FORMAT)
 
 
 def start_of(period: str) -> int | None:

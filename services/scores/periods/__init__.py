@@ -1,1 +1,43 @@
-"""Periods that end: final tables closed, sealed and read."""
+"""Periods that ended: their final tables are frozen, sealed, published, and read ever after.
+
+Read `closer.py` (when and in which order), `store.py` (the SQL of closing; how a table is proved
+from the ledger), `seals.py` (hash and signature), then `final_tables.py` (reads) with
+`final_store.py` (their SQL).
+"""
+
+from chassis.keyring import Keyring
+from chassis.lease import Lease
+from chassis.postgres import Database
+from chassis.redis import Redis
+from chassis.replica import Reader
+from services.scores.boards import Boards
+from services.scores.periods.closer import Closer
+from services.scores.periods.final_store import FinalStore
+from services.scores.periods.final_tables import FinalTables
+from services.scores.periods.seals import Seals
+from services.scores.periods.store import ClosingStore
+
+PAUSE_S = 0.5
+
+
+class Periods:
+    """The room, composed. `reader` may be some seconds old."""
+
+    def __init__(
+        self,
+        boards: Boards,
+        database: Database,
+        redis: Redis,
+        *,
+        reader: Reader,
+        seal_keys: Keyring,
+    ) -> None:
+        self._redis = redis
+        self.seals = Seals(seal_keys)
+        self.store = ClosingStore(database, self.seals)
+        self.closer = Closer(self.store, boards.events)
+        self.final_tables = FinalTables(FinalStore(database), FinalStore(reader))
+
+    async def run(self) -> None:
+        """The work in the background, forever."""
+        await Lease(self._redis, "lease:scores:closer").run(self.closer.work, pause_s=PAUSE_S)

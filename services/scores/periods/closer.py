@@ -1,11 +1,11 @@
-"""The closer: freezes, seals and tells the final tables of periods that have ended."""
+"""The closer: freezes, seals and publishes the final tables of periods that have ended."""
 
 import asyncpg
 from prometheus_client import Counter, Gauge
 
 from chassis.telemetry import log
 from services.scores.boards.events import Events
-from services.scores.periods.store import Closing, Due
+from services.scores.periods.store import ClosingStore, Due
 
 BARRIERS_MAX = 10  # of half a second each at most; then the next pass goes on
 SWEEP_S = 3600.0  # what awards that crossed a closing left behind is soon there, or never
@@ -15,39 +15,39 @@ overdue = Gauge("scoreboard_period_overdue_seconds", "Since the oldest end that 
 
 
 class Closer:
-    """Any number may work at once; a lease only spares them the disappointment."""
+    """Any number may work at once; a lease only spares them useless work."""
 
-    def __init__(self, closing: Closing, events: Events) -> None:
-        self._closing = closing
+    def __init__(self, store: ClosingStore, events: Events) -> None:
+        self._store = store
         self._events = events
         self._swept_all = False
 
     async def work(self, fence: int) -> None:
-        """Closes what has ended, tells what was closed, clears what closed periods left behind.
+        """Closes what has ended, publishes it, deletes the standings of closed periods.
 
-        Raises what the stores raise: the next pass goes on.
+        Raises DbUnavailable and RedisError: the next pass goes on.
         """
-        due = await self._closing.due()
+        due = await self._store.due()
         overdue.set(max((d.overdue_s for d in due), default=0))
         if due:
             await self._barrier()
         for ended in due:
             await self._close(ended)
-        for closed in await self._closing.untold():
-            await self._events.close(closed.board, closed.period.id, at_ms=closed.closed_at_ms)
-            await self._closing.told(closed.board, closed.period)
+        for closed in await self._store.unpublished():
+            await self._events.close(closed.board, closed.id, at_ms=closed.closed_at_ms)
+            await self._store.mark_published(closed)
         await self._sweep()
 
     async def _barrier(self) -> None:
         for _ in range(BARRIERS_MAX - 1):
             try:
-                return await self._closing.barrier()
+                return await self._store.barrier()
             except asyncpg.LockNotAvailableError:
                 log.info("closing_delayed")
-        return await self._closing.barrier()
+        return await self._store.barrier()
 
     async def _close(self, ended: Due) -> None:
-        closed = await self._closing.close(ended.board, ended.period)
+        closed = await self._store.close(ended)
         if closed is None:
             return
         periods_closed.labels(ended.board).inc()
@@ -55,7 +55,7 @@ class Closer:
             "period_closed",
             stream="audit",
             board=closed.board,
-            period=closed.period.id,
+            period=closed.id,
             players=closed.players,
             hash=closed.hash.hex(),
             key_id=closed.key_id,
@@ -64,5 +64,5 @@ class Closer:
 
     async def _sweep(self) -> None:
         since_s = SWEEP_S if self._swept_all else 1e9
-        if not await self._closing.sweep(since_s=since_s):
+        if not await self._store.sweep(since_s=since_s):
             self._swept_all = True

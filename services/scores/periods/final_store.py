@@ -11,7 +11,7 @@ from services.scores.boards.rules import Board, Period
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
+class ClosedPeriod:
     """A closed period, its seal, and how many players its table has."""
 
     period: Period
@@ -20,7 +20,7 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class FinalRow:
     """A row of a final table; `version` is the player's by now."""
 
     position: int  # from 1
@@ -42,72 +42,72 @@ class Level:
     next_score: int | None  # the nearest that is strictly ahead
 
 
-class Finals:
-    """Every method raises DbUnavailable when Postgres is away."""
+class FinalStore:
+    """Every method raises DbUnavailable."""
 
     def __init__(self, database: Reader) -> None:
         self._fetch = database.fetch
 
-    async def closed(self, board: Board, start_ms: int) -> Closed | None:
+    async def closed(self, board: Board, start_ms: int) -> ClosedPeriod | None:
         """The closed period that begins then."""
         records = await self._fetch(f"{_CLOSED} AND p.period = $2", board.name, start_ms)
-        return _closed(records[0]) if records else None
+        return _closed(board, records[0]) if records else None
 
-    async def closed_before(self, board: Board, start_ms: int) -> Closed | None:
+    async def closed_before(self, board: Board, start_ms: int) -> ClosedPeriod | None:
         """The last closed period that begins before."""
         records = await self._fetch(
             f"{_CLOSED} AND p.period < $2 ORDER BY p.period DESC LIMIT 1", board.name, start_ms
         )
-        return _closed(records[0]) if records else None
+        return _closed(board, records[0]) if records else None
 
-    async def rows(self, board: Board, period: Period, *, first: int, last: int) -> list[Row]:
+    async def rows(self, period: Period, *, first: int, last: int) -> list[FinalRow]:
         """The rows from one position (from 1) to another."""
         records = await self._fetch(
             f"{_ROWS} AND f.position BETWEEN $3 AND $4 ORDER BY f.position",
-            board.name,
+            period.board.name,
             period.start_ms,
             first,
             last,
         )
-        return [_row(record) for record in records]
+        return [FinalRow(**record) for record in records]
 
-    async def of(self, board: Board, period: Period, users: Sequence[str]) -> list[Row]:
+    async def of(self, period: Period, users: Sequence[str]) -> list[FinalRow]:
         """The rows of those players who have one."""
         records = await self._fetch(
-            f"{_ROWS} AND f.user_id = ANY ($3::uuid[])", board.name, period.start_ms, users
+            f"{_ROWS} AND f.user_id = ANY ($3::uuid[])", period.board.name, period.start_ms, users
         )
-        return [_row(record) for record in records]
+        return [FinalRow(**record) for record in records]
 
-    async def levels(self, board: Board, period: Period, scores: Sequence[int]) -> dict[int, Level]:
+    async def levels(self, period: Period, scores: Sequence[int]) -> dict[int, Level]:
         """How those scores stand, by score."""
         records = await self._fetch(
-            _LEVELS, board.name, period.start_ms, list(set(scores)), board.descending
+            _LEVELS, period.board.name, period.start_ms, list(set(scores)), period.board.descending
         )
         return {
             r["score"]: Level(r["ahead"], max(r["ahead"], r["upto"]), r["next_score"])
             for r in records
         }
 
-    async def reached_by(self, board: Board, period: Period, score: int, seq: int) -> int:
+    async def reached_by(self, period: Period, score: int, seq: int) -> int:
         """How many have that score and reached it by that sequence of the ledger."""
         (record,) = await self._fetch(
             """
             SELECT count(*) AS players FROM scores.finals f
             WHERE f.board = $1 AND f.period = $2 AND f.score = $3 AND f.seq <= $4
             """,
-            board.name,
+            period.board.name,
             period.start_ms,
             score,
             seq,
         )
         return int(record["players"])
 
-    async def scores(self, board: Board, period: Period) -> "array[int]":
+    async def scores(self, period: Period) -> "array[int]":
         """The distinct scores, lowest first."""
         records = await self._fetch(
             "SELECT DISTINCT f.score FROM scores.finals f"
             " WHERE f.board = $1 AND f.period = $2 ORDER BY f.score",
-            board.name,
+            period.board.name,
             period.start_ms,
         )
         return array("q", (record["score"] for record in records))
@@ -153,22 +153,14 @@ _LEVELS = """
 """
 
 
-def _closed(record: Any) -> Closed:
-    return Closed(
-        Period(record["period"], record["end_ms"], closed=True),
-        Seal(record["closed_at_ms"], record["hash"], record["signature"], record["key_id"]),
-        record["players"],
-    )
-
-
-def _row(record: Any) -> Row:
-    return Row(
-        record["position"],
-        record["user_id"],
-        record["username"],
-        record["score"],
-        record["seq"],
-        record["at_ms"],
-        record["removed"],
-        record["version"],
+def _closed(board: Board, record: Any) -> ClosedPeriod:
+    return ClosedPeriod(
+        period=Period(board, record["period"], record["end_ms"], closed=True),
+        seal=Seal(
+            closed_at_ms=record["closed_at_ms"],
+            hash=record["hash"],
+            signature=record["signature"],
+            key_id=record["key_id"],
+        ),
+        players=record["players"],
     )

@@ -1,11 +1,10 @@
-"""Seals: what a closed period's final table is known by, its hash and the signature of that."""
+"""Seals of final tables: a hash, and the signature of the hash."""
 
 import hashlib
 import hmac
 from collections.abc import Iterable
 
 from chassis.keyring import Keyring
-from services.scores.boards.rules import Period
 
 
 class TableHash:
@@ -15,11 +14,11 @@ class TableHash:
     `final.v1 board period`, `position userId score seq reachedAtMs`, `left_out userId`.
     """
 
-    def __init__(self, board: str, period: Period) -> None:
-        self._sha = hashlib.sha256(f"final.v1\t{board}\t{period.id}\n".encode())
+    def __init__(self, board: str, period_id: str) -> None:
+        self._sha = hashlib.sha256(f"final.v1\t{board}\t{period_id}\n".encode())
 
     def add(self, lines: Iterable[str]) -> None:
-        """Takes the next lines, without their line feeds."""
+        """Adds the next lines, without their line feeds."""
         self._sha.update("".join(f"{line}\n" for line in lines).encode())
 
     def digest(self) -> bytes:

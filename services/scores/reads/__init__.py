@@ -1,1 +1,56 @@
-"""Reads of boards and of a player's own ledger."""
+"""Reads of boards and of a player's own ledger.
+
+Read `calls.py` (requests checked and rendered, with `answers.py` and `cursors.py`), then
+`board_reads.py` (which store serves a read) and the stores: `cache.py` (this process's memory),
+`live.py` with its scripts (Redis), `degraded.py` (Postgres while Redis cannot serve), and the final
+tables of the room `periods`. `history.py` has a player's own rows, `store.py` the SQL.
+"""
+
+from chassis.keyring import Keyring
+from chassis.postgres import Database
+from chassis.process import repeat, together
+from chassis.redis import Redis
+from chassis.replica import Reader
+from services.scores.boards import Boards
+from services.scores.periods import Periods
+from services.scores.reads.board_reads import BoardReads
+from services.scores.reads.cache import Cache
+from services.scores.reads.calls import ReadCalls
+from services.scores.reads.cursors import Cursors
+from services.scores.reads.degraded import DegradedReads
+from services.scores.reads.history import History
+from services.scores.reads.live import LiveReads
+from services.scores.reads.store import HistoryStore, SnapshotStore
+
+WARM_PAUSE_S = 30
+
+
+class Reads:
+    """The room, composed. `reader` may be some seconds old."""
+
+    def __init__(
+        self,
+        boards: Boards,
+        periods: Periods,
+        database: Database,
+        redis: Redis,
+        *,
+        reader: Reader,
+        cursor_keys: Keyring,
+    ) -> None:
+        self.cache = Cache(redis)
+        self.degraded = DegradedReads(SnapshotStore(database), boards.store)
+        self.boards = BoardReads(
+            boards.registry,
+            LiveReads(redis, boards.names),
+            periods.final_tables,
+            self.degraded,
+            self.cache,
+        )
+        cursors = Cursors(cursor_keys)
+        self.calls = ReadCalls(boards.registry, self.boards, cursors)
+        self.history = History(HistoryStore(reader), cursors)
+
+    async def run(self) -> None:
+        """The work in the background, forever."""
+        await together(self.cache.follow(), repeat(self.boards.warm, pause_s=WARM_PAUSE_S))

@@ -1,4 +1,4 @@
-"""What reads of boards are answered, as it crosses gRPC."""
+"""The replies to reads of boards, as they cross gRPC."""
 
 from collections.abc import Iterable
 
@@ -6,8 +6,7 @@ from chassis import clock
 from chassis.errors import Failed, to_proto
 from protos import scores_pb2
 from services.scores.boards.ranking import Entry, Page, Place, Seal, WouldBe
-from services.scores.boards.registry import Known
-from services.scores.reads.live import Where
+from services.scores.boards.rules import Known, Period
 
 
 def board(known: Known) -> scores_pb2.Board:
@@ -30,11 +29,10 @@ def board(known: Known) -> scores_pb2.Board:
     )
 
 
-def top(where: Where, page: Page, cursor: str) -> scores_pb2.Top:
+def top(period: Period, page: Page, cursor: str) -> scores_pb2.Top:
     """A page of a board, and the cursor of the next one; empty: there is none."""
-    rules, period = where
     return scores_pb2.Top(
-        board=rules.name,
+        board=period.board.name,
         period=period.id,
         entries=entries(page.entries),
         total=page.total,
@@ -47,13 +45,12 @@ def top(where: Where, page: Page, cursor: str) -> scores_pb2.Top:
     )
 
 
-def around(where: Where, user_id: str, found: Place | Failed) -> scores_pb2.AroundResult:
-    """A player's place, or why it cannot be told."""
+def around(period: Period, user_id: str, found: Place | Failed) -> scores_pb2.AroundResult:
+    """A player's place, or why it cannot be read."""
     if isinstance(found, Failed):
         return scores_pb2.AroundResult(failure=to_proto(found))
-    rules, period = where
     place = scores_pb2.Place(
-        board=rules.name,
+        board=period.board.name,
         period=period.id,
         user_id=user_id,
         rank=found.rank,
@@ -69,15 +66,15 @@ def around(where: Where, user_id: str, found: Place | Failed) -> scores_pb2.Arou
     return scores_pb2.AroundResult(place=place)
 
 
-def would_be(where: Where, found: WouldBe | Failed) -> scores_pb2.WouldBeResult:
-    """The rank that a score would have, or why it cannot be told."""
+def would_be(period: Period, found: WouldBe | Failed) -> scores_pb2.WouldBeResult:
+    """The rank that a score would have, or why it cannot be read."""
     if isinstance(found, Failed):
         return scores_pb2.WouldBeResult(failure=to_proto(found))
     answer = scores_pb2.WouldBe(
         rank=found.rank,
         total=found.total,
         degraded=found.degraded,
-        period=where[1].id,
+        period=period.id,
         board_version=found.board_version,
     )
     return scores_pb2.WouldBeResult(would_be=answer)

@@ -9,73 +9,74 @@ from redis.exceptions import RedisError
 
 from chassis.redis import Redis
 from chassis.telemetry import log
-from services.scores.boards import keyspace
+from services.scores.boards import keys
 from services.scores.boards.ranking import Page
-from services.scores.reads.live import Where
+from services.scores.boards.rules import Period
 
 KEPT_S = 1.0
-SILENCE_S = 1.0  # after which the subscription is asked whether it is there
+SILENCE_S = 1.0  # after which the subscription is pinged
 
 
 @dataclass(slots=True)
-class Kept:
-    """The first entries of a board, and what its readers made of them, by keys of theirs."""
+class Cached:
+    """The first entries of a period, and what readers rendered of them, by keys of theirs."""
 
-    where: Where
+    period: Period
     page: Page
-    until: float  # of the event loop's clock
-    made: dict[Any, Any] = field(default_factory=dict)
+    until_s: float  # of the event loop's clock
+    rendered: dict[Any, Any] = field(default_factory=dict)
 
 
 class Cache:
-    """Keeps only what a message on `cache:invalidate` would drop: nothing without a subscription.
+    """Holds only what a message on `cache:invalidate` would drop: nothing without a subscription.
 
-    Whoever asks for what is not kept asks together with all who do at that moment.
+    What is not cached is loaded once for all who read it at that moment.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._kept: dict[str, Kept] = {}
+        self._cached: dict[str, Cached] = {}
         self._flights: dict[str, asyncio.Task[Page | None]] = {}
         self._listening = False
         self._time = asyncio.get_running_loop().time
 
-    def get(self, where: Where) -> Kept | None:
-        """What is kept of the board."""
-        kept = self._kept.get(keyspace.tag(*where))
-        if kept is None or self._time() >= kept.until:
+    def get(self, period: Period) -> Cached | None:
+        """What is cached of the period."""
+        cached = self._cached.get(period.tag)
+        if cached is None or self._time() >= cached.until_s:
             return None
-        return kept
+        return cached
 
-    async def load(self, where: Where, read: Callable[[], Awaitable[Page | None]]) -> Page | None:
-        """The answer of `read`, asked once for all who call meanwhile; kept unless it is None."""
-        tag = keyspace.tag(*where)
-        flight = self._flights.get(tag)
+    async def load(self, period: Period, read: Callable[[], Awaitable[Page | None]]) -> Page | None:
+        """What `read` returns, called once for all who call meanwhile; cached unless it is None."""
+        flight = self._flights.get(period.tag)
         if flight is None:
-            flight = asyncio.create_task(self._fly(where, read))
-            self._flights[tag] = flight
-        # Who gives up waiting must not end it for the others.
+            flight = asyncio.create_task(self._load(period, read))
+            self._flights[period.tag] = flight
+        # One reader that gives up must not end it for the others.
         return await asyncio.shield(flight)
 
     async def follow(self) -> None:
-        """Drops what has changed, for ever."""
+        """Drops what has changed, forever."""
         while True:
             try:
                 await self._listen()
             except (RedisError, OSError) as error:
-                log.warning("invalidations_not_heard", error=repr(error))
+                log.warning("invalidations_not_received", error=repr(error))
             finally:
                 self._listening = False
                 self._drop_all()
             await asyncio.sleep(0.5)
 
-    async def _fly(self, where: Where, read: Callable[[], Awaitable[Page | None]]) -> Page | None:
-        tag, flight = keyspace.tag(*where), asyncio.current_task()
+    async def _load(
+        self, period: Period, read: Callable[[], Awaitable[Page | None]]
+    ) -> Page | None:
+        tag, flight = period.tag, asyncio.current_task()
         try:
             page = await read()
             # Not what a message has overtaken: another flight may be under way by then.
             if page is not None and self._listening and self._flights.get(tag) is flight:
-                self._kept[tag] = Kept(where, page, self._time() + KEPT_S)
+                self._cached[tag] = Cached(period, page, self._time() + KEPT_S)
             return page
         finally:
             if self._flights.get(tag) is flight:
@@ -83,17 +84,17 @@ class Cache:
 
     async def _listen(self) -> None:
         async with self._redis.pubsub() as messages:
-            await messages.subscribe(keyspace.INVALIDATE)
-            asked = False
+            await messages.subscribe(keys.INVALIDATE)
+            pinged = False
             while True:
                 message = await messages.get_message(timeout=SILENCE_S)
                 if message is None:
-                    if asked:
+                    if pinged:
                         raise TimeoutError("the subscription does not answer")
                     await messages.ping()
-                    asked = True
+                    pinged = True
                     continue
-                asked = False
+                pinged = False
                 if message["type"] == "subscribe":
                     self._listening = True
                 elif message["type"] == "message":
@@ -101,11 +102,11 @@ class Cache:
 
     def _drop(self, tag: str) -> None:
         if tag:
-            self._kept.pop(tag, None)
+            self._cached.pop(tag, None)
             self._flights.pop(tag, None)
         else:
             self._drop_all()
 
     def _drop_all(self) -> None:
-        self._kept.clear()
+        self._cached.clear()
         self._flights.clear()

@@ -1,4 +1,4 @@
-"""The reading calls: what is asked checked, and answered from what is remembered or read."""
+"""The reading calls: requests checked, read and rendered."""
 
 import asyncio
 import re
@@ -9,20 +9,20 @@ from chassis.errors import Failed, FieldError, to_proto
 from protos import scores_pb2
 from services.scores.boards.ranking import After, Page
 from services.scores.boards.registry import Registry
-from services.scores.boards.rules import SCORE_MAX, ValidationFailed
-from services.scores.reads import answers as board_answers
+from services.scores.boards.rules import SCORE_MAX, Period, ValidationFailed
+from services.scores.reads import answers
+from services.scores.reads.board_reads import BoardReads, NotRanked
 from services.scores.reads.cursors import CursorInvalid, Cursors
-from services.scores.reads.live import TOP_MAX, Where
-from services.scores.reads.reading import NotRanked, Reads
+from services.scores.reads.live import TOP_MAX
 
 RADIUS_MAX = 50
 RANKS_MAX = 200
 
 
-class BoardCalls:
+class ReadCalls:
     """See protos/scores.proto."""
 
-    def __init__(self, registry: Registry, reads: Reads, cursors: Cursors) -> None:
+    def __init__(self, registry: Registry, reads: BoardReads, cursors: Cursors) -> None:
         self._registry = registry
         self._reads = reads
         self._cursors = cursors
@@ -30,13 +30,13 @@ class BoardCalls:
     def boards(self) -> scores_pb2.BoardsReply:
         """The boards that are shown."""
         return scores_pb2.BoardsReply(
-            boards=[board_answers.board(known) for known in self._registry.listed()]
+            boards=[answers.board(known) for known in self._registry.listed()]
         )
 
     async def top(self, request: scores_pb2.TopRequest) -> scores_pb2.TopReply:
         """Pages of boards; one bad item never fails its neighbours."""
         bounded(request.items)
-        results = [self._kept_top(item) for item in request.items]
+        results = [self._cached_top(item) for item in request.items]
         missing = [i for i, result in enumerate(results) if result is None]
         if missing:
             found = await asyncio.gather(*(self._top(request.items[i]) for i in missing))
@@ -53,7 +53,7 @@ class BoardCalls:
             results=[
                 scores_pb2.AroundResult(failure=to_proto(a))
                 if isinstance(a, Failed)
-                else board_answers.around(a[0], a[1], next(places))
+                else answers.around(a[0], a[1], next(places))
                 for a in asked
             ]
         )
@@ -61,12 +61,14 @@ class BoardCalls:
     async def ranks(self, request: scores_pb2.RanksRequest) -> scores_pb2.RanksReply:
         """The rows of up to 200 players. Raises Failed."""
         bounded(request.user_ids, most=RANKS_MAX)
-        where = await self._reads.where(request.board, request.period, anonymous=request.anonymous)
-        found = await self._reads.ranks(where, [u for u in request.user_ids if _UUID.fullmatch(u)])
+        period = await self._reads.period(
+            request.board, request.period, anonymous=request.anonymous
+        )
+        found = await self._reads.ranks(period, [u for u in request.user_ids if _UUID.fullmatch(u)])
         return scores_pb2.RanksReply(
-            entries=board_answers.entries(found.entries),
+            entries=answers.entries(found.entries),
             degraded=found.degraded,
-            period=where[1].id,
+            period=period.id,
             board_version=found.board_version,
         )
 
@@ -79,86 +81,85 @@ class BoardCalls:
             results=[
                 scores_pb2.WouldBeResult(failure=to_proto(a))
                 if isinstance(a, Failed)
-                else board_answers.would_be(a[0], next(found))
+                else answers.would_be(a[0], next(found))
                 for a in asked
             ]
         )
 
-    def _kept_top(self, item: scores_pb2.TopItem) -> scores_pb2.TopResult | None:
-        """The answer, where it is remembered: most reads end here."""
+    def _cached_top(self, item: scores_pb2.TopItem) -> scores_pb2.TopResult | None:
+        """The answer, where it is cached: most reads end here."""
         if item.fresh or item.cursor or item.period not in ("", "current"):
             return None
         try:
             _within("limit", item.limit, 1, TOP_MAX)
-            kept = self._reads.kept(
+            cached = self._reads.cached(
                 item.board, anonymous=item.anonymous, version_min=item.version_min
             )
         except Failed as failed:
             return scores_pb2.TopResult(failure=to_proto(failed))
-        if kept is None:
+        if cached is None:
             return None
-        result: scores_pb2.TopResult | None = kept.made.get(item.limit)
+        result: scores_pb2.TopResult | None = cached.rendered.get(item.limit)
         if result is None:
-            result = kept.made[item.limit] = self._paged(kept.where, kept.page, item.limit)
+            result = self._paged(cached.period, cached.page, item.limit)
+            cached.rendered[item.limit] = result
         return result
 
     async def _top(self, item: scores_pb2.TopItem) -> scores_pb2.TopResult:
         try:
             _within("limit", item.limit, 1, TOP_MAX)
-            where = await self._reads.where(item.board, item.period, anonymous=item.anonymous)
+            period = await self._reads.period(item.board, item.period, anonymous=item.anonymous)
             if item.cursor:
-                where, after = await self._opened(item, where)
-                page = await self._reads.page(where, item.limit, after)
+                period, after = await self._opened(item, period)
+                page = await self._reads.page(period, item.limit, after)
             else:
                 page = await self._reads.top(
-                    where, item.limit, version_min=item.version_min, fresh=item.fresh
+                    period, item.limit, version_min=item.version_min, fresh=item.fresh
                 )
         except Failed as failed:
             return scores_pb2.TopResult(failure=to_proto(failed))
-        return self._paged(where, page, item.limit)
+        return self._paged(period, page, item.limit)
 
-    def _paged(self, where: Where, page: Page, limit: int) -> scores_pb2.TopResult:
+    def _paged(self, period: Period, page: Page, limit: int) -> scores_pb2.TopResult:
         page = page.cut(limit)
         cursor = ""
         if page.more and page.entries:
-            board, period = where
             last = page.entries[-1]
             cursor = self._cursors.seal(
-                "board", board.name, period.start_ms, last.score, last.seq, last.user_id
+                "board", period.board.name, period.start_ms, last.score, last.seq, last.user_id
             )
-        return scores_pb2.TopResult(top=board_answers.top(where, page, cursor))
+        return scores_pb2.TopResult(top=answers.top(period, page, cursor))
 
-    async def _opened(self, item: scores_pb2.TopItem, where: Where) -> tuple[Where, After]:
+    async def _opened(self, item: scores_pb2.TopItem, period: Period) -> tuple[Period, After]:
         """Where the page begins. A list that was begun in a period is read to its end there."""
         parts = self._cursors.open("board", item.cursor)
         name, start_ms, score, seq, user_id = cast(tuple[str, int, int, int, str], parts)
-        board, period = where
-        if name != board.name:
+        if name != period.board.name:
             raise CursorInvalid
         if start_ms != period.start_ms:
             if item.period not in ("", "current", "previous"):
                 raise CursorInvalid
-            known = self._reads.known(board.name, anonymous=item.anonymous)
-            where = await self._reads.starting(known, start_ms)
-        return where, After(score, seq, user_id)
+            known = self._reads.known(name, anonymous=item.anonymous)
+            period = await self._reads.starting(known, start_ms)
+        return period, After(score, seq, user_id)
 
-    async def _asked_around(self, item: scores_pb2.AroundItem) -> tuple[Where, str, int] | Failed:
+    async def _asked_around(self, item: scores_pb2.AroundItem) -> tuple[Period, str, int] | Failed:
         try:
             _within("radius", item.radius, 0, RADIUS_MAX)
-            where = await self._reads.where(item.board, item.period, anonymous=item.anonymous)
+            period = await self._reads.period(item.board, item.period, anonymous=item.anonymous)
             if not _UUID.fullmatch(item.user_id):
                 raise NotRanked
         except Failed as failed:
             return failed
-        return where, item.user_id, item.radius
+        return period, item.user_id, item.radius
 
-    async def _asked_would_be(self, item: scores_pb2.WouldBeItem) -> tuple[Where, int] | Failed:
+    async def _asked_would_be(self, item: scores_pb2.WouldBeItem) -> tuple[Period, int] | Failed:
         try:
             _within("score", item.score, -SCORE_MAX, SCORE_MAX)
-            where = await self._reads.where(item.board, item.period, anonymous=item.anonymous)
+            period = await self._reads.period(item.board, item.period, anonymous=item.anonymous)
         except Failed as failed:
             return failed
-        return where, item.score
+        return period, item.score
 
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -1,11 +1,13 @@
-"""Reads of open periods from Postgres, while Redis cannot tell: the first ten thousand places."""
+"""Reads of open periods from Postgres, while Redis cannot serve: the first ten thousand places."""
 
 import asyncio
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
+import cachetools
+
 from chassis.errors import Unavailable
+from chassis.postgres import DbUnavailable
 from services.scores.boards.ranking import (
     After,
     Entry,
@@ -16,26 +18,30 @@ from services.scores.boards.ranking import (
     points_to_next,
     ranks,
 )
-from services.scores.boards.rules import Board, Ties
-from services.scores.boards.store import Standings
-from services.scores.reads.live import Where
-from services.scores.reads.store import Snapshot, Snapshots
+from services.scores.boards.rules import Board, Period, Ties
+from services.scores.boards.store import BoardStore
+from services.scores.reads.store import Snapshot, SnapshotStore
 
 PLACES = 10_000
 KEPT_S = 2.0  # how long a snapshot is read from
 KEPT_TIMES = 10  # or, if that is longer, so many times what it took to make
-ASK_S = 0.05  # from one question for what the boards have not heard of to the next
-SNAPSHOTS_MAX = 8  # at once; the one used longest ago goes first
+ASK_S = 0.05  # between two reads of what is not published to the boards
+SNAPSHOTS_MAX = 8  # at once; the least recently used goes first
 
 
 class BoardsUnavailable(Unavailable):
-    """The boards are away."""
+    """The boards are unavailable."""
+
+
+class PeriodClosed(Exception):
+    """The period has been closed: its final table serves."""
 
 
 class Table:
     """The first rows of a board, with their ranks. What lies beyond raises BoardsUnavailable."""
 
-    def __init__(self, board: Board, snapshot: Snapshot) -> None:
+    def __init__(self, board: Board, snapshot: Snapshot, kept_s: float) -> None:
+        self.kept_s = kept_s
         self.version = snapshot.now_ms
         self.complete = len(snapshot.rows) == snapshot.total
         self._board = board
@@ -111,7 +117,7 @@ class Table:
         )
 
     def missing(self, users: Sequence[str]) -> list[str]:
-        """Who of them may stand beyond these rows."""
+        """Those of them who may stand beyond these rows."""
         return [] if self.complete else [user for user in users if user not in self._positions]
 
     def _reached(self, score: int, *, equal: bool) -> int:
@@ -127,95 +133,137 @@ class Table:
 
     def _entries(self, positions: Sequence[int]) -> list[Entry]:
         return [
-            Entry(self._ranks[i], row.user_id, row.username, row.score, row.at_ms, row.seq)
+            Entry(
+                rank=self._ranks[i],
+                user_id=row.user_id,
+                username=row.username,
+                score=row.score,
+                reached_at_ms=row.at_ms,
+                seq=row.seq,
+            )
             for i, row in ((i, self._rows[i]) for i in positions)
         ]
 
     def _need_all(self) -> None:
         if not self.complete:
-            raise BoardsUnavailable("Only the first places can be told now.", retry_after_s=1)
+            raise BoardsUnavailable("Only the first places can be read now.", retry_after_s=1)
 
 
-class Fallback:
-    """Tables made of snapshots, each taken once for all who ask.
+class DegradedReads:
+    """Tables made of snapshots, each taken once for all who read it meanwhile.
 
-    Methods raise DbUnavailable when Postgres is away.
+    Reads raise PeriodClosed, BoardsUnavailable and DbUnavailable.
     """
 
-    def __init__(self, snapshots: Snapshots, standings: Standings) -> None:
+    def __init__(self, snapshots: SnapshotStore, boards: BoardStore) -> None:
         self._snapshots = snapshots
-        self._standings = standings
-        self._kept: OrderedDict[tuple[str, int], Table] = OrderedDict()
-        self._flights: dict[tuple[str, int], asyncio.Task[Table | None]] = {}
-        self._told_ms = 0
-        self._asked_until = 0.0
-
-    async def table(self, where: Where, *, version_min: int = 0) -> Table | None:
-        """A board of an open period; None: it has been closed.
-
-        A kept one that is older than `version_min` is taken anew.
-        """
-        board, period = where
-        key = (board.name, period.start_ms)
-        table = self._kept.get(key)
-        if table and table.version >= version_min:
-            self._kept.move_to_end(key)
-            return table
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = asyncio.create_task(self._take(where))
-            self._flights[key] = flight
-            flight.add_done_callback(lambda _: self._flights.pop(key, None))
-        # Who gives up waiting must not end it for the others.
-        return await asyncio.shield(flight)
-
-    def overtaken(self, wheres: Iterable[Where]) -> None:
-        """Redis has told of those boards since."""
-        if self._kept:
-            for board, period in wheres:
-                self._kept.pop((board.name, period.start_ms), None)
-
-    async def beyond(self, where: Where, table: Table, users: Sequence[str]) -> bool:
-        """Whether one of those players is on the board, and not in the table."""
-        missing = table.missing(users)
-        if not missing:
-            return False
-        board, period = where
-        return any(
-            s.board == board.name and s.period == period.start_ms and s.seq and not s.hidden
-            for s in await self._standings.of(missing)
+        self._boards = boards
+        self._tables: cachetools.TLRUCache[str, Table] = cachetools.TLRUCache(
+            SNAPSHOTS_MAX,
+            ttu=lambda _, table, now_s: now_s + table.kept_s,
+            timer=asyncio.get_running_loop().time,
         )
+        self._flights: dict[str, asyncio.Task[Table]] = {}
+        self._shown: dict[str, int] = {}  # the versions of answers, by period
+        self._published_ms = 0
+        self._ask_at_s = 0.0
 
-    async def told_since(self, at_ms: int) -> bool:
-        """Whether the boards have acknowledged every change made by then (Unix ms)."""
-        now = asyncio.get_running_loop().time()
-        if at_ms > self._told_ms and now >= self._asked_until:
-            self._asked_until = now + ASK_S
-            oldest_ms = await self._snapshots.oldest_untold_ms()
-            self._told_ms = at_ms if oldest_ms is None else max(self._told_ms, oldest_ms - 1)
-        return at_ms <= self._told_ms
+    async def page(self, period: Period, limit: int, after: After | None) -> Page:
+        """The first entries, or those strictly behind `after`."""
+        return (await self._table(period)).page(limit, after)
 
-    async def _take(self, where: Where) -> Table | None:
-        board, period = where
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        snapshot = await self._snapshots.take(board, period, limit=PLACES)
-        if snapshot is None:
-            return None
-        key, table = (board.name, period.start_ms), Table(board, snapshot)
-        self._kept[key] = table
-        self._kept.move_to_end(key)
-        # So that reading a large board costs Postgres a tenth of its time at most, which those who
-        # make the boards whole again need.
-        kept_s = max(KEPT_S, KEPT_TIMES * (loop.time() - began))
-        loop.call_later(kept_s, self._drop, key, table)
-        if len(self._kept) > SNAPSHOTS_MAX:
-            self._kept.popitem(last=False)
+    async def around(self, period: Period, user: str, radius: int) -> Place | None:
+        """A player's place; None: not on the board."""
+        table = await self._table(period)
+        place = table.around(user, radius)
+        if place is None:
+            await self._refuse_beyond(period, table, [user])
+        return place
+
+    async def ranks(self, period: Period, users: Sequence[str]) -> Found:
+        """The rows of those players who are on the board."""
+        table = await self._table(period)
+        await self._refuse_beyond(period, table, users)
+        return table.ranks(users)
+
+    async def would_be(self, period: Period, score: int) -> WouldBe:
+        """The rank that a score would have."""
+        return (await self._table(period)).would_be(score)
+
+    def drop_older(self, period: Period, version_min: int) -> None:
+        """Forgets a table that is older: the next read takes another."""
+        table = self._tables.get(period.tag)
+        if table and table.version < version_min:
+            self._tables.pop(period.tag, None)
+
+    def overtaken(self, periods: Iterable[Period]) -> None:
+        """Redis has served those periods since."""
+        if self._tables:
+            for period in periods:
+                self._tables.pop(period.tag, None)
+
+    async def published_since(self, at_ms: int) -> bool:
+        """Whether the boards have every change made by then (Unix ms)."""
+        now_s = asyncio.get_running_loop().time()
+        if at_ms > self._published_ms and now_s >= self._ask_at_s:
+            self._ask_at_s = now_s + ASK_S
+            oldest_ms = await self._snapshots.oldest_unpublished_ms()
+            self._published_ms = (
+                at_ms if oldest_ms is None else max(self._published_ms, oldest_ms - 1)
+            )
+        return at_ms <= self._published_ms
+
+    async def ahead_of_redis(self, periods: Sequence[Period]) -> bool:
+        """Whether answers from here may have shown what is not in Redis yet.
+
+        It may have been unreachable, and kept its data: then the relay has to catch up first.
+        """
+        if not self._shown:
+            return False
+        for period in periods:
+            shown_ms = self._shown.get(period.tag, 0)
+            try:
+                if shown_ms and not await self.published_since(shown_ms):
+                    return True
+            except DbUnavailable:
+                return False  # Redis is all there is
+            self._shown.pop(period.tag, None)
+        return False
+
+    async def _table(self, period: Period) -> Table:
+        table = self._tables.get(period.tag)
+        if table is None:
+            flight = self._flights.get(period.tag)
+            if flight is None:
+                flight = asyncio.create_task(self._take(period))
+                self._flights[period.tag] = flight
+                flight.add_done_callback(lambda _: self._flights.pop(period.tag, None))
+            # One reader that gives up must not end it for the others.
+            table = await asyncio.shield(flight)
+        self._shown[period.tag] = table.version
         return table
 
-    def _drop(self, key: tuple[str, int], table: Table) -> None:
-        if self._kept.get(key) is table:
-            del self._kept[key]
+    async def _take(self, period: Period) -> Table:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        snapshot = await self._snapshots.take(period, limit=PLACES)
+        if snapshot is None:
+            raise PeriodClosed
+        # So that reading a large board costs Postgres a tenth of its time at most: a rebuild
+        # needs the rest.
+        kept_s = max(KEPT_S, KEPT_TIMES * (loop.time() - began_s))
+        table = self._tables[period.tag] = Table(period.board, snapshot, kept_s)
+        return table
+
+    async def _refuse_beyond(self, period: Period, table: Table, users: Sequence[str]) -> None:
+        """Raises BoardsUnavailable when one of them is on the board, and not in the table."""
+        missing = table.missing(users)
+        if not missing:
+            return
+        for standing in await self._boards.of(missing):
+            here = (standing.board, standing.period) == (period.board.name, period.start_ms)
+            if here and standing.seq and not standing.hidden:
+                raise BoardsUnavailable(retry_after_s=1)
 
 
 _LAST = 2**63

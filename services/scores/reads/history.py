@@ -1,31 +1,30 @@
 """A player's own ledger, newest first, a page at a time."""
 
 from protos import scores_pb2
-from services.scores.awards.records import Entry
-from services.scores.awards.store import Ledger
 from services.scores.reads.cursors import CursorInvalid, Cursors
+from services.scores.reads.store import HistoryRow, HistoryStore
 
 PAGE_MAX = 100
 _KIND = "history"
 
 
 class History:
-    """Reads pages; a cursor serves the player it was given to alone."""
+    """Reads pages; a cursor serves only the player it was given to."""
 
-    def __init__(self, ledger: Ledger, cursors: Cursors) -> None:
-        self._ledger = ledger
+    def __init__(self, store: HistoryStore, cursors: Cursors) -> None:
+        self._store = store
         self._cursors = cursors
 
     async def page(self, request: scores_pb2.HistoryRequest) -> scores_pb2.HistoryReply:
         """The rows behind the cursor. Raises CursorInvalid and DbUnavailable."""
         limit = max(1, min(request.limit, PAGE_MAX))
         before = self._position(request)
-        # One row more than is shown tells whether there is a next page.
-        entries = await self._ledger.history(request.user_id, before_seq=before, limit=limit + 1)
-        shown = entries[:limit]
-        more = len(entries) > limit
+        # One row more than is shown shows whether there is a next page.
+        rows = await self._store.history(request.user_id, before_seq=before, limit=limit + 1)
+        shown = rows[:limit]
+        more = len(rows) > limit
         return scores_pb2.HistoryReply(
-            rows=[_row(entry) for entry in shown],
+            rows=[_message(row) for row in shown],
             next_cursor=self._cursors.seal(_KIND, request.user_id, shown[-1].seq) if more else "",
         )
 
@@ -38,15 +37,15 @@ class History:
         raise CursorInvalid
 
 
-def _row(entry: Entry) -> scores_pb2.LedgerRow:
+def _message(row: HistoryRow) -> scores_pb2.LedgerRow:
     return scores_pb2.LedgerRow(
-        action_id=entry.action_id,
-        kind=entry.kind,
-        origin_id=entry.origin_id,
-        action_type=entry.action_type,
-        points=entry.points,
-        old_score=entry.old_score,
-        new_score=entry.new_score,
-        version=entry.version,
-        at_ms=entry.at_ms,
+        action_id=row.action_id,
+        kind=row.kind,
+        origin_id=row.origin_id,
+        action_type=row.action_type,
+        points=row.points,
+        old_score=row.old_score,
+        new_score=row.new_score,
+        version=row.version,
+        at_ms=row.at_ms,
     )

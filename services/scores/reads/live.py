@@ -2,10 +2,9 @@
 
 import struct
 from collections.abc import Iterable, Sequence
-from importlib import resources
 
 from chassis.redis import Argument, Redis, Script
-from services.scores.boards import keyspace
+from services.scores.boards import keys
 from services.scores.boards.names import Names
 from services.scores.boards.ranking import (
     After,
@@ -22,21 +21,20 @@ from services.scores.boards.rules import Board, Period
 TOP_MAX = 100
 KEPT_MS = 5000  # how long the first entries are kept in Redis, unless they change
 
-Where = tuple[Board, Period]
 
-
-class Live:
-    """Every method raises RedisError when Redis is away, and answers None for a board and period
-    that is not complete there."""
+class LiveReads:
+    """Reads of open periods. Every method raises RedisError, and returns None for a board that is
+    not complete in Redis."""
 
     def __init__(self, redis: Redis, names: Names) -> None:
         self._names = names
         self._top, self._page, self._around, self._ranks, self._would_be = (
-            _script(redis, f"{name}.lua") for name in ("top", "page", "around", "ranks", "would_be")
+            Script.read(redis, __package__, "order.lua", f"{name}.lua")
+            for name in ("top", "page", "around", "ranks", "would_be")
         )
 
     async def top(
-        self, where: Where, limit: int, *, fresh: bool, version_min: int = 0
+        self, period: Period, limit: int, *, fresh: bool, version_min: int = 0
     ) -> Page | None:
         """The first entries; not `fresh`: possibly as they were kept, in which case they are as
         many as there can be.
@@ -45,59 +43,59 @@ class Live:
         not older.
         """
         arguments = [limit if fresh else TOP_MAX, 0 if fresh else KEPT_MS, version_min]
-        answer = await self._top(*_call(where, *arguments))
-        return None if answer is None else await self._paged(where, answer)
+        answer = await self._top(*_call(period, *arguments))
+        return None if answer is None else await self._paged(period, answer)
 
-    async def page(self, where: Where, limit: int, after: After) -> Page | None:
+    async def page(self, period: Period, limit: int, after: After) -> Page | None:
         """The entries strictly behind `after`."""
-        board, _ = where
-        member = keyspace.place(board, after.seq) + keyspace.packed(after.user_id)
-        answer = await self._page(*_call(where, limit, after.score, member))
-        return None if answer is None else await self._paged(where, answer)
+        place = keys.place(after.seq, descending=period.board.descending)
+        entry = place + keys.packed(after.user_id)
+        answer = await self._page(*_call(period, limit, after.score, entry))
+        return None if answer is None else await self._paged(period, answer)
 
     async def around(
-        self, asked: Sequence[tuple[Where, str, int]]
+        self, asked: Sequence[tuple[Period, str, int]]
     ) -> list[tuple[Place | None] | None]:
-        """The places of players (board and period, user id, radius); (None,): not on the board."""
+        """The places of players (period, user id, radius); (None,): not on the board."""
         answers = await self._around.many(
-            [_call(where, keyspace.packed(user), radius) for where, user, radius in asked]
+            [_call(period, keys.packed(user), radius) for period, user, radius in asked]
         )
         rows = [_rows(answer, _AROUND.size) if answer else [] for answer in answers]
         names = await self._names.of([user for part in rows for _, user, _, _ in part])
         found: list[tuple[Place | None] | None] = []
-        for answer, part, (where, user, _) in zip(answers, rows, asked, strict=True):
+        for answer, part, (period, _, _) in zip(answers, rows, asked, strict=True):
             if answer is None:
                 found.append(None)
             else:
-                found.append((_place(where, user, answer, part, names) if answer else None,))
+                found.append((_place(period, answer, part, names) if answer else None,))
         return found
 
-    async def ranks(self, where: Where, users: Sequence[str]) -> Found | None:
+    async def ranks(self, period: Period, users: Sequence[str]) -> Found | None:
         """The rows of players, those on the board."""
-        board, period = where
-        answer = await self._ranks(*_call(where, *map(keyspace.packed, users)))
+        answer = await self._ranks(*_call(period, *map(keys.packed, users)))
         if answer is None:
             return None
         (version,) = struct.unpack_from(">d", answer)
         rows = list(struct.iter_unpack(">dQ16sQd", answer[8:]))
         names = await self._names.of([row[2] for row in rows])
-        entries = _entries(board, [int(row[0]) for row in rows], [row[1:] for row in rows], names)
+        entries = _entries(
+            period.board, [int(row[0]) for row in rows], [row[1:] for row in rows], names
+        )
         return Found(entries=entries, board_version=_version(period, version))
 
-    async def would_be(self, asked: Sequence[tuple[Where, int]]) -> list[WouldBe | None]:
-        """The ranks that scores (board and period, score) would have."""
-        answers = await self._would_be.many([_call(where, score) for where, score in asked])
+    async def would_be(self, asked: Sequence[tuple[Period, int]]) -> list[WouldBe | None]:
+        """The ranks that scores (period, score) would have."""
+        answers = await self._would_be.many([_call(period, score) for period, score in asked])
         return [
-            None if answer is None else _hypothetical(where[1], answer)
-            for (where, _), answer in zip(asked, answers, strict=True)
+            None if answer is None else _hypothetical(period, answer)
+            for (period, _), answer in zip(asked, answers, strict=True)
         ]
 
-    async def _paged(self, where: Where, answer: bytes) -> Page:
-        board, period = where
+    async def _paged(self, period: Period, answer: bytes) -> Page:
         version, at_ms, total, first, rank = _PAGE.unpack_from(answer)
         rows = _rows(answer, _PAGE.size)
         names = await self._names.of([user for _, user, _, _ in rows])
-        entries = _ranked(board, rows, names, first=int(first), rank=int(rank))
+        entries = _ranked(period.board, rows, names, first=int(first), rank=int(rank))
         return Page(
             version=_version(period, version),
             updated_at_ms=int(at_ms),
@@ -114,14 +112,9 @@ _AROUND = struct.Struct(">8dQ")
 _ROW = struct.Struct(">Q16sQd")
 
 
-def _script(redis: Redis, name: str) -> Script:
-    files = resources.files(__package__)
-    return Script(redis, "\n".join(files.joinpath(n).read_text() for n in ("order.lua", name)))
-
-
-def _call(where: Where, *arguments: Argument) -> tuple[list[str], list[Argument]]:
-    board, period = where
-    return keyspace.keys(board, period), [board.order.value, board.ties.value, *arguments]
+def _call(period: Period, *arguments: Argument) -> tuple[Sequence[str], list[Argument]]:
+    board = period.board
+    return period.keys, [board.order.value, board.ties.value, *arguments]
 
 
 def _rows(answer: bytes, skip: int) -> list[_Row]:
@@ -133,10 +126,8 @@ def _version(period: Period, version: float) -> int:
     return max(int(version), period.start_ms)
 
 
-def _place(
-    where: Where, user: str, answer: bytes, rows: Sequence[_Row], names: dict[bytes, str]
-) -> Place:
-    board, period = where
+def _place(period: Period, answer: bytes, rows: Sequence[_Row], names: dict[bytes, str]) -> Place:
+    board = period.board
     version, total, position, behind, has_next, ahead, first, rank, own = _AROUND.unpack_from(
         answer
     )
@@ -169,11 +160,16 @@ def _ranked(
 def _entries(
     board: Board, numbers: Iterable[int], rows: Iterable[_Row], names: dict[bytes, str]
 ) -> list[Entry]:
-    # As `keyspace.seq` has it, without a call for each row.
-    last = keyspace.SEQ_MAX if board.descending else 0
+    # As `keys.seq` has it, without a call for each row.
+    last = keys.SEQ_MAX if board.descending else 0
     return [
         Entry(
-            rank, keyspace.unpacked(user), names.get(user, ""), int(score), at_ms, abs(last - place)
+            rank=rank,
+            user_id=keys.unpacked(user),
+            username=names.get(user, ""),
+            score=int(score),
+            reached_at_ms=at_ms,
+            seq=abs(last - place),
         )
         for rank, (place, user, at_ms, score) in zip(numbers, rows, strict=True)
     ]

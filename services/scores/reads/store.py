@@ -1,15 +1,16 @@
-"""Open boards as Postgres has them: what is read while Redis cannot tell."""
+"""What is read from Postgres: snapshots of open boards, and players' histories."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chassis import clock
 from chassis.postgres import Database
-from services.scores.boards.rules import Board, Period
+from chassis.replica import Reader
+from services.scores.boards.rules import Period
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class SnapshotRow:
     """A player on a board; `version` is the player's."""
 
     user_id: str
@@ -24,41 +25,103 @@ class Row:
 class Snapshot:
     """The first rows of a board and period, in its order, and how many there are in all."""
 
-    rows: Sequence[Row]
+    rows: Sequence[SnapshotRow]
     total: int
     now_ms: int  # it has all that was committed before
     updated_at_ms: int
 
 
-class Snapshots:
-    """Every method raises DbUnavailable when Postgres is away."""
+@dataclass(frozen=True, slots=True)
+class HistoryRow:
+    """A ledger row as its player sees it: an award, or a reversal of one."""
+
+    action_id: str
+    kind: str  # award, void, restore
+    origin_id: str | None  # of a reversal: the award
+    action_type: str
+    points: int
+    old_score: int
+    new_score: int
+    version: int
+    seq: int
+    at_ms: int
+
+
+class HistoryStore:
+    """A player's own ledger, from `reader`: possibly some seconds old."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._read = reader.fetch
+
+    async def history(
+        self, user_id: str, *, before_seq: int | None, limit: int
+    ) -> list[HistoryRow]:
+        """A player's rows, newest first, from below `before_seq` on (None: from the newest)."""
+        records = await self._read(
+            """
+            SELECT l.action_id, l.kind, l.origin_id, l.action_type, l.points, l.old_score,
+                   l.new_score, l.version, l.seq, (extract(epoch FROM l.at) * 1000)::bigint AS at_ms
+            FROM scores.ledger l
+            WHERE l.user_id = $1 AND l.seq < $2
+            ORDER BY l.seq DESC LIMIT $3
+            """,
+            user_id,
+            2**63 - 1 if before_seq is None else before_seq,
+            limit,
+        )
+        return [
+            HistoryRow(
+                action_id=str(r["action_id"]),
+                kind=r["kind"],
+                origin_id=str(r["origin_id"]) if r["origin_id"] else None,
+                action_type=r["action_type"],
+                points=r["points"],
+                old_score=r["old_score"],
+                new_score=r["new_score"],
+                version=r["version"],
+                seq=r["seq"],
+                at_ms=r["at_ms"],
+            )
+            for r in records
+        ]
+
+
+class SnapshotStore:
+    """Every method raises DbUnavailable."""
 
     def __init__(self, database: Database) -> None:
         self._fetch = database.fetch
 
-    async def take(self, board: Board, period: Period, *, limit: int) -> Snapshot | None:
+    async def take(self, period: Period, *, limit: int) -> Snapshot | None:
         """The first `limit` rows; None: the period is closed."""
         records = await self._fetch(
             _SNAPSHOT,
-            board.name,
+            period.board.name,
             period.start_ms,
-            -1 if board.descending else 1,
+            -1 if period.board.descending else 1,
             limit,
             clock.offset(),
         )
         if not records:
             return None
-        # A board without players answers one row, which has none.
+        # A board without players returns one row, which has none.
         rows = [
-            Row(r["user_id"], r["username"], r["score"], r["seq"], r["at_ms"], r["version"])
+            SnapshotRow(
+                user_id=r["user_id"],
+                username=r["username"],
+                score=r["score"],
+                seq=r["seq"],
+                at_ms=r["at_ms"],
+                version=r["version"],
+            )
             for r in records
             if r["user_id"] is not None
         ]
         first = records[0]
         return Snapshot(rows, first["total"], first["now_ms"], first["updated_at_ms"] or 0)
 
-    async def oldest_untold_ms(self) -> int | None:
-        """The time of the oldest change that the boards have not acknowledged (Unix ms)."""
+    async def oldest_unpublished_ms(self) -> int | None:
+        """The time of the oldest change that is not published to the boards (Unix ms)."""
         (record,) = await self._fetch(
             "SELECT (extract(epoch FROM min(o.at)) * 1000)::bigint AS at_ms"
             " FROM scores.outbox o WHERE NOT o.published"

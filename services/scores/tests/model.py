@@ -72,10 +72,10 @@ def boards(**rules: Any) -> list[Board]:
 async def add(scores: Scores, found: list[Board]) -> None:
     """Adds boards, shown and complete; nothing is awarded yet."""
     for board in found:
-        assert await scores.standings.add_board(board)
-        await scores.standings.list_board(board.name)
+        assert await scores.boards.store.add_board(board)
+        await scores.upkeep.store.list_board(board.name)
     await scores.registry.refresh()
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import asyncpg
@@ -19,67 +20,41 @@ from protos.actions_pb2_grpc import ActionsStub
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
 from protos.scores_pb2_grpc import ScoresStub, add_ScoresServicer_to_server
-from services.scores.awards.incident_store import Incidents
-from services.scores.awards.incidents import Findings
-from services.scores.awards.journal import Journal
-from services.scores.awards.pipeline import Awards
-from services.scores.awards.publish import Telling
-from services.scores.awards.relay import Relay
-from services.scores.awards.reversals import Reversals
-from services.scores.awards.sanctions import Sanctions, since
-from services.scores.awards.store import Ledger
-from services.scores.awards.write import Breaker, Writer
-from services.scores.boards.events import Events
-from services.scores.boards.names import Names
-from services.scores.boards.places import Boards
+from services.scores.awards import Awards
+from services.scores.boards import Boards
 from services.scores.boards.registry import Registry
-from services.scores.boards.store import Standings
-from services.scores.periods.final_store import Finals
-from services.scores.periods.final_tables import ClosedReads
-from services.scores.reads.cache import Cache
-from services.scores.reads.calls import BoardCalls
-from services.scores.reads.cursors import Cursors
-from services.scores.reads.degraded import Fallback
-from services.scores.reads.history import History
-from services.scores.reads.live import Live
-from services.scores.reads.reading import Reads
-from services.scores.reads.store import Snapshots
+from services.scores.periods import Periods
+from services.scores.reads import Reads
 from services.scores.service import ScoresService
+from services.scores.settings import Settings
 from services.scores.tests.fakes import FakeActions, FakeFraud
-from services.scores.upkeep.filling import Filling
-from services.scores.upkeep.rebuild import Rebuild
+from services.scores.upkeep import Upkeep
 
 KEYS = Keyring(f"1:{'A' * 43}")
 
 
 @dataclass
 class Scores:
-    """The service under test, its stores, and the fakes around it."""
+    """The service under test by its rooms, its stores, and the fakes around it."""
 
     pool: asyncpg.Pool
     admin: asyncpg.Pool
+    database: Database
     redis: Redis
-    ledger: Ledger
-    standings: Standings
-    registry: Registry
     boards: Boards
     awards: Awards
-    relay: Relay
-    rebuild: Rebuild
-    filling: Filling
+    periods: Periods
     reads: Reads
-    closed: ClosedReads
-    fallback: Fallback
-    cache: Cache
-    telling: Telling
-    journal: Journal
-    breaker: Breaker
-    findings: Findings
-    sanctions: Sanctions
+    upkeep: Upkeep
     stub: ScoresStub
     fraud_stub: FraudStub
     actions: FakeActions = field(default_factory=FakeActions)
     fraud: FakeFraud = field(default_factory=FakeFraud)
+
+    @property
+    def registry(self) -> Registry:
+        """The boards there are."""
+        return self.boards.registry
 
     async def award(self, *items: scores_pb2.AwardItem) -> list[Any]:
         """The award or the code of the failure, for each item of one batch."""
@@ -161,41 +136,22 @@ async def open_scores(
             )
         )
         database = Database(pool)
-        standings = Standings(database)
-        registry = Registry(standings)
-        await registry.refresh()
-        ledger = Ledger(database, registry.refresh)
-        boards = Boards(redis, registry, ledger.names, standings)
-        events = Events(redis, registry)
-        cache = Cache(redis)
-        closed = ClosedReads(Finals(database))
-        fallback = Fallback(Snapshots(database), standings)
-        live = Live(redis, Names(redis, ledger.names))
-        reads = Reads(registry, live, closed, fallback, cache)
-        await enter(background(cache.follow()))
-        rebuild = Rebuild(redis, boards, registry, standings)
-        await rebuild.work()
         to_actions, to_fraud = ActionsStub(actions_channel), FraudStub(fraud_channel)
-        telling = Telling(ledger, standings, boards, events, actions=to_actions)
-        journal = Journal(redis, KEYS, ledger, telling, items_max=journal_max)
-        breaker = Breaker(database.ping)
-        findings = Findings(Incidents(database), to_fraud)
+        settings = _settings(urls["scores"], journal_max)
+        boards = Boards(database, redis)
+        await boards.registry.refresh()
         awards = Awards(
-            ledger,
-            Writer(ledger, journal, breaker),
-            telling,
-            findings,
-            actions=to_actions,
-            fraud=to_fraud,
+            boards, database, redis, actions=to_actions, fraud=to_fraud, settings=settings
         )
-        history = History(ledger, Cursors(KEYS))
-        calls = BoardCalls(registry, reads, Cursors(KEYS))
-        filling = Filling(redis, registry, standings, rebuild)
-        service = ScoresService(awards, history, Reversals(ledger, telling), calls, filling)
+        periods = Periods(boards, database, redis, reader=database, seal_keys=KEYS)
+        reads = Reads(boards, periods, database, redis, reader=database, cursor_keys=KEYS)
+        await enter(background(reads.cache.follow()))
+        upkeep = Upkeep(boards, database, redis)
+        await upkeep.rebuild.work()
         channel = await enter(
             served(
                 "scores",
-                partial(add_ScoresServicer_to_server, service),
+                partial(add_ScoresServicer_to_server, ScoresService(awards, reads, upkeep)),
                 certificates=certificates,
                 callers=callers("scores"),
                 caller="gateway",
@@ -204,28 +160,31 @@ async def open_scores(
         yield Scores(
             pool=pool,
             admin=admin,
+            database=database,
             redis=redis,
-            ledger=ledger,
-            standings=standings,
-            registry=registry,
             boards=boards,
             awards=awards,
-            relay=Relay(ledger, telling, after_s=0),
-            rebuild=rebuild,
-            filling=filling,
+            periods=periods,
             reads=reads,
-            closed=closed,
-            fallback=fallback,
-            cache=cache,
-            telling=telling,
-            journal=journal,
-            breaker=breaker,
-            findings=findings,
-            sanctions=Sanctions(since(to_fraud), ledger, telling),
+            upkeep=upkeep,
             stub=ScoresStub(channel),
             fraud_stub=to_fraud,
             actions=actions,
             fraud=fraud,
         )
-        await telling.drain()
-        await findings.drain()
+        await awards.drain()
+
+
+def _settings(database_url: str, journal_max: int) -> Settings:
+    return Settings(
+        tls_dir=Path(),
+        database_url=database_url,
+        redis_url="",
+        journal_keys=KEYS,
+        journal_max=journal_max,
+        cursor_keys=KEYS,
+        seal_keys=KEYS,
+        actions_target="",
+        fraud_target="",
+        relay_after_s=0,
+    )

@@ -10,8 +10,9 @@ import pytest
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.testing import eventually
-from services.scores.boards import keyspace
-from services.scores.boards.rules import Board, Period
+from services.scores.boards import keys
+from services.scores.boards.keys import BoardKeys
+from services.scores.boards.rules import Period
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
 from services.scores.upkeep import auditor
@@ -29,24 +30,23 @@ class Audited:
     players: list[str]
 
     @property
-    def where(self) -> tuple[Board, Period]:
-        known = self.scores.registry.get("daily")
-        period = known.at(clock.now_ms())
+    def period(self) -> Period:
+        period = self.scores.registry.get("daily").at(clock.now_ms())
         assert period is not None
-        return known.board, period
+        return period
 
     @property
-    def keys(self) -> list[str]:
-        return keyspace.keys(*self.where)
+    def keys(self) -> BoardKeys:
+        return self.period.keys
 
     async def entries(self) -> list[tuple[bytes, int]]:
-        found: Any = await self.scores.redis.zrevrange(self.keys[0], 0, -1, withscores=True)
+        found: Any = await self.scores.redis.zrevrange(self.keys.entries, 0, -1, withscores=True)
         return [(entry, int(score)) for entry, score in found]
 
     async def right(self) -> bool:
         """Whether the board says what SQL says."""
-        lines = await model.lines(self.scores.pool, self.where[0])
-        found = [(keyspace.unpacked(e[-16:]), score) for e, score in await self.entries()]
+        lines = await model.lines(self.scores.pool, self.period.board)
+        found = [(keys.unpacked(e[-16:]), score) for e, score in await self.entries()]
         return found == [(line.user_id, line.score) for line in lines]
 
     async def sweep(self) -> float:
@@ -62,57 +62,57 @@ class Audited:
 async def audited(scores: Scores) -> Audited:
     players = [uuid7() for _ in range(PLAYERS)]
     await scores.award(*(item(p, 10 + i // 4) for i, p in enumerate(players)))
-    await scores.telling.drain()
-    return Audited(scores, Auditor(scores.boards, scores.registry, scores.standings), players)
+    await scores.awards.publisher.drain()
+    return Audited(scores, scores.upkeep.auditor, players)
 
 
 async def _one_point(audited: Audited) -> None:
     entry, _ = (await audited.entries())[30]
-    await audited.scores.redis.zincrby(audited.keys[0], 1, entry)
+    await audited.scores.redis.zincrby(audited.keys.entries, 1, entry)
 
 
 async def _ghost(audited: Audited) -> None:
-    nobody = keyspace.packed(uuid7())
-    place = keyspace.place(audited.where[0], 1)
-    await audited.scores.redis.zadd(audited.keys[0], {place + nobody: 9000})
+    nobody = keys.packed(uuid7())
+    place = keys.place(1, descending=True)
+    await audited.scores.redis.zadd(audited.keys.entries, {place + nobody: 9000})
     row: Any = (7).to_bytes(8) + place + bytes(8)
-    await audited.scores.redis.hset(audited.keys[1], nobody, row)
+    await audited.scores.redis.hset(audited.keys.members, nobody, row)
 
 
 async def _second_entry(audited: Audited) -> None:
-    player = keyspace.packed(audited.players[3])
+    player = keys.packed(audited.players[3])
     await audited.scores.redis.zadd(
-        audited.keys[0], {keyspace.place(audited.where[0], 1) + player: 9000}
+        audited.keys.entries, {keys.place(1, descending=True) + player: 9000}
     )
 
 
 async def _removed(audited: Audited) -> None:
     entry, _ = (await audited.entries())[40]
-    await audited.scores.redis.zrem(audited.keys[0], entry)
-    await audited.scores.redis.hdel(audited.keys[1], entry[-16:])
+    await audited.scores.redis.zrem(audited.keys.entries, entry)
+    await audited.scores.redis.hdel(audited.keys.members, entry[-16:])
 
 
 async def _lost_entry(audited: Audited) -> None:
     entry, _ = (await audited.entries())[20]
-    await audited.scores.redis.zrem(audited.keys[0], entry)
+    await audited.scores.redis.zrem(audited.keys.entries, entry)
 
 
 async def _wrong_place(audited: Audited) -> None:
     (first, score), (second, other) = (await audited.entries())[32:34]
     assert score == other
     swapped = second[:8] + first[-16:], first[:8] + second[-16:]
-    await audited.scores.redis.zrem(audited.keys[0], first, second)
-    await audited.scores.redis.zadd(audited.keys[0], dict.fromkeys(swapped, score))
+    await audited.scores.redis.zrem(audited.keys.entries, first, second)
+    await audited.scores.redis.zadd(audited.keys.entries, dict.fromkeys(swapped, score))
     for entry in swapped:
         row: Any = (1).to_bytes(8) + entry[:8] + bytes(8)
-        await audited.scores.redis.hset(audited.keys[1], entry[-16:], row)
+        await audited.scores.redis.hset(audited.keys.members, entry[-16:], row)
 
 
 async def _future_version(audited: Audited) -> None:
     entry, _ = (await audited.entries())[10]
     row: Any = (2**40).to_bytes(8) + entry[:8] + bytes(8)
-    await audited.scores.redis.hset(audited.keys[1], entry[-16:], row)
-    await audited.scores.redis.zincrby(audited.keys[0], 500, entry)
+    await audited.scores.redis.hset(audited.keys.members, entry[-16:], row)
+    await audited.scores.redis.zincrby(audited.keys.entries, 500, entry)
 
 
 PLANTED = [
@@ -164,12 +164,12 @@ async def test_an_award_that_is_still_to_be_told_is_no_drift(
         raise ConnectionError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(audited.scores.boards, "apply", away)
+        patch.setattr(audited.scores.boards.places, "apply", away)
         await audited.scores.award(item(audited.players[0], 3))
-        await audited.scores.telling.drain()
+        await audited.scores.awards.publisher.drain()
     assert await audited.sweep() == 0
     assert not await audited.right()
-    await audited.scores.relay.work(1)
+    await audited.scores.awards.relay.work(1)
     assert await audited.right()
 
 
@@ -189,7 +189,7 @@ async def test_who_has_many_awards_is_counted_too_and_made_up_for_by_the_next_pa
     monkeypatch.setattr(auditor, "COUNTED_ROWS", 10)
     busy, *_, last = sorted(audited.players)
     await audited.scores.award(*(item(busy, 1) for _ in range(49)))
-    await audited.scores.telling.drain()
+    await audited.scores.awards.publisher.drain()
     await audited.scores.admin.execute(
         "UPDATE scores.players SET total = total + 1 WHERE user_id = ANY ($1)", [busy, last]
     )
@@ -210,16 +210,16 @@ async def test_an_operator_sweeps_everything_and_repairs_only_when_asked(
     await _one_point(audited)
     await _second_entry(audited)
 
-    looked, wrong = await audited.auditor.sweep(audited.where, repair=False)
+    looked, wrong = await audited.auditor.sweep(audited.period, repair=False)
     assert (looked, wrong) == (2 * PLAYERS + 1, 2 + 1)  # the changed score is seen both ways
     assert not await audited.right()
-    await audited.auditor.sweep(audited.where, repair=True)
+    await audited.auditor.sweep(audited.period, repair=True)
     assert await audited.right()
-    assert (await audited.auditor.sweep(audited.where, repair=False))[1] == 0
+    assert (await audited.auditor.sweep(audited.period, repair=False))[1] == 0
 
 
 async def test_a_board_that_is_not_complete_is_the_rebuilds(audited: Audited) -> None:
     await audited.scores.redis.delete(*audited.keys)
     assert await audited.sweep() == 0
-    await audited.scores.rebuild.work()
+    await audited.scores.upkeep.rebuild.work()
     await eventually(audited.right)

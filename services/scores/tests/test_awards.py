@@ -222,12 +222,12 @@ async def test_an_award_that_is_written_is_answered_whatever_ails_redis(scores: 
     await scores.redis.config_set("maxmemory", "1")
     try:
         answer = (await scores.award(item(ADA)))[0]
-        await scores.telling.drain()
+        await scores.awards.publisher.drain()
     finally:
         await scores.redis.config_set("maxmemory", "0")
     assert (answer.new_score, list(answer.warnings)) == (50, ["RANK_UNAVAILABLE"])
 
-    await scores.relay.work(1)
+    await scores.awards.relay.work(1)
 
     assert [e.score for e in (await _top(scores)).entries] == [50]
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
@@ -251,7 +251,7 @@ async def test_a_receipt_is_the_award_as_it_was_answered_and_its_owners_only(
 
 async def test_every_award_is_told_to_the_stream_and_to_actions(scores: Scores) -> None:
     answers = await scores.award(item(ADA, 50, username="ada"), item(BOB, 60))
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
 
     entries: Any = await scores.redis.xrange("{events}:awards")
     events = [
@@ -276,25 +276,25 @@ async def test_awards_that_follow_each_other_are_settled_and_acknowledged_togeth
     ids = [answer.action_id for answer in answers]
 
     async def all_gathered() -> bool:
-        return len(scores.telling._gathered) == 3
+        return len(scores.awards.publisher._gathered) == 3
 
     await eventually(all_gathered)
     assert scores.actions.settlements == 0
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
 
     assert (scores.actions.settlements, scores.actions.settled) == (1, [(i, True) for i in ids])
-    assert sorted(await scores.ledger.receipts(ids)) == sorted(ids)
+    assert sorted(await scores.awards.ledger.receipts(ids)) == sorted(ids)
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
 
 
 async def test_the_relay_tells_what_the_path_could_not(scores: Scores) -> None:
     scores.actions.away = True
     answer = (await scores.award(item(ADA)))[0]
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 1
 
     scores.actions.away = False
-    await scores.relay.work(1)
+    await scores.awards.relay.work(1)
 
     assert scores.actions.settled == [(answer.action_id, True)]
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
@@ -305,23 +305,24 @@ async def test_an_award_that_path_and_relay_acknowledge_keeps_the_first_receipt(
 ) -> None:
     scores.actions.away = True
     answer = (await scores.award(item(ADA)))[0]
-    await scores.telling.drain()
-    (outstanding,) = await scores.ledger.outstanding(after_s=0)
+    await scores.awards.publisher.drain()
+    (outstanding,) = await scores.awards.ledger.outstanding(after_s=0)
 
     for settled in (False, True, True):
-        await scores.ledger.acknowledge(
-            [outstanding.change], [Receipt(9, 9, (), False)], settled=settled
+        await scores.awards.ledger.acknowledge(
+            [(outstanding.change.seq, outstanding.change.event_id, Receipt(rank=9, old_rank=9))],
+            settled=settled,
         )
 
-    assert (await scores.ledger.receipts([answer.action_id]))[answer.action_id].rank == 1
-    assert await scores.ledger.outstanding(after_s=0) == []
+    assert (await scores.awards.ledger.receipts([answer.action_id]))[answer.action_id].rank == 1
+    assert await scores.awards.ledger.outstanding(after_s=0) == []
 
 
 async def test_the_relay_brings_a_board_up_to_the_ledger(scores: Scores) -> None:
     """A process killed between the ledger and the board leaves a row in the outbox only."""
     claim = item(ADA, 50)
     await scores.award(claim)
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
     await scores.admin.execute(
         """
         INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type,
@@ -334,10 +335,10 @@ async def test_the_relay_brings_a_board_up_to_the_ledger(scores: Scores) -> None
     await scores.admin.execute("TRUNCATE scores.receipts")
     for known in scores.registry.all():
         for period in known.open():
-            token = await scores.boards.begin_rebuild(known.board, period, wipe=True)
-            assert await scores.boards.set_ready(known.board, period, token)
+            token = await scores.upkeep.redis_boards.begin(period, wipe=True)
+            assert await scores.upkeep.redis_boards.finish(period, token)
 
-    await scores.relay.work(1)
+    await scores.awards.relay.work(1)
 
     assert [(e.user_id, e.score) for e in (await _top(scores)).entries] == [(ADA, 50)]
     receipts = await scores.pool.fetch("SELECT rank FROM scores.receipts")
@@ -412,7 +413,10 @@ async def test_more_items_than_a_batch_holds_are_refused(scores: Scores) -> None
 
 async def test_the_ledger_refuses_updates_and_deletions(scores: Scores) -> None:
     await scores.award(item(ADA))
-    for statement in ("UPDATE scores.ledger SET points = 1", "DELETE FROM scores.ledger"):
+    for statement in (
+        "UPDATE scores.ledger SET points = 1",
+        "DELETE FROM scores.ledger",
+    ):
         with pytest.raises(Exception, match="permission denied"):
             await scores.pool.execute(statement)
         with pytest.raises(Exception, match="insert-only"):
@@ -422,7 +426,7 @@ async def test_the_ledger_refuses_updates_and_deletions(scores: Scores) -> None:
 async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> None:
     monday = _until("2031-06-02T12:00:00+00:00")  # a Monday; the next day is in the same week
     with clock.ahead(monday):
-        await scores.ledger.make_partitions()
+        await scores.awards.ledger.make_partitions()
         await scores.award(item(ADA, 50))
         kept_ms = await scores.redis.pttl("leaderboard:{daily:20310602T000000Z}")
         with clock.ahead(24 * 3600):
@@ -457,7 +461,7 @@ async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> Non
 
 async def _complete(scores: Scores) -> None:
     await scores.registry.refresh()
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
 
 
 def _until(moment: str) -> float:

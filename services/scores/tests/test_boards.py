@@ -9,8 +9,8 @@ from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
 from protos import scores_pb2
-from services.scores.boards.rules import FOR_EVER
 from services.scores.tests.conftest import Scores, item
+from services.scores.upkeep.redis_boards import entry
 
 LARGEST = 2**53 - 1
 
@@ -160,21 +160,21 @@ async def test_boards_tell_their_rules(scores: Scores) -> None:
 async def test_a_board_is_complete_only_by_the_building_that_was_begun_last(
     scores: Scores,
 ) -> None:
-    where = (scores.registry.get("all_time").board, FOR_EVER)
-    first = await scores.boards.begin_rebuild(*where, wipe=False)
-    second = await scores.boards.begin_rebuild(*where, wipe=False)
+    (period,) = scores.registry.get("all_time").periods
+    first = await scores.upkeep.redis_boards.begin(period, wipe=False)
+    second = await scores.upkeep.redis_boards.begin(period, wipe=False)
 
-    assert not await scores.boards.set_ready(*where, first)
-    assert not await scores.boards.ready(*where)
+    assert not await scores.upkeep.redis_boards.finish(period, first)
+    assert not await scores.upkeep.redis_boards.ready(period)
     (award,) = await scores.award(item(uuid7()))
     assert not award.HasField("rank")
     assert list(award.warnings) == ["RANK_UNAVAILABLE"]
-    assert await scores.boards.set_ready(*where, second)
+    assert await scores.upkeep.redis_boards.finish(period, second)
     assert (await scores.award(item(uuid7())))[0].rank == 2
 
-    third = await scores.boards.begin_rebuild(*where, wipe=False)
+    third = await scores.upkeep.redis_boards.begin(period, wipe=False)
     await scores.redis.flushall()
-    assert not await scores.boards.set_ready(*where, third)
+    assert not await scores.upkeep.redis_boards.finish(period, third)
 
 
 async def test_a_period_is_complete_by_itself_only_before_it_begins(scores: Scores) -> None:
@@ -184,11 +184,11 @@ async def test_a_period_is_complete_by_itself_only_before_it_begins(scores: Scor
     later = next(p for p in known.periods if p.start_ms > now.start_ms)
     await scores.redis.flushall()
 
-    assert not await scores.boards.prepare(known.board, now)
-    assert await scores.boards.prepare(known.board, later)
+    assert not await scores.upkeep.redis_boards.prepare(now)
+    assert await scores.upkeep.redis_boards.prepare(later)
 
-    assert not await scores.boards.ready(known.board, now)
-    assert await scores.boards.ready(known.board, later)
+    assert not await scores.upkeep.redis_boards.ready(now)
+    assert await scores.upkeep.redis_boards.ready(later)
     left_ms = await scores.redis.pttl(f"leaderboard:{{daily:{later.id}}}:ready")
     assert later.end_ms
     assert abs(clock.now_ms() + left_ms - later.end_ms - 24 * 3600 * 1000) < 10_000
@@ -197,20 +197,17 @@ async def test_a_period_is_complete_by_itself_only_before_it_begins(scores: Scor
 async def test_a_player_named_twice_in_one_call_ends_where_the_newest_says(scores: Scores) -> None:
     player = uuid7()
     await scores.award(item(player, 10))
-    standings = await scores.standings.of([player])
+    standings = await scores.boards.store.of([player])
     daily = next(standing for standing in standings if standing.board == "daily")
     assert daily.seq
     away = replace(daily, version=daily.version + 1, seq=daily.seq + 1, score=20)
     back = replace(daily, version=daily.version + 2, score=30)
 
-    await scores.boards.place([away, back, away])
+    await scores.boards.places.place([away, back, away])
 
-    known, period = scores.registry.find("daily", daily.period) or (None, None)
-    assert known
+    period = scores.registry.find("daily", daily.period)
     assert period
-    assert await scores.boards.first(known.board, period, 10) == [
-        scores.boards.entry(known.board, back)
-    ]
-    (state,) = await scores.boards.states(known.board, period, [player])
+    assert await scores.upkeep.redis_boards.first(period, 10) == [entry(period, back)]
+    (state,) = await scores.upkeep.redis_boards.states(period, [player])
     assert state
     assert (state.version, state.score, state.seq) == (back.version, 30, back.seq)

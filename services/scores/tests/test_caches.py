@@ -11,11 +11,11 @@ from chassis.redis import open_redis
 from chassis.testing import eventually
 from services.scores.boards.names import Names
 from services.scores.boards.ranking import Page
-from services.scores.boards.rules import ALL_TIME, FOR_EVER
+from services.scores.boards.rules import ALL_TIME, Period
 from services.scores.reads import cache as caching
+from services.scores.reads.board_reads import BoardReads
 from services.scores.reads.cache import Cache
-from services.scores.reads.live import Live
-from services.scores.reads.reading import Reads
+from services.scores.reads.live import LiveReads
 from services.scores.tests.model import Reader
 from services.scores.tests.scores_served import Scores, item
 
@@ -29,24 +29,26 @@ def long_memory(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def other(scores: Scores, redis_url: str) -> AsyncIterator[Reads]:
+async def other(scores: Scores, redis_url: str) -> AsyncIterator[BoardReads]:
     """The reads of another process."""
     async with open_redis(redis_url) as redis:
         cache = Cache(redis)
-        live = Live(redis, Names(redis, scores.ledger.names))
-        reads = Reads(scores.registry, live, scores.closed, scores.fallback, cache)
+        live = LiveReads(redis, Names(redis, scores.boards.store))
+        reads = BoardReads(
+            scores.registry, live, scores.periods.final_tables, scores.reads.degraded, cache
+        )
         async with background(cache.follow()):
             await _remembers(scores, reads)
             yield reads
 
 
-async def _remembers(scores: Scores, reads: Reads) -> Page:
+async def _remembers(scores: Scores, reads: BoardReads) -> Page:
     """Reads the top until it is remembered."""
-    where = (scores.registry.get(ALL_TIME).board, FOR_EVER)
+    (period,) = scores.registry.get(ALL_TIME).periods
 
     async def kept() -> Page | None:
-        await reads.top(where, 100, fresh=False)
-        found = reads.kept(ALL_TIME, anonymous=True, version_min=0)
+        await reads.top(period, 100, fresh=False)
+        found = reads.cached(ALL_TIME, anonymous=True, version_min=0)
         return found.page if found else None
 
     page = await eventually(kept)
@@ -54,14 +56,14 @@ async def _remembers(scores: Scores, reads: Reads) -> Page:
     return page
 
 
-def _forgotten(reads: Reads) -> Callable[[], Awaitable[bool]]:
+def _forgotten(reads: BoardReads) -> Callable[[], Awaitable[bool]]:
     async def forgotten() -> bool:
-        return reads.kept(ALL_TIME, anonymous=True, version_min=0) is None
+        return reads.cached(ALL_TIME, anonymous=True, version_min=0) is None
 
     return forgotten
 
 
-async def test_a_change_is_forgotten_by_every_process(scores: Scores, other: Reads) -> None:
+async def test_a_change_is_forgotten_by_every_process(scores: Scores, other: BoardReads) -> None:
     assert (await _remembers(scores, other)).entries == []
 
     await scores.award(item(BOB, 5))
@@ -70,12 +72,12 @@ async def test_a_change_is_forgotten_by_every_process(scores: Scores, other: Rea
     assert [e.score for e in (await _remembers(scores, other)).entries] == [5]
 
 
-async def test_a_new_name_is_shown_by_every_process(scores: Scores, other: Reads) -> None:
+async def test_a_new_name_is_shown_by_every_process(scores: Scores, other: BoardReads) -> None:
     await scores.award(item(BOB, 5, username="bob", name_version=1))
     await eventually(_forgotten(other), timeout_s=2)
     assert [e.username for e in (await _remembers(scores, other)).entries] == ["bob"]
 
-    await scores.boards.name({BOB: (2, "bobby")})
+    await scores.boards.names.keep({BOB: (2, "bobby")})
 
     await eventually(_forgotten(other), timeout_s=2)
     assert [e.username for e in (await _remembers(scores, other)).entries] == ["bobby"]
@@ -83,8 +85,8 @@ async def test_a_new_name_is_shown_by_every_process(scores: Scores, other: Reads
 
 async def test_an_older_name_that_comes_late_is_not_shown(scores: Scores) -> None:
     await scores.award(item(BOB, 5, username="bob", name_version=1))
-    await scores.boards.name({BOB: (3, "bobby")})
-    await scores.boards.name({BOB: (2, "rob")})
+    await scores.boards.names.keep({BOB: (3, "bobby")})
+    await scores.boards.names.keep({BOB: (2, "rob")})
 
     top = await Reader(scores, scores.registry.get(ALL_TIME).board).top(fresh=True)
 
@@ -93,19 +95,19 @@ async def test_an_older_name_that_comes_late_is_not_shown(scores: Scores) -> Non
 
 async def test_nothing_is_kept_that_no_message_would_drop(scores: Scores) -> None:
     deaf = Cache(scores.redis)
-    where = (scores.registry.get(ALL_TIME).board, FOR_EVER)
+    (period,) = scores.registry.get(ALL_TIME).periods
 
     async def read() -> Page:
         return _page(version=1)
 
-    assert await deaf.load(where, read) == _page(version=1)
-    assert deaf.get(where) is None
+    assert await deaf.load(period, read) == _page(version=1)
+    assert deaf.get(period) is None
 
 
 async def test_those_who_miss_together_read_once_and_outlast_one_who_gives_up(
     scores: Scores,
 ) -> None:
-    where = (scores.registry.get(ALL_TIME).board, FOR_EVER)
+    (period,) = scores.registry.get(ALL_TIME).periods
     asked, go_on = 0, asyncio.Event()
 
     async def read() -> Page:
@@ -114,7 +116,7 @@ async def test_those_who_miss_together_read_once_and_outlast_one_who_gives_up(
         await go_on.wait()
         return _page(version=7)
 
-    readers = [asyncio.create_task(scores.cache.load(where, read)) for _ in range(50)]
+    readers = [asyncio.create_task(scores.reads.cache.load(period, read)) for _ in range(50)]
     await asyncio.sleep(0)
     readers[0].cancel()
     go_on.set()
@@ -125,9 +127,11 @@ async def test_those_who_miss_together_read_once_and_outlast_one_who_gives_up(
     assert pages[1:] == [_page(version=7)] * 49
 
 
-async def test_what_was_overtaken_by_a_message_is_not_kept(scores: Scores, other: Reads) -> None:
-    await _remembers(scores, scores.reads)  # so that a change is told
-    where = (scores.registry.get(ALL_TIME).board, FOR_EVER)
+async def test_what_was_overtaken_by_a_message_is_not_kept(
+    scores: Scores, other: BoardReads
+) -> None:
+    await _remembers(scores, scores.reads.boards)  # so that a change is told
+    (period,) = scores.registry.get(ALL_TIME).periods
     under_way, go_on = asyncio.Event(), asyncio.Event()
 
     async def read() -> Page:
@@ -135,15 +139,15 @@ async def test_what_was_overtaken_by_a_message_is_not_kept(scores: Scores, other
         await go_on.wait()
         return _page(version=1)
 
-    reader = asyncio.create_task(scores.cache.load(where, read))
+    reader = asyncio.create_task(scores.reads.cache.load(period, read))
     await under_way.wait()
     await scores.award(item(BOB, 5))
     await eventually(_forgotten(other))
-    await eventually(_forgotten(scores.reads))
+    await eventually(_forgotten(scores.reads.boards))
     go_on.set()
 
     assert await reader == _page(version=1)
-    assert scores.cache.get(where) is None
+    assert scores.reads.cache.get(period) is None
 
 
 async def test_nothing_older_is_answered_than_was_shown_before(scores: Scores) -> None:
@@ -155,8 +159,8 @@ async def test_nothing_older_is_answered_than_was_shown_before(scores: Scores) -
         return _page(version=shown.version - 1)
 
     async def remembered() -> bool:
-        await scores.cache.load((board, FOR_EVER), stale)
-        return scores.cache.get((board, FOR_EVER)) is not None
+        await scores.reads.cache.load(Period(board, 0, None), stale)
+        return scores.reads.cache.get(Period(board, 0, None)) is not None
 
     await eventually(remembered)
 
@@ -168,12 +172,12 @@ async def test_nothing_older_is_answered_than_was_shown_before(scores: Scores) -
 
 async def test_redis_keeps_the_first_entries_until_they_change(scores: Scores) -> None:
     board = scores.registry.get(ALL_TIME).board
-    live = Live(scores.redis, Names(scores.redis, scores.ledger.names))
-    where = (board, FOR_EVER)
+    live = LiveReads(scores.redis, Names(scores.redis, scores.boards.store))
+    period = Period(board, 0, None)
     await scores.award(item(BOB, 5))
 
     async def scores_read(*, fresh: bool) -> list[int]:
-        page = await live.top(where, 100, fresh=fresh)
+        page = await live.top(period, 100, fresh=fresh)
         assert page
         return [entry.score for entry in page.entries]
 
@@ -190,12 +194,12 @@ async def test_redis_keeps_the_first_entries_until_they_change(scores: Scores) -
 
 async def test_warming_remembers_the_first_hundred_of_every_board(scores: Scores) -> None:
     await scores.award(*(item(uuid7(), 5) for _ in range(120)))
-    await _remembers(scores, scores.reads)
+    await _remembers(scores, scores.reads.boards)
 
-    await scores.reads.warm()
+    await scores.reads.boards.warm()
 
     for known in scores.registry.listed():
-        kept = scores.reads.kept(known.board.name, anonymous=True, version_min=0)
+        kept = scores.reads.boards.cached(known.board.name, anonymous=True, version_min=0)
         assert kept
         assert len(kept.page.entries) == 100
 

@@ -17,15 +17,14 @@ import pytest
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.keyring import Keyring
-from chassis.postgres import Database
 from chassis.testing import eventually
 from protos import events_pb2
-from services.scores.awards.records import Order, Sanction
+from services.scores.awards.records import Reversal, Sanction
 from services.scores.boards.events import STREAM, Events
 from services.scores.boards.rules import moment
 from services.scores.periods.closer import Closer
 from services.scores.periods.seals import Seals
-from services.scores.periods.store import Closed, Closing
+from services.scores.periods.store import Closed, ClosingStore
 from services.scores.tests.conftest import Scores, item
 
 KEY = bytes(range(32))
@@ -38,11 +37,11 @@ class Closings:
     """A closer beside the service, and what it keeps."""
 
     scores: Scores
-    store: Closing
+    store: ClosingStore
     closer: Closer
 
     async def due(self) -> list[tuple[str, str]]:
-        return [(d.board, d.period.id) for d in await self.store.due()]
+        return [(d.board, d.id) for d in await self.store.due()]
 
     async def table(self, closed: Closed) -> list[tuple[str, int]]:
         """Players and scores of a final table, in its order."""
@@ -51,8 +50,9 @@ class Closings:
 
     async def by_hand(self, closed: Closed) -> bytes:
         """The hash as docs/architecture.md says it, made of what the ledger has."""
-        board, start, end = closed.board, moment(closed.period.start_ms), closed.period.end_ms
-        assert end is not None
+        period = self.scores.registry.find(closed.board, closed.start_ms)
+        assert period is not None
+        assert period.end_ms is not None
         rows = await self.scores.pool.fetch(
             """
             SELECT l.user_id, sum(l.points)::bigint AS score, max(l.seq) AS seq, max(l.at) AS at
@@ -60,10 +60,10 @@ class Closings:
             WHERE l.kind = 'award' AND l.at >= $1 AND l.at < $2
             GROUP BY 1 ORDER BY 2 DESC, 3
             """,
-            start,
-            moment(end),
+            moment(period.start_ms),
+            moment(period.end_ms),
         )
-        lines = [f"final.v1\t{board}\t{closed.period.id}\n"]
+        lines = [f"final.v1\t{closed.board}\t{closed.id}\n"]
         lines += [
             f"{i}\t{r['user_id']}\t{r['score']}\t{r['seq']}\t{round(r['at'].timestamp() * 1000)}\n"
             for i, r in enumerate(rows, 1)
@@ -75,7 +75,7 @@ class Closings:
             "SELECT position, user_id, score, removed FROM scores.finals"
             " WHERE board = $1 AND period = $2 ORDER BY position",
             closed.board,
-            closed.period.start_ms,
+            closed.start_ms,
         )
         assert [r["position"] for r in rows] == list(range(1, len(rows) + 1))
         return rows
@@ -86,8 +86,8 @@ class Closings:
     async def proved(self, closed: Closed) -> bool:
         """Whether table, ledger and signature agree."""
         assert closed.signature == hmac.digest(KEY, closed.hash, "sha256")
-        assert await self.store.table_hash(closed.board, closed.period) == closed.hash
-        return await self.store.ledger_hash(closed.board, closed.period) == closed.hash
+        assert await self.store.table_hash(closed) == closed.hash
+        return await self.store.ledger_hash(closed) == closed.hash
 
 
 @pytest.fixture
@@ -99,8 +99,8 @@ async def closings(scores: Scores) -> AsyncIterator[Closings]:
         await scores.admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
         await scores.admin.execute("SELECT scores.make_partitions($1, 2)", noon)
         await scores.registry.refresh()
-        store = Closing(Database(scores.pool), Seals(Keyring(f"7:{_encoded(KEY)}")))
-        yield Closings(scores, store, Closer(store, Events(scores.redis, scores.registry)))
+        store = ClosingStore(scores.database, Seals(Keyring(f"7:{_encoded(KEY)}")))
+        yield Closings(scores, store, Closer(store, scores.boards.events))
     await scores.admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
     await scores.registry.refresh()
 
@@ -127,7 +127,7 @@ async def test_a_period_closes_after_its_end_and_not_before(closings: Closings) 
         assert closed.hash == await closings.by_hand(closed)
         assert await closings.proved(closed)
         assert await closings.store.closed() == [closed]
-        assert closed.board not in {s.board for s in await scores.standings.of([BOB])}
+        assert closed.board not in {s.board for s in await scores.boards.store.of([BOB])}
 
 
 async def test_the_hash_is_over_every_field_and_the_signature_over_the_hash(
@@ -150,7 +150,7 @@ async def test_the_hash_is_over_every_field_and_the_signature_over_the_hash(
             await closings.scores.admin.execute(
                 f"UPDATE scores.finals SET {column} = {other} WHERE score = 50"
             )
-            assert await closings.store.table_hash("daily", closed.period) != closed.hash, column
+            assert await closings.store.table_hash(closed) != closed.hash, column
             await closings.scores.admin.execute(
                 f"UPDATE scores.finals SET {column} = $1 WHERE score < 70", was["was"]
             )
@@ -167,14 +167,14 @@ async def test_closings_are_told_once_each_also_after_the_stream_was_away(
         with monkeypatch.context() as patch, suppress(ConnectionError):
             patch.setattr(Events, "_append", away)
             await closings.closer.work(1)
-        assert [c.board for c in await closings.store.untold()] == ["daily"]
+        assert [c.board for c in await closings.store.unpublished()] == ["daily"]
         for _ in range(2):
             await closings.closer.work(1)
 
         ((boards, told),) = await _told(closings.scores)
         (closed,) = await closings.store.closed()
         assert told.kind == events_pb2.ScoreEvent.PERIOD_CLOSED
-        assert (boards, told.period) == (["daily"], closed.period.id)
+        assert (boards, told.period) == (["daily"], closed.id)
         assert told.at_ms == closed.closed_at_ms
 
 
@@ -201,9 +201,8 @@ async def test_what_is_overdue_for_weeks_closes_oldest_first_and_empty_periods_t
 
         assert len(due) > 6
         closed = await closings.store.closed()
-        assert [(c.board, c.period.id) for c in closed] == due
-        ends = [c.period.end_ms or 0 for c in closed]
-        assert ends == sorted(ends)
+        assert [(c.board, c.id) for c in closed] == due
+        assert [c.closed_at_ms for c in closed] == sorted(c.closed_at_ms for c in closed)
         assert sum(c.players for c in closed) == 3  # of its day, week and month
         assert all([await closings.proved(c) for c in closed])
         told = [(boards[0], e.period) for boards, e in await _told(closings.scores)]
@@ -215,16 +214,16 @@ async def test_a_hidden_player_is_left_out_and_the_ledger_still_proves_the_table
 ) -> None:
     scores = closings.scores
     await scores.award(item(ADA, 50), item(BOB, 70))
-    await scores.ledger.hide([Sanction(BOB, hidden=True, version=1)])
+    await scores.awards.ledger.hide([Sanction(BOB, hidden=True, version=1)])
     with clock.ahead(DAY_S):
         await closings.closer.work(1)
-        await scores.ledger.hide([Sanction(BOB, hidden=False, version=2)])
+        await scores.awards.ledger.hide([Sanction(BOB, hidden=False, version=2)])
 
         (closed,) = await closings.store.closed()
         assert await closings.table(closed) == [(ADA, 50)]
         assert await closings.proved(closed)
         await scores.admin.execute("DELETE FROM scores.left_out")
-        assert await closings.store.table_hash("daily", closed.period) != closed.hash
+        assert await closings.store.table_hash(closed) != closed.hash
 
 
 async def test_a_void_before_the_close_counts_and_one_after_it_only_marks_the_row(
@@ -232,27 +231,27 @@ async def test_a_void_before_the_close_counts_and_one_after_it_only_marks_the_ro
 ) -> None:
     scores = closings.scores
     await scores.award(item(ADA, 50), item(BOB, 70), item(EVE, 20))
-    await scores.ledger.reverse(_void(ADA), limit=10)
-    await scores.ledger.reverse(_void(EVE), limit=10)
-    await scores.ledger.reverse(_void(EVE, kind="restore"), limit=10)
+    await scores.awards.ledger.reverse(_void(ADA), limit=10)
+    await scores.awards.ledger.reverse(_void(EVE), limit=10)
+    await scores.awards.ledger.reverse(_void(EVE, kind="restore"), limit=10)
     with clock.ahead(DAY_S):
         await closings.closer.work(1)
         (closed,) = await closings.store.closed()
         assert await closings.table(closed) == [(BOB, 70), (EVE, 20)]
 
-        await scores.ledger.reverse(_void(BOB), limit=10)
-        await scores.ledger.reverse(_void(ADA, kind="restore"), limit=10)
+        await scores.awards.ledger.reverse(_void(BOB), limit=10)
+        await scores.awards.ledger.reverse(_void(ADA, kind="restore"), limit=10)
         assert await closings.removed(closed) == [BOB]
         assert await closings.proved(closed)
-        await scores.ledger.reverse(_void(BOB, kind="restore"), limit=10)
+        await scores.awards.ledger.reverse(_void(BOB, kind="restore"), limit=10)
         assert await closings.removed(closed) == []
-        await scores.ledger.reverse(_void(EVE), limit=10)
+        await scores.awards.ledger.reverse(_void(EVE), limit=10)
         assert await closings.removed(closed) == [EVE]
         assert await closings.proved(closed)
 
 
-def _void(user: str, *, kind: str = "void") -> Order:
-    return Order(kind=kind, user_id=user, reason="test", actor=IAN)
+def _void(user: str, *, kind: str = "void") -> Reversal:
+    return Reversal(kind=kind, user_id=user, reason="test", actor=IAN)
 
 
 async def test_voids_and_bans_racing_the_close_are_wholly_before_or_wholly_after_it(
@@ -263,8 +262,10 @@ async def test_voids_and_bans_racing_the_close_are_wholly_before_or_wholly_after
     for _ in range(3):
         await scores.award(*(item(p, 10 + i) for i, p in enumerate(players)))
     with clock.ahead(DAY_S):
-        race = [scores.ledger.reverse(_void(p), limit=10) for p in players[:20]]
-        race += [scores.ledger.hide([Sanction(p, hidden=True, version=1)]) for p in players[20:]]
+        race = [scores.awards.ledger.reverse(_void(p), limit=10) for p in players[:20]]
+        race += [
+            scores.awards.ledger.hide([Sanction(p, hidden=True, version=1)]) for p in players[20:]
+        ]
         race.insert(20, closings.closer.work(1))  # type: ignore[arg-type]
         await asyncio.gather(*race)
 
@@ -346,7 +347,7 @@ async def test_a_void_that_begins_behind_the_barrier_is_wholly_before_the_close(
                 "SELECT scores.reverse('void', $1, NULL, NULL, NULL, $2, 'test', 'test', $3)",
                 *(ADA, [uuid7()], clock.offset()),
             )
-            closing = asyncio.create_task(closings.store.close(due.board, due.period))
+            closing = asyncio.create_task(closings.store.close(due))
             await eventually(lambda: _waited_for(scores))
             await voiding.commit()
             closed = await closing
@@ -358,13 +359,13 @@ async def test_a_void_that_begins_behind_the_barrier_is_wholly_before_the_close(
 
 async def test_two_closers_at_once_close_each_period_once(closings: Closings) -> None:
     await closings.scores.award(item(ADA, 50))
-    other = Closer(closings.store, Events(closings.scores.redis, closings.scores.registry))
+    other = Closer(closings.store, closings.scores.boards.events)
     with clock.ahead(45 * DAY_S):
         due = await closings.due()
         await asyncio.gather(closings.closer.work(1), other.work(2))
 
         closed = await closings.store.closed()
-        assert [(c.board, c.period.id) for c in closed] == due
+        assert [(c.board, c.id) for c in closed] == due
         assert all([await closings.proved(c) for c in closed])
 
 
@@ -383,14 +384,14 @@ async def test_a_clock_that_steps_back_puts_no_award_into_a_closed_period(
 
     days = {
         (s.user_id, s.period): s.score
-        for s in await scores.standings.of([ADA, BOB])
+        for s in await scores.boards.store.of([ADA, BOB])
         if s.board == "daily"
     }
-    tomorrow = closed.period.end_ms
+    tomorrow = closed.start_ms + round(DAY_S * 1000)
     assert days == {(ADA, tomorrow): 8, (BOB, tomorrow): 2}
     assert await closings.proved(closed)
     at = await scores.pool.fetchval("SELECT at FROM scores.ledger ORDER BY seq DESC LIMIT 1")
-    assert at == moment(tomorrow or 0)
+    assert at == moment(tomorrow)
 
 
 async def test_a_clock_that_steps_back_takes_no_player_back_into_a_day_that_is_over(
@@ -459,7 +460,7 @@ async def test_a_close_under_500_awards_a_second_puts_each_row_into_exactly_one_
         assert closed.hash == await closings.by_hand(closed)
         assert await closings.proved(closed)
         final = sum(score for _, score in await closings.table(closed))
-        standing = await scores.standings.of(players)
+        standing = await scores.boards.store.of(players)
         running = sum(s.score for s in standing if s.board == "daily")
         everything = await scores.pool.fetchval("SELECT sum(points)::bigint FROM scores.ledger")
         assert 0 < final < everything

@@ -10,13 +10,8 @@ import pytest
 
 from chassis import clock
 from chassis.ids import uuid7
-from chassis.keyring import Keyring
-from chassis.postgres import Database
 from chassis.testing import Certificates
-from services.scores.awards.records import Claim
-from services.scores.boards import keyspace
-from services.scores.periods.seals import Seals
-from services.scores.periods.store import Closing
+from services.scores.awards.records import Judged
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.crowd import crowd
 
@@ -52,7 +47,7 @@ async def test_rebuild_empties_the_boards_fills_them_and_shows_how_far_it_is(
 ) -> None:
     await crowd(scores.admin, 3000)
     await scores.redis.flushall()
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
     await scores.redis.zadd("leaderboard:{all_time}", {b"nobody's entry, 24 bytes": 1})
 
     code, out, err = await _run(environment, "rebuild")
@@ -62,8 +57,8 @@ async def test_rebuild_empties_the_boards_fills_them_and_shows_how_far_it_is(
         known = scores.registry.get(name)
         period = known.at(clock.now_ms())
         assert period is not None
-        assert await scores.redis.zcard(keyspace.keys(known.board, period)[0]) == 3000
-        assert await scores.boards.ready(known.board, period)
+        assert await scores.redis.zcard(period.keys.entries) == 3000
+        assert await scores.upkeep.redis_boards.ready(period)
 
 
 async def test_rebuild_of_one_board_leaves_the_others_and_waits_for_a_service_that_does_it(
@@ -71,15 +66,15 @@ async def test_rebuild_of_one_board_leaves_the_others_and_waits_for_a_service_th
 ) -> None:
     await crowd(scores.admin, 100)
     await scores.redis.flushall()
-    await scores.rebuild.work()
-    service = asyncio.create_task(scores.rebuild.run())
+    await scores.upkeep.rebuild.work()
+    service = asyncio.create_task(scores.upkeep.rebuild.run())
     try:
         code, out, err = await _run(environment, "rebuild", "--board", "weekly")
     finally:
         service.cancel()
 
     assert (code, out.count(":")) == (0, 1), err
-    told = await scores.rebuild.progress()
+    told = await scores.upkeep.rebuild.progress()
     assert told is not None
     assert [tag.partition(":")[0] for tag in told.boards] == ["weekly"]
 
@@ -88,7 +83,7 @@ async def test_audit_finds_then_repairs_and_says_so_by_its_code(
     scores: Scores, environment: dict[str, str]
 ) -> None:
     await scores.award(*(item(uuid7(), 5 + i) for i in range(5)))
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
     (entry,) = cast(list[bytes], await scores.redis.zrange("leaderboard:{all_time}", 0, 0))
     await scores.redis.zincrby("leaderboard:{all_time}", 1, entry)
 
@@ -97,8 +92,8 @@ async def test_audit_finds_then_repairs_and_says_so_by_its_code(
     clean = await _run(environment, "audit")
 
     assert (found[0], repaired[0], clean[0]) == (1, 0, 0), (found, repaired, clean)
-    assert "all_time: looked at 10, wrong 2" in found[1]
-    assert "ledger: counted 5 players anew, wrong 0" in found[1]
+    assert "all_time: checked 10, wrong 2" in found[1]
+    assert "ledger: counted 5 players again, wrong 0" in found[1]
 
 
 async def test_audit_of_seals_proves_closed_periods_and_sees_what_was_changed(
@@ -110,8 +105,7 @@ async def test_audit_of_seals_proves_closed_periods_and_sees_what_was_changed(
     assert period is not None
     try:
         with clock.ahead(24 * 3600):
-            closing = Closing(Database(scores.pool), Seals(Keyring(KEYS_TEXT)))
-            await closing.close("daily", period)
+            await scores.periods.closer.work(1)
         proved = await _run(environment, "audit", "--seals")
         other = await _run({**environment, "SEAL_KEYS": f"9:{'A' * 43}"}, "audit", "--seals")
         await scores.admin.execute("UPDATE scores.finals SET score = 999 WHERE position = 2")
@@ -139,8 +133,16 @@ async def test_replay_awards_what_waits_in_the_journal(
     scores: Scores, environment: dict[str, str], certificates: Certificates
 ) -> None:
     user = uuid7()
-    claim = Claim(uuid7(), user, "ada", 1, "WIN_GAME", 50, uuid7(), None, None, None)
-    await scores.journal.queue([claim], received_at_ms=clock.now_ms())
+    judged = Judged(
+        action_id=uuid7(),
+        user_id=user,
+        username="ada",
+        name_version=1,
+        action_type="WIN_GAME",
+        points=50,
+        attempt_id=uuid7(),
+    )
+    await scores.awards.journal.queue([judged], received_at_ms=clock.now_ms())
     told = {
         "TLS_DIR": str(certificates.folder / "scores"),
         "JOURNAL_KEYS": KEYS_TEXT,

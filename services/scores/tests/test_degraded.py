@@ -12,8 +12,8 @@ from chassis.ids import uuid7
 from chassis.redis import open_redis
 from chassis.testing import Certificates, eventually
 from protos import scores_pb2
-from services.scores.boards.rules import ALL_TIME, FOR_EVER
-from services.scores.reads import degraded as fallback
+from services.scores.boards.rules import ALL_TIME, Period
+from services.scores.reads import degraded
 from services.scores.reads.store import Snapshot
 from services.scores.tests import model
 from services.scores.tests.model import Reader
@@ -48,7 +48,7 @@ async def test_reads_go_on_while_redis_is_away_and_until_the_boards_are_complete
             await eventually(answers)
             # There again, and empty.
             await Reader(scores, board, degraded=True).agrees(lines, absent=uuid7())
-            await scores.rebuild.work()
+            await scores.upkeep.rebuild.work()
 
             async def live() -> bool:
                 return not (await Reader(scores, board).top(fresh=True)).degraded
@@ -69,10 +69,10 @@ async def test_a_board_that_is_being_rebuilt_is_read_from_one_snapshot(
         taken += 1
         return await made(*arguments, **options)
 
-    made = scores.fallback._snapshots.take
-    monkeypatch.setattr(scores.fallback._snapshots, "take", take)
+    made = scores.reads.degraded._snapshots.take
+    monkeypatch.setattr(scores.reads.degraded._snapshots, "take", take)
     board = scores.registry.get(ALL_TIME).board
-    await scores.boards.begin_rebuild(board, FOR_EVER, wipe=True)
+    await scores.upkeep.redis_boards.begin(Period(board, 0, None), wipe=True)
 
     for _ in range(5):
         assert (await Reader(scores, board).top(fresh=True)).degraded
@@ -83,8 +83,8 @@ async def test_a_board_that_is_being_rebuilt_is_read_from_one_snapshot(
 async def test_with_both_stores_away_every_read_says_so(scores: Scores) -> None:
     await scores.award(item(player := uuid7(), 5))
     for known in scores.registry.all():
-        await scores.boards.begin_rebuild(known.board, known.periods[0], wipe=False)
-    await scores.telling.drain()
+        await scores.upkeep.redis_boards.begin(known.periods[0], wipe=False)
+    await scores.awards.publisher.drain()
     await scores.pool.close()
 
     top = await scores.stub.Top(
@@ -107,11 +107,11 @@ async def test_with_both_stores_away_every_read_says_so(scores: Scores) -> None:
 async def test_beyond_the_places_of_a_snapshot_nothing_is_guessed(
     scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fallback, "PLACES", 5)
+    monkeypatch.setattr(degraded, "PLACES", 5)
     players = [uuid7() for _ in range(9)]
     await scores.award(*(item(p, 50 - i) for i, p in enumerate(players)))
     board = scores.registry.get(ALL_TIME).board
-    await scores.boards.begin_rebuild(board, FOR_EVER, wipe=False)
+    await scores.upkeep.redis_boards.begin(Period(board, 0, None), wipe=False)
 
     async def around(user: str, radius: int) -> str:
         asked = scores_pb2.AroundItem(board=ALL_TIME, user_id=user, radius=radius)
@@ -150,11 +150,11 @@ async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(
 ) -> None:
     board = scores.registry.get(ALL_TIME).board
     await scores.award(item(player := uuid7(), 5))
-    await scores.telling.drain()
-    token = await scores.boards.begin_rebuild(board, FOR_EVER, wipe=False)
+    await scores.awards.publisher.drain()
+    token = await scores.upkeep.redis_boards.begin(Period(board, 0, None), wipe=False)
     before = await Reader(scores, board).top(fresh=True)
     assert before.degraded
-    await scores.boards.set_ready(board, FOR_EVER, token)
+    await scores.upkeep.redis_boards.finish(Period(board, 0, None), token)
     # As if the version of Redis were an older one: it was away, not empty.
     await scores.redis.hset("leaderboard:{all_time}:meta", "version", 1)
     # A change that the degraded read has shown, and Redis has not heard of.
@@ -197,7 +197,7 @@ async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(
 async def test_a_version_that_another_process_has_told_is_waited_for(scores: Scores) -> None:
     board = scores.registry.get(ALL_TIME).board
     await scores.award(item(uuid7(), 5))
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
     told = (await Reader(scores, board).top(fresh=True)).version + 1
 
     top = await Reader(scores, board).top(version_min=told)

@@ -12,7 +12,7 @@ from chassis.errors import Conflict, Failed
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import scores_pb2
-from services.scores.awards.records import Order, Sanction
+from services.scores.awards.records import Reversal, Sanction
 from services.scores.boards import rules
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
@@ -45,12 +45,12 @@ async def test_a_new_board_counts_what_was_awarded_before_it(scores: Scores, ope
     players = [uuid7() for _ in range(30)]
     for turn in range(3):
         await scores.award(*(item(p, 1 + (7 * i + turn) % 9) for i, p in enumerate(players)))
-    await scores.ledger.reverse(
-        Order(kind="void", user_id=players[3], reason="test", actor=players[0]), limit=10
+    await scores.awards.ledger.reverse(
+        Reversal(kind="void", user_id=players[3], reason="test", actor=players[0]), limit=10
     )
-    await scores.ledger.hide([Sanction(players[4], hidden=True, version=1)])
+    await scores.awards.ledger.hide([Sanction(players[4], hidden=True, version=1)])
 
-    async with _running(scores.filling):
+    async with _running(scores.upkeep.filling):
         board = await scores.stub.CreateBoard(_board("raids", operator=operator, ties="dense"))
 
     assert (board.board, board.operator, board.ties, board.reset) == (
@@ -81,7 +81,7 @@ async def test_awards_while_a_board_is_filled_count_once_each(
             await scores.award(*(item(players[(i + 3 * j) % 240], 1 + j % 7) for j in range(25)))
             i += 1
 
-    async with _running(scores.filling):
+    async with _running(scores.upkeep.filling):
         load = [asyncio.create_task(play(first)) for first in (0, 80, 160)]
         for name, operator in (("a", "sum"), ("b", "best"), ("c", "latest")):
             await scores.stub.CreateBoard(_board(name, operator=operator))
@@ -106,7 +106,7 @@ async def test_a_filling_that_was_cut_short_is_gone_on_with_and_never_shown_befo
     players = sorted(uuid7() for _ in range(50))
     await scores.award(*(item(p, 5) for p in players))
     refilled: list[str] = []
-    refill = scores.standings.refill
+    refill = scores.upkeep.store.refill
 
     async def dying(users: list[str]) -> None:
         if len(refilled) == 20:
@@ -115,11 +115,11 @@ async def test_a_filling_that_was_cut_short_is_gone_on_with_and_never_shown_befo
         await refill(users)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scores.standings, "refill", dying)
+        patch.setattr(scores.upkeep.store, "refill", dying)
         answered = await scores.stub.CreateBoard(_board("raids"))
         with pytest.raises(ConnectionError):
-            await scores.filling.work()
-    await scores.filling._lease.release()
+            await scores.upkeep.filling.work()
+    await scores.upkeep.filling._lease.release()
     assert answered.board == "raids"
     assert "raids" not in [b.board for b in (await scores.stub.Boards(_none())).boards]
 
@@ -129,8 +129,8 @@ async def test_a_filling_that_was_cut_short_is_gone_on_with_and_never_shown_befo
         rest.extend(users)
         await refill(users)
 
-    monkeypatch.setattr(scores.standings, "refill", counting)
-    other = Filling(scores.redis, scores.registry, scores.standings, scores.rebuild)
+    monkeypatch.setattr(scores.upkeep.store, "refill", counting)
+    other = Filling(scores.redis, scores.boards, scores.upkeep.store, scores.upkeep.rebuild)
     await other.work()
 
     assert (refilled, rest) == (players[:20], players[20:])
@@ -141,7 +141,7 @@ async def test_a_board_with_a_reset_begins_with_its_present_period_alone(
     scores: Scores,
 ) -> None:
     await scores.award(item(uuid7(), 5))
-    async with _running(scores.filling):
+    async with _running(scores.upkeep.filling):
         board = await scores.stub.CreateBoard(
             _board("nightly", reset="day", reset_at="18:30", zone="Asia/Kathmandu")
         )
@@ -186,7 +186,7 @@ async def test_a_name_is_given_once_and_there_are_at_most_fifty_boards(
     with pytest.raises(Conflict, match="BOARD_EXISTS"):
         await scores.stub.CreateBoard(_board("daily"))
     for i in range(46):
-        await scores.standings.add_board(rules.Board(name=f"b{i}", title="B"))
+        await scores.boards.store.add_board(rules.Board(name=f"b{i}", title="B"))
     await scores.registry.refresh()
     with pytest.raises(Conflict, match="TOO_MANY_BOARDS"):
         await scores.stub.CreateBoard(_board("raids"))

@@ -15,15 +15,15 @@ async def test_a_used_token_shown_again_is_reported_as_a_replay(scores: Scores) 
     await scores.award(item(ADA, action_id=action))
     await scores.award(item(ADA, action_id=action))
     await scores.award(item(ADA, action_id=action, refusal="TOKEN_EXPIRED"))
-    await scores.findings.drain()
+    await scores.awards.incidents.drain()
 
-    assert await scores.findings.tell() == 2
+    assert await scores.awards.incidents.send() == 2
 
     assert {(i.rule, i.user_id, i.action_id, i.action_type) for i in scores.fraud.incidents} == {
         ("replay", ADA, action, "WIN_GAME")
     }
     assert len({i.incident_id for i in scores.fraud.incidents}) == 2
-    assert await scores.findings.tell() == 0
+    assert await scores.awards.incidents.send() == 0
 
 
 async def test_a_repeat_of_the_same_request_is_no_replay(scores: Scores) -> None:
@@ -37,10 +37,10 @@ async def test_a_repeat_of_the_same_request_is_no_replay(scores: Scores) -> None
 
     await scores.award(attempt)
     answers = await scores.award(attempt, again, reused, foreign)
-    await scores.findings.drain()
+    await scores.awards.incidents.drain()
 
     assert answers[2:] == ["IDEMPOTENCY_KEY_REUSED", "TOKEN_MISMATCH"]
-    assert await scores.findings.tell() == 0
+    assert await scores.awards.incidents.send() == 0
 
 
 async def test_an_attempt_told_again_is_one_incident(scores: Scores) -> None:
@@ -49,9 +49,9 @@ async def test_an_attempt_told_again_is_one_incident(scores: Scores) -> None:
     late = item(ADA, action_id=action)
     await scores.award(late)
     await scores.award(late)
-    await scores.findings.drain()
+    await scores.awards.incidents.drain()
 
-    assert await scores.findings.tell() == 1
+    assert await scores.awards.incidents.send() == 1
 
 
 async def test_incidents_wait_while_fraud_is_away(scores: Scores) -> None:
@@ -59,14 +59,14 @@ async def test_incidents_wait_while_fraud_is_away(scores: Scores) -> None:
     await scores.award(item(ADA, action_id=action))
     scores.fraud.away = True
     await scores.award(item(ADA, action_id=action))
-    await scores.findings.drain()
+    await scores.awards.incidents.drain()
     with pytest.raises(Failed):
-        await scores.findings.tell()
+        await scores.awards.incidents.send()
 
     scores.fraud.away = False
 
     async def told() -> bool:
-        return await scores.findings.tell() == 1
+        return await scores.awards.incidents.send() == 1
 
     await eventually(told)
     assert [i.rule for i in scores.fraud.incidents] == ["replay"]

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -13,8 +14,8 @@ from chassis.keyring import Keyring
 from chassis.process import background
 from chassis.testing import Certificates, eventually
 from protos import events_pb2, fraud_pb2, scores_pb2
-from services.scores.awards.journal import HELD, STREAM, Journal
-from services.scores.awards.records import Claim
+from services.scores.awards.journal import HELD, STREAM, ReplayJournal
+from services.scores.awards.records import Judged
 from services.scores.boards.changes import Row
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.scores_served import KEYS, open_scores
@@ -28,7 +29,7 @@ QUEUED = "QUEUED_FOR_REPLAY"
 @pytest.fixture
 async def away(scores: Scores) -> Scores:
     """The service while it believes that Postgres is away, and nobody probes it."""
-    scores.breaker.trip()
+    scores.awards.breaker.trip()
     return scores
 
 
@@ -44,10 +45,10 @@ async def waiting(scores: Scores) -> tuple[int, int]:
 
 async def receipt_of(scores: Scores, action_id: str) -> scores_pb2.Award:
     """As it is answered once Postgres has answered the probe."""
-    async with background(scores.breaker.follow()):
+    async with background(scores.awards.breaker.follow()):
 
         async def closed() -> bool:
-            return not scores.breaker.open
+            return not scores.awards.breaker.open
 
         await eventually(closed)
     request = scores_pb2.ReceiptRequest(user_id=ADA, action_id=action_id)
@@ -55,9 +56,11 @@ async def receipt_of(scores: Scores, action_id: str) -> scores_pb2.Award:
     return receipt
 
 
-def journal(scores: Scores, keys: Keyring = KEYS) -> Journal:
+def journal(scores: Scores, keys: Keyring = KEYS) -> ReplayJournal:
     """Another replica's."""
-    return Journal(scores.redis, keys, scores.ledger, scores.telling, items_max=1000)
+    return ReplayJournal(
+        scores.redis, keys, scores.awards.writer, scores.awards.publisher, items_max=1000
+    )
 
 
 async def test_an_award_is_kept_and_then_made_told_and_answered_like_any(away: Scores) -> None:
@@ -68,8 +71,8 @@ async def test_an_award_is_kept_and_then_made_told_and_answered_like_any(away: S
     assert reply.results[0].failure.retry_after_s > 0
     assert (await ledger(away), await board(away)) == ([], [])
 
-    await away.journal.drain()
-    await away.telling.drain()
+    await away.awards.journal.drain()
+    await away.awards.publisher.drain()
 
     assert await ledger(away) == [(ADA, 50)]
     assert await board(away) == [(ADA, 50)]
@@ -89,8 +92,8 @@ async def test_a_flagged_award_is_under_review_when_it_is_made(away: Scores) -> 
     action = uuid7()
     await away.award(item(ADA, action_id=action))
 
-    await away.journal.drain()
-    await away.telling.drain()
+    await away.awards.journal.drain()
+    await away.awards.publisher.drain()
 
     receipt = await receipt_of(away, action)
     assert list(receipt.warnings) == ["UNDER_REVIEW"]
@@ -114,7 +117,7 @@ async def test_only_what_was_verified_and_not_refused_is_kept(away: Scores) -> N
         "TOKEN_MISMATCH",
         QUEUED,
     ]
-    await away.journal.drain()
+    await away.awards.journal.drain()
     assert await ledger(away) == [(ADA, 1), (ADA, 2)]
 
 
@@ -125,7 +128,7 @@ async def test_an_action_is_kept_once_however_often_it_is_asked(away: Scores) ->
 
     assert answers == [[QUEUED, QUEUED]] * 5
     assert await waiting(away) == (1, 1)
-    await away.journal.drain()
+    await away.awards.journal.drain()
     assert await ledger(away) == [(ADA, 50)]
 
 
@@ -143,10 +146,10 @@ async def test_a_client_that_tries_again_when_postgres_is_back_is_credited_once(
 ) -> None:
     attempt = item(ADA)
     await away.award(attempt)
-    row = (await away.ledger.award([_claim(attempt)]))[0]  # by a replica that is not cut off
+    row = (await away.awards.writer.insert([_claim(attempt)]))[0]
 
-    await away.journal.drain()
-    await away.telling.drain()
+    await away.awards.journal.drain()
+    await away.awards.publisher.drain()
 
     assert isinstance(row, Row)
     assert away.actions.settled == []  # who wrote it tells of it
@@ -154,9 +157,9 @@ async def test_a_client_that_tries_again_when_postgres_is_back_is_credited_once(
     assert await waiting(away) == (0, 0)
 
 
-def _claim(attempt: scores_pb2.AwardItem) -> Claim:
+def _claim(attempt: scores_pb2.AwardItem) -> Judged:
     action, user, points = attempt.attempt.action_token.split("|")
-    return Claim(
+    return Judged(
         action_id=action,
         user_id=user,
         username="",
@@ -174,12 +177,12 @@ async def test_a_full_journal_takes_no_more(
     scores_database: dict[str, str], redis: Any, certificates: Certificates
 ) -> None:
     async with open_scores(scores_database, redis, certificates, journal_max=3) as scores:
-        scores.breaker.trip()
+        scores.awards.breaker.trip()
 
         answers = await scores.award(*(item(ADA, points) for points in (1, 2, 3, 4, 5)))
 
         assert answers == [QUEUED] * 3 + ["DB_UNAVAILABLE"] * 2
-        await scores.journal.drain()
+        await scores.awards.journal.drain()
         assert await scores.award(item(ADA, 6)) == [QUEUED]
         assert await ledger(scores) == [(ADA, 1), (ADA, 2), (ADA, 3)]
 
@@ -188,7 +191,7 @@ async def test_awards_are_made_in_the_order_they_came(away: Scores) -> None:
     for start in range(0, 600, 100):
         await away.award(*(item((ADA, BOB)[n % 2], 1 + n) for n in range(start, start + 100)))
 
-    await away.journal.drain()
+    await away.awards.journal.drain()
 
     assert await ledger(away) == [((ADA, BOB)[n % 2], 1 + n) for n in range(600)]
 
@@ -198,7 +201,7 @@ async def test_what_was_not_made_here_is_dropped_and_nothing_else(away: Scores) 
     entries: Any = await away.redis.xrange(STREAM)
     sealed = entries[1][1][b"item"]
     await away.redis.xdel(STREAM, entries[1][0])
-    richer = sealed.replace(b"\xa8WIN_GAME\x02", b"\xa8WIN_GAME\x7f")
+    richer = sealed.replace(b"\xa6points\x02", b"\xa6points\x7f")
     assert richer != sealed
     for forged in (b"", b"\x01", sealed[33:], b"\x07" + sealed[1:], sealed[:-1], richer):
         await away.redis.xadd(STREAM, {"action": uuid7(), "item": forged})
@@ -208,7 +211,7 @@ async def test_what_was_not_made_here_is_dropped_and_nothing_else(away: Scores) 
         await away.redis.xadd(STREAM, {"item": bytes(flipped)})
     await away.redis.xadd(STREAM, {"nothing": "at all"})
 
-    await away.journal.drain()
+    await away.awards.journal.drain()
 
     assert await ledger(away) == [(ADA, 1), (ADA, 3)]
     assert await away.redis.xlen(STREAM) == 0
@@ -228,7 +231,7 @@ async def test_a_rotated_key_still_counts_and_a_dropped_one_does_not(away: Score
 async def test_an_award_that_can_never_be_written_holds_up_none(away: Scores) -> None:
     await away.award(item(ADA, 1), item(BOB, 2**53), item(ADA, 3))
 
-    await away.journal.drain()
+    await away.awards.journal.drain()
 
     assert await ledger(away) == [(ADA, 1), (ADA, 3)]
     assert await waiting(away) == (0, 0)
@@ -238,11 +241,11 @@ async def test_an_item_that_fails_for_an_unknown_reason_stays_and_holds_up_none(
     away: Scores,
 ) -> None:
     first, odd, last = (_claim(item(ADA, points)) for points in (1, 2, 3))
-    odd = odd._replace(attempt_id="no uuid")
-    await away.journal.queue([first, odd, last], received_at_ms=clock.now_ms())
+    odd = msgspec.structs.replace(odd, attempt_id="no uuid")
+    await away.awards.journal.queue([first, odd, last], received_at_ms=clock.now_ms())
 
-    await away.journal.drain()
-    await away.journal.drain()
+    await away.awards.journal.drain()
+    await away.awards.journal.drain()
 
     assert await ledger(away) == [(ADA, 1), (ADA, 3)]
     assert await waiting(away) == (1, 1)
@@ -250,10 +253,10 @@ async def test_an_item_that_fails_for_an_unknown_reason_stays_and_holds_up_none(
 
 async def test_a_redis_that_forgets_with_its_process_is_warned_of(away: Scores) -> None:
     with capture_logs() as logged:
-        await away.journal.warn_unless_persistent()
+        await away.awards.journal.warn_unless_persistent()
         await away.redis.config_set("appendonly", "yes")
         try:
-            await away.journal.warn_unless_persistent()
+            await away.awards.journal.warn_unless_persistent()
         finally:
             await away.redis.config_set("appendonly", "no")
 
@@ -283,8 +286,8 @@ async def test_a_drainer_that_dies_anywhere_loses_and_doubles_nothing(
     dying.cancel()
     await asyncio.wait([dying])
     await journal(away).drain()
-    await away.telling.drain()
-    await away.relay.work(1)
+    await away.awards.publisher.drain()
+    await away.awards.relay.work(1)
 
     assert len(await ledger(away)) == 100
     assert sorted(await board(away)) == sorted([(ADA, 50), (BOB, 50)])
@@ -300,8 +303,8 @@ async def test_an_award_is_of_the_time_it_is_made_and_its_token_of_the_time_it_w
 
     with clock.ahead(24 * 3600):
         await away.registry.refresh()
-        await away.rebuild.work()
-        await away.journal.drain()
+        await away.upkeep.rebuild.work()
+        await away.awards.journal.drain()
         shown = await board(away, "daily")
 
     assert away.actions.verified == asked  # nothing is verified again, so nothing can expire
@@ -317,5 +320,5 @@ async def test_without_postgres_and_redis_nothing_is_promised(away: Scores) -> N
         await away.redis.config_set("maxmemory", "0")
 
     assert answers == ["DB_UNAVAILABLE"] * 2
-    await away.journal.drain()
+    await away.awards.journal.drain()
     assert await ledger(away) == []

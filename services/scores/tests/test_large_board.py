@@ -5,7 +5,7 @@ import time
 from statistics import quantiles
 
 from protos import scores_pb2
-from services.scores.boards.rules import ALL_TIME, FOR_EVER
+from services.scores.boards.rules import ALL_TIME, Period
 from services.scores.tests.scores_served import Scores
 
 PLAYERS, SAMPLES, RADIUS, TOP = 1_000_000, 1_000, 5, 100
@@ -16,8 +16,8 @@ Place = tuple[int, str, int]  # position, player, score
 async def test_a_board_of_a_million_players_is_exact(scores: Scores) -> None:
     places = await _fill(scores)
     board = scores.registry.get(ALL_TIME).board
-    await scores.boards.begin_rebuild(board, FOR_EVER, wipe=True)
-    await scores.rebuild.work()
+    await scores.upkeep.redis_boards.begin(Period(board, 0, None), wipe=True)
+    await scores.upkeep.rebuild.work()
     took = {"top": Took(), "around": Took(), "rank": Took()}
 
     for position in random.Random(1).sample(range(PLAYERS), SAMPLES):

@@ -25,16 +25,11 @@ from hypothesis.stateful import (
 
 from chassis import clock
 from chassis.ids import uuid7
-from chassis.postgres import Database
 from chassis.redis import Redis
 from chassis.testing import Certificates
 from protos import scores_pb2
 from services.scores.awards.records import Sanction
-from services.scores.boards.events import Events
 from services.scores.boards.rules import Board, Operator, Order, Reset, Ties
-from services.scores.periods.closer import Closer
-from services.scores.periods.seals import Seals
-from services.scores.periods.store import Closing
 from services.scores.tests.plain_model import (
     SCORE_MAX,
     Model,
@@ -44,7 +39,7 @@ from services.scores.tests.plain_model import (
     rank,
     would_be,
 )
-from services.scores.tests.scores_served import KEYS, Scores, clear, item, open_scores
+from services.scores.tests.scores_served import Scores, clear, item, open_scores
 
 T = TypeVar("T")
 
@@ -100,8 +95,8 @@ class World:
         await self._start(empty=True)
         await self.scores.admin.execute("SELECT scores.make_partitions($1, 12)", noon)
         for board in boards:
-            assert await self.scores.standings.add_board(board)
-            await self.scores.standings.list_board(board.name)
+            assert await self.scores.boards.store.add_board(board)
+            await self.scores.upkeep.store.list_board(board.name)
         await self.rebuild()
 
     async def end(self) -> None:
@@ -114,20 +109,20 @@ class World:
 
     async def rebuild(self) -> None:
         await self.scores.registry.refresh()
-        await self.scores.rebuild.work()
+        await self.scores.upkeep.rebuild.work()
 
     async def close(self) -> None:
         """The next day: what has ended is closed."""
         clock.set_offset(clock.offset_ms() / 1000 + DAY_S)
         scores = self.scores
         await scores.registry.refresh()
-        closing = Closing(Database(scores.pool), Seals(KEYS))
-        await Closer(closing, Events(scores.redis, scores.registry)).work(1)
+        await scores.periods.closer.work(1)
+        closing = scores.periods.store
         for closed in await closing.closed():
-            assert await closing.ledger_hash(closed.board, closed.period) == closed.hash
+            assert await closing.ledger_hash(closed) == closed.hash
         await scores.registry.refresh()
         await self._redis.delete("lease:scores:rebuild")
-        await scores.rebuild.work()
+        await scores.upkeep.rebuild.work()
 
     async def _start(self, *, empty: bool) -> None:
         self._open = AsyncExitStack()
@@ -256,7 +251,9 @@ class Machine(RuleBasedStateMachine):
 
         async def hide() -> None:
             scores = self.world.scores
-            await scores.telling.tell_changes(await scores.ledger.hide([sanction]))
+            await scores.awards.publisher.publish_changes(
+                await scores.awards.ledger.hide([sanction])
+            )
 
         self.run(hide())
 
@@ -294,8 +291,8 @@ class Machine(RuleBasedStateMachine):
 
         async def create() -> None:
             scores = self.world.scores
-            assert await scores.standings.add_board(board)
-            await scores.filling.work()
+            assert await scores.boards.store.add_board(board)
+            await scores.upkeep.filling.work()
 
         self.run(create())
         self.boards = [*self.boards, board]
@@ -310,9 +307,9 @@ class Machine(RuleBasedStateMachine):
 
     async def _agree(self) -> None:
         scores, day = self.world.scores, self.model.day
-        await scores.telling.drain()
+        await scores.awards.publisher.drain()
         # Degraded reads may be as old as their snapshot; the model knows the present alone.
-        scores.reads._fallback._kept.clear()
+        scores.reads.degraded._tables.clear()
         all_time = scores.registry.get("all_time").board
         present = [(b, "", self.model.table(b, day)) for b in self._daily()]
         present.append((all_time, "", self.model.table(all_time, None)))

@@ -9,17 +9,12 @@ import pytest
 from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
-from chassis.postgres import Database
 from protos import scores_pb2
-from services.scores.awards.records import Order as Reversal
-from services.scores.boards.events import Events
+from services.scores.awards.records import Reversal
 from services.scores.boards.rules import Board, Operator, Order, Reset, Ties
-from services.scores.periods.closer import Closer
-from services.scores.periods.seals import Seals
-from services.scores.periods.store import Closing
 from services.scores.tests import model
 from services.scores.tests.model import Reader
-from services.scores.tests.scores_served import KEYS, Scores, item
+from services.scores.tests.scores_served import Scores, item
 
 DAY_S = 24 * 3600
 
@@ -84,7 +79,7 @@ async def test_a_list_begun_in_a_period_is_read_to_its_end_there(scores: Scores)
     board = Board(name="listed", title="Listed", every=Reset.DAY)
     players = [uuid7() for _ in range(9)]
     with clock.ahead((noon - clock.now()).total_seconds()):
-        await scores.ledger.make_partitions()
+        await scores.awards.ledger.make_partitions()
         await model.add(scores, [board])
         await scores.award(*(item(p, 90 - i) for i, p in enumerate(players)))
         first = await Reader(scores, board).top(limit=3)
@@ -94,12 +89,8 @@ async def test_a_list_begun_in_a_period_is_read_to_its_end_there(scores: Scores)
             second = await Reader(scores, board).top(limit=3, cursor=first.next_cursor)
             # Whom the cursor was made of is not in the final table.
             void = Reversal(kind="void", user_id=players[5], reason="", actor="test")
-            await scores.ledger.reverse(void, limit=1)
-            closer = Closer(
-                Closing(Database(scores.pool), Seals(KEYS)),
-                Events(scores.redis, scores.registry),
-            )
-            await closer.work(1)
+            await scores.awards.ledger.reverse(void, limit=1)
+            await scores.periods.closer.work(1)
             await scores.registry.refresh()
             third = await Reader(scores, board).top(limit=3, cursor=second.next_cursor)
             other = Reader(scores, board, period=second.period)

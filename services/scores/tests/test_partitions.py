@@ -18,15 +18,15 @@ async def _partitions(scores: Scores) -> set[str]:
 
 
 async def test_the_job_makes_the_months_ahead(scores: Scores) -> None:
-    await scores.ledger.make_partitions()
+    await scores.awards.ledger.make_partitions()
     before = await _partitions(scores)
     assert f"ledger_{clock.now() + timedelta(days=80):%Y%m}" in before
     with clock.ahead(3600 * 24 * 3650):
-        await scores.ledger.make_partitions()
+        await scores.awards.ledger.make_partitions()
         made = await _partitions(scores) - before
         assert f"ledger_{clock.now():%Y%m}" in made
         assert len(made) == 5  # the month before, the present one, three to come
-        await scores.ledger.make_partitions()
+        await scores.awards.ledger.make_partitions()
     assert await _partitions(scores) == before | made
 
 

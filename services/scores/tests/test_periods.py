@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.scores.boards.rules import FOR_EVER, Board, Period, Reset, moment
+from services.scores.boards.rules import Board, Period, Reset, moment
 
 ZONES = (
     "UTC",
@@ -126,5 +126,5 @@ def test_a_day_that_a_zone_left_out_leaves_no_gap() -> None:
 def test_a_board_without_a_reset_has_one_period() -> None:
     board = Board(name="a", title="A")
 
-    assert board.period(datetime.now(UTC)) == FOR_EVER
-    assert FOR_EVER.id == "all"
+    assert board.period(datetime.now(UTC)) == Period(board, 0, None)
+    assert board.period(datetime.now(UTC)).id == "all"

@@ -44,7 +44,7 @@ async def own(
     urls = await own_postgres.prepare("scores")
     async with (
         open_scores(urls, redis, certificates) as scores,
-        background(scores.breaker.follow()),
+        background(scores.awards.breaker.follow()),
     ):
         await scores.award(item(BOB, 1))  # its connection is there
         yield own_postgres, scores
@@ -68,9 +68,9 @@ async def test_a_kill_in_flight_and_five_retries_make_one_credit(
     postgres.start()
     await eventually(lambda: _closed(scores))
     late = [(await scores.award(attempt))[0] for attempt in attempts[:30]]
-    await scores.journal.drain()
-    await scores.telling.drain()
-    await scores.relay.work(1)
+    await scores.awards.journal.drain()
+    await scores.awards.publisher.drain()
+    await scores.awards.relay.work(1)
 
     assert sorted(await ledger(scores)) == sorted([(BOB, 1)] + [(ADA, 1 + n) for n in range(60)])
     assert await board(scores) == [(ADA, sum(range(61))), (BOB, 1)]
@@ -78,7 +78,7 @@ async def test_a_kill_in_flight_and_five_retries_make_one_credit(
 
 
 async def _closed(scores: Scores) -> bool:
-    return not scores.breaker.open
+    return not scores.awards.breaker.open
 
 
 async def test_one_failed_batch_opens_the_breaker_and_one_answer_closes_it(
@@ -91,7 +91,7 @@ async def test_one_failed_batch_opens_the_breaker_and_one_answer_closes_it(
     started = loop.time()
     assert await scores.award(item(ADA)) == [QUEUED]
     tried_s = loop.time() - started
-    assert scores.breaker.open
+    assert scores.awards.breaker.open
     started = loop.time()
     assert [await scores.award(item(ADA)) for _ in range(20)] == [[QUEUED]] * 20
     kept_s = loop.time() - started
@@ -127,7 +127,7 @@ async def test_a_sanction_is_applied_when_postgres_is_back(
     postgres, scores = own
     await scores.award(item(ADA, 50))
     with capture_logs() as logged:
-        async with background(scores.sanctions.follow(scores.redis)):
+        async with background(scores.awards.sanctions.follow(scores.redis)):
             await reading(scores, 1)
             postgres.kill()
             await publish(scores, banned(ADA))
@@ -203,7 +203,7 @@ async def wired(
         scores = await stack.enter_async_context(open_scores(urls, redis, certificates))
         await scores.award(item(BOB, 1))
         await scores.award(item(ADA, 1))
-        await scores.telling.drain()
+        await scores.awards.publisher.drain()
         yield wire, scores
 
 
@@ -219,8 +219,8 @@ async def test_a_lost_answer_to_a_commit_ends_as_the_same_award(
     assert not wire.swallow  # it was lost indeed, after the commit
     assert (answer.old_score, answer.new_score, answer.version) == (1, 51, 2)
     assert await ledger(scores) == [(BOB, 1), (ADA, 1), (ADA, 50)]
-    assert not scores.breaker.open
-    await scores.relay.work(1)
+    assert not scores.awards.breaker.open
+    await scores.awards.relay.work(1)
     assert await board(scores) == [(ADA, 51), (BOB, 1)]
 
 
@@ -241,7 +241,7 @@ async def test_a_postgres_that_hangs_is_away_within_seconds(
 
     assert 1.5 < waited_s < 3
     assert loop.time() - started - waited_s < 1
-    assert scores.breaker.open
+    assert scores.awards.breaker.open
 
 
 async def test_an_award_is_queued_though_much_of_its_time_was_spent_before(
@@ -254,4 +254,4 @@ async def test_an_award_is_queued_though_much_of_its_time_was_spent_before(
     reply = await scores.stub.Award(scores_pb2.AwardRequest(items=[item(ADA, 50)]), timeout=2.8)
 
     assert reply.results[0].failure.code == QUEUED
-    assert scores.breaker.open
+    assert scores.awards.breaker.open

@@ -2,25 +2,19 @@
 
 import random
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from chassis import clock
 from chassis.ids import uuid7
-from chassis.postgres import Database
 from chassis.testing import eventually
-from services.scores.awards.records import Order as Reversal
-from services.scores.awards.records import Sanction
+from services.scores.awards.records import Reversal, Sanction
 from services.scores.boards.changes import Change
-from services.scores.boards.events import Events
-from services.scores.boards.rules import FOR_EVER, Board, Order, Reset, Ties
-from services.scores.periods.closer import Closer
-from services.scores.periods.seals import Seals
-from services.scores.periods.store import Closing
-from services.scores.reads.live import Where
+from services.scores.boards.keys import unpacked
+from services.scores.boards.rules import Board, Order, Period, Reset, Ties
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
-from services.scores.tests.scores_served import KEYS
 
 LARGEST = 2**53 - 1
 
@@ -46,17 +40,17 @@ class History:
             if kind == "hide":
                 self._sanction += 1
                 hidden = self._random.random() < 0.5
-                await self._told(
-                    await self._scores.ledger.hide([Sanction(player, hidden, self._sanction)])
-                )
+                sanction = Sanction(player, hidden, self._sanction)
+                await self._scores.awards.ledger.add_players([(player, "", 0)])
+                await self._told(await self._scores.awards.ledger.hide([sanction]))
             elif kind:
                 reversal = Reversal(kind=kind, user_id=player, reason="", actor="test")
                 limit = self._random.randint(1, 3)
-                await self._told(await self._scores.ledger.reverse(reversal, limit=limit))
+                await self._told(await self._scores.awards.ledger.reverse(reversal, limit=limit))
 
     async def _told(self, changes: list[Change]) -> None:
         users = list({change.user_id for change in changes})
-        await self._scores.boards.place(await self._scores.standings.of(users))
+        await self._scores.boards.places.place(await self._scores.boards.store.of(users))
 
     def _points(self, player: str) -> int:
         if player in self._giants:
@@ -81,11 +75,11 @@ async def test_every_read_says_what_the_ledger_says_from_redis_and_without_it(
             )
 
     for board in boards:
-        where = (board, FOR_EVER)
-        await scores.boards.begin_rebuild(*where, wipe=False)
+        period = Period(board, 0, None)
+        await scores.upkeep.redis_boards.begin(period, wipe=False)
 
-        async def forgotten(where: Where = where) -> bool:
-            return scores.cache.get(where) is None
+        async def forgotten(period: Period = period) -> bool:
+            return scores.reads.cache.get(period) is None
 
         await eventually(forgotten)
         await model.Reader(scores, board, degraded=True).agrees(
@@ -97,7 +91,7 @@ async def test_closed_periods_answer_every_read_that_open_ones_do(scores: Scores
     boards = model.boards(every=Reset.DAY)
     noon = (clock.now() + timedelta(days=500)).replace(hour=12)
     with clock.ahead((noon - clock.now()).total_seconds()):
-        await scores.ledger.make_partitions()
+        await scores.awards.ledger.make_partitions()
         await model.add(scores, boards)
         history = History(scores, 3)
         await history.go_on(12)
@@ -111,8 +105,7 @@ async def test_closed_periods_answer_every_read_that_open_ones_do(scores: Scores
             await model.Reader(scores, boards[0], period="previous").agrees(
                 before[0][1], absent=uuid7()
             )
-            closing = Closing(Database(scores.pool), Seals(KEYS))
-            await Closer(closing, Events(scores.redis, scores.registry)).work(1)
+            await scores.periods.closer.work(1)
             await scores.registry.refresh()
             await scores.redis.flushall()
             await history.go_on(3)  # changes nothing any more, but marks what was voided
@@ -142,25 +135,24 @@ async def test_rows_of_a_closed_table_are_marked_when_voided_hidden_and_back(
         return [e.user_id for e in top.entries if e.removed]
 
     with clock.ahead((noon - clock.now()).total_seconds()):
-        await scores.ledger.make_partitions()
+        await scores.awards.ledger.make_partitions()
         await model.add(scores, [board])
         await scores.award(*(item(p, 30 - i) for i, p in enumerate(players)))
         with clock.ahead(24 * 3600):
             await scores.registry.refresh()
-            closing = Closing(Database(scores.pool), Seals(KEYS))
-            await Closer(closing, Events(scores.redis, scores.registry)).work(1)
+            await scores.periods.closer.work(1)
             await scores.registry.refresh()
             seal = (await model.Reader(scores, board, period="previous").top()).seal
-            (closed,) = await closing.closed("marked")
+            (closed,) = await scores.periods.store.closed("marked")
             assert (seal.hash, seal.signature) == (closed.hash, closed.signature)
             assert await removed() == []
             void = Reversal(kind="void", user_id=ada, reason="", actor="test")
-            await scores.ledger.reverse(void, limit=10)
-            await scores.ledger.hide([Sanction(eve, True, 1)])
+            await scores.awards.ledger.reverse(void, limit=10)
+            await scores.awards.ledger.hide([Sanction(eve, True, 1)])
             assert await removed() == [ada, eve]
             restore = Reversal(kind="restore", user_id=ada, reason="", actor="test")
-            await scores.ledger.reverse(restore, limit=10)
-            await scores.ledger.hide([Sanction(eve, False, 2)])
+            await scores.awards.ledger.reverse(restore, limit=10)
+            await scores.awards.ledger.hide([Sanction(eve, False, 2)])
             assert await removed() == []
     await scores.admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
 
@@ -180,8 +172,8 @@ async def test_a_planted_drift_is_seen_and_healed_by_force(
         assert isinstance(member, bytes)
         await scores.redis.zincrby(key, 1, member)
 
-    standings = await scores.standings.of(players)
-    states = await scores.boards.states(board, period, players)
+    standings = await scores.boards.store.of(players)
+    states = await scores.upkeep.redis_boards.states(period, players)
     mine = {s.user_id: s for s in standings if s.board == "drifting"}
     drifted = [
         player
@@ -189,13 +181,13 @@ async def test_a_planted_drift_is_seen_and_healed_by_force(
         if state and state.score != mine[player].score
     ]
     assert len(drifted) == 2
-    await scores.boards.place(standings)
-    assert await scores.boards.states(board, period, players) == states
+    await scores.boards.places.place(standings)
+    assert await scores.upkeep.redis_boards.states(period, players) == states
 
-    await scores.boards.place(standings, force=True)
+    await scores.boards.places.place(standings, force=True)
 
     await model.Reader(scores, board).agrees(await model.lines(scores.pool, board), absent=uuid7())
-    await scores.boards.forget(board, period, players[:3])
-    assert await scores.boards.states(board, period, players[:3]) == [None] * 3
-    cursor, users = await scores.boards.members(board, period, 0, 100)
-    assert (cursor, sorted(users)) == (0, sorted(players[3:]))
+    await scores.upkeep.redis_boards.forget(period, players[:3])
+    assert await scores.upkeep.redis_boards.states(period, players[:3]) == [None] * 3
+    members: Any = await scores.redis.hkeys(period.keys.members)
+    assert sorted(map(unpacked, members)) == sorted(players[3:])

@@ -11,12 +11,13 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import scores_pb2
-from services.scores.awards.records import Order, Sanction
-from services.scores.boards import keyspace
-from services.scores.boards.store import Page
+from services.scores.awards.records import Reversal, Sanction
+from services.scores.boards.keys import unpacked
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.crowd import BOARDS, crowd, ranked
-from services.scores.upkeep.rebuild import Interrupted, Rebuild
+from services.scores.upkeep import Upkeep
+from services.scores.upkeep.rebuild import Interrupted
+from services.scores.upkeep.store import Page
 
 ADA, BOB, EVE = (uuid7() for _ in range(3))
 
@@ -25,10 +26,8 @@ async def _redis_order(scores: Scores, board: str) -> list[tuple[str, int]]:
     known = scores.registry.get(board)
     period = known.at(clock.now_ms())
     assert period is not None
-    found: Any = await scores.redis.zrevrange(
-        keyspace.keys(known.board, period)[0], 0, -1, withscores=True
-    )
-    return [(keyspace.unpacked(member[8:]), int(score)) for member, score in found]
+    found: Any = await scores.redis.zrevrange(period.keys.entries, 0, -1, withscores=True)
+    return [(unpacked(member[8:]), int(score)) for member, score in found]
 
 
 async def _degraded(scores: Scores) -> bool:
@@ -63,7 +62,7 @@ async def test_a_hundred_thousand_players_are_back_within_ten_seconds_under_load
     async def equal() -> bool:
         return not await _degraded(scores)
 
-    following = asyncio.create_task(scores.rebuild.run())
+    following = asyncio.create_task(scores.upkeep.rebuild.run())
     load = [asyncio.create_task(work()) for work in (play, play, read)]
     try:
         await eventually(equal, timeout_s=60)
@@ -78,7 +77,7 @@ async def test_a_hundred_thousand_players_are_back_within_ten_seconds_under_load
         await asyncio.gather(*load)
         following.cancel()
     print(
-        await scores.rebuild.progress(),
+        await scores.upkeep.rebuild.progress(),
         reads,
         scores.actions.settled and len(scores.actions.settled),
     )
@@ -99,7 +98,7 @@ def _keys(scores: Scores, board: str = "all_time") -> list[str]:
     known = scores.registry.get(board)
     period = known.at(clock.now_ms())
     assert period is not None
-    return keyspace.keys(known.board, period)
+    return list(period.keys)
 
 
 async def test_a_loss_in_the_middle_of_a_rebuild_begins_it_anew(
@@ -115,13 +114,13 @@ async def test_a_loss_in_the_middle_of_a_rebuild_begins_it_anew(
             await scores.redis.flushall()
         return await page(*arguments, **options)
 
-    page = scores.standings.page
-    monkeypatch.setattr(scores.standings, "page", losing)
+    page = scores.upkeep.store.page
+    monkeypatch.setattr(scores.upkeep.store, "page", losing)
     await scores.redis.flushall()
     with pytest.raises(Interrupted):
-        await scores.rebuild.work()
+        await scores.upkeep.rebuild.work()
     assert not await scores.redis.exists(_keys(scores)[3])
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
 
     assert losses == 1
     for board in BOARDS:
@@ -132,11 +131,11 @@ async def test_a_loss_in_the_middle_of_a_rebuild_begins_it_anew(
 async def test_a_lost_board_alone_is_rebuilt_and_its_progress_is_told(scores: Scores) -> None:
     await crowd(scores.admin, 2500)
     await scores.redis.flushall()
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
     await scores.redis.delete(*_keys(scores, "weekly"))
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
 
-    told = await scores.rebuild.progress()
+    told = await scores.upkeep.rebuild.progress()
     assert told is not None
     assert [tag.partition(":")[0] for tag in told.boards] == ["weekly"]
     assert (told.done, told.players, told.ended) == (2500, 2500, True)
@@ -144,13 +143,13 @@ async def test_a_lost_board_alone_is_rebuilt_and_its_progress_is_told(scores: Sc
 
 
 async def test_one_replica_rebuilds_and_the_others_wait(scores: Scores) -> None:
-    other = Rebuild(scores.redis, scores.boards, scores.registry, scores.standings)
+    other = Upkeep(scores.boards, scores.database, scores.redis).rebuild
     await crowd(scores.admin, 10)
     await scores.redis.delete(*_keys(scores))
     await other.work()  # the lease is the first one's
     assert not await scores.redis.exists(_keys(scores)[3])
 
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
     await other.work()
     assert await other.settled(wait_s=0)
 
@@ -159,14 +158,16 @@ async def test_who_was_awarded_lately_is_placed_again_when_another_server_answer
     scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await scores.award(item(ADA, 50))
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
     # The server comes back without its last second.
     await scores.redis.delete(*_keys(scores)[:2])
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
     assert await _redis_order(scores, "all_time") == []
 
-    monkeypatch.setattr(scores.rebuild, "_epochs", dict.fromkeys(scores.rebuild._epochs, "other"))
-    await scores.rebuild.work()
+    monkeypatch.setattr(
+        scores.upkeep.rebuild, "_epochs", dict.fromkeys(scores.upkeep.rebuild._epochs, "other")
+    )
+    await scores.upkeep.rebuild.work()
     assert await _redis_order(scores, "all_time") == [(ADA, 50)]
 
 
@@ -177,19 +178,21 @@ async def test_the_next_period_is_ready_before_it_begins(scores: Scores) -> None
     tomorrow = known.starting(period.end_ms or 0)
     assert tomorrow is not None
     await scores.redis.flushall()
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
 
-    assert await scores.boards.ready(known.board, tomorrow)
+    assert await scores.upkeep.redis_boards.ready(tomorrow)
 
 
 async def test_a_hidden_player_and_one_without_awards_stay_off_a_rebuilt_board(
     scores: Scores,
 ) -> None:
     await scores.award(item(ADA, 50), item(BOB, 70), item(EVE, 20))
-    await scores.ledger.hide([Sanction(BOB, hidden=True, version=1)])
-    await scores.ledger.reverse(Order(kind="void", user_id=EVE, reason="test", actor=ADA), limit=10)
+    await scores.awards.ledger.hide([Sanction(BOB, hidden=True, version=1)])
+    await scores.awards.ledger.reverse(
+        Reversal(kind="void", user_id=EVE, reason="test", actor=ADA), limit=10
+    )
     await scores.redis.flushall()
-    await scores.rebuild.work()
+    await scores.upkeep.rebuild.work()
 
     for board in BOARDS:
         assert await _redis_order(scores, board) == [(ADA, 50)]

@@ -68,12 +68,12 @@ async def _too_much_granted(scores: Scores) -> scores_pb2.AwardItem:
 
 
 async def _away(scores: Scores) -> scores_pb2.AwardItem:
-    scores.breaker.trip()
+    scores.awards.breaker.trip()
     return item(ADA)
 
 
 async def _away_and_untold(scores: Scores) -> scores_pb2.AwardItem:
-    scores.breaker.trip()
+    scores.awards.breaker.trip()
     return item(ADA, action_id=USED, refusal="TOKEN_EXPIRED")
 
 
@@ -125,12 +125,12 @@ async def test_a_refused_award_leaves_ledger_totals_and_ranks_untouched(
     await scores.award(
         item(ADA, 50, action_id=USED, key=KEY, body=b"b" * 32), grant(GRANTED), item(BOB, 60)
     )
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
     before = await _state(scores)
 
     assert await scores.award(await refuse(scores)) == [code]
 
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
     assert await _state(scores) == before
 
 

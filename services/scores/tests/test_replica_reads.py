@@ -7,14 +7,11 @@ import asyncpg
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.postgres import Database
-from services.scores.awards.store import Ledger
 from services.scores.boards.rules import Period
-from services.scores.periods.final_store import Finals
-from services.scores.periods.final_tables import ClosedReads
-from services.scores.periods.seals import Seals
-from services.scores.periods.store import Closing
+from services.scores.periods.final_store import FinalStore
+from services.scores.periods.final_tables import FinalTables
+from services.scores.reads.store import HistoryStore
 from services.scores.tests.conftest import Scores, item
-from services.scores.tests.scores_served import KEYS
 
 ADA = uuid7()
 
@@ -33,13 +30,12 @@ async def test_histories_are_read_from_the_replica_and_awards_written_to_the_pri
     scores: Scores,
 ) -> None:
     replica = Counted(scores.pool)
-    ledger = Ledger(Database(scores.pool), scores.registry.refresh, reader=replica)
+    store = HistoryStore(replica)
     await scores.award(item(ADA, 50))
-    await ledger.receipts([uuid7()])
 
-    entries = await ledger.history(ADA, before_seq=None, limit=10)
+    rows = await store.history(ADA, before_seq=None, limit=10)
 
-    assert [entry.points for entry in entries] == [50]
+    assert [row.points for row in rows] == [50]
     assert replica.asked == 1
 
 
@@ -51,14 +47,13 @@ async def test_pages_of_what_was_just_closed_come_from_the_primary(scores: Score
     assert present is not None
     try:
         with clock.ahead(24 * 3600):
-            closing = Closing(Database(scores.pool), Seals(KEYS))
-            await closing.close("daily", present)
-            period = Period(present.start_ms, present.end_ms, closed=True)
-            reads = ClosedReads(Finals(Database(scores.pool)), Finals(replica))
-            await reads.page((known.board, period), 10, None)
+            await scores.periods.closer.work(1)
+            period = Period(known.board, present.start_ms, present.end_ms, closed=True)
+            reads = FinalTables(FinalStore(scores.database), FinalStore(replica))
+            await reads.page(period, 10, None)
             assert replica.asked == 0
             with clock.ahead(3600):
-                page = await reads.page((known.board, period), 10, None)
+                page = await reads.page(period, 10, None)
             assert [entry.score for entry in page.entries] == [50]
             assert replica.asked == 1
     finally:

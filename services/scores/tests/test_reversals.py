@@ -116,7 +116,7 @@ async def test_only_the_awards_of_the_time_asked_for_are_voided(scores: Scores) 
 
 async def test_reversals_are_told_to_the_stream(scores: Scores) -> None:
     answer = (await scores.award(item(ADA, 30), item(BOB, 1)))[0]
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
     reply = await reverse(scores)
 
     entries: Any = await scores.redis.xrange("{events}:awards")
@@ -133,7 +133,7 @@ async def test_reversals_are_told_to_the_stream(scores: Scores) -> None:
 
 async def test_a_reversal_while_redis_is_away_is_told_by_the_relay(scores: Scores) -> None:
     await scores.award(item(ADA, 30))
-    await scores.telling.drain()
+    await scores.awards.publisher.drain()
     await scores.redis.config_set("maxmemory", "1")
     try:
         reply = await reverse(scores)
@@ -141,7 +141,7 @@ async def test_a_reversal_while_redis_is_away_is_told_by_the_relay(scores: Score
         await scores.redis.config_set("maxmemory", "0")
     assert reply.new_score == 0
 
-    await scores.relay.work(1)
+    await scores.awards.relay.work(1)
 
     assert await board(scores) == []
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0

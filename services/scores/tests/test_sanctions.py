@@ -43,7 +43,7 @@ async def test_a_ban_on_the_stream_takes_the_player_off_every_board_within_a_sec
     scores: Scores,
 ) -> None:
     await scores.award(item(ADA, 50), item(BOB, 40))
-    async with background(scores.sanctions.follow(scores.redis)):
+    async with background(scores.awards.sanctions.follow(scores.redis)):
         await reading(scores, 1)
         await publish(scores, Sanction(user_id=BOB, kind=Sanction.FLAGGED, version=1))
         await publish(scores, banned(ADA, 2))
@@ -71,7 +71,7 @@ async def test_quarantine_hides_and_release_shows_the_very_same_board(scores: Sc
         (5, Sanction.NONE, before),
     ):
         scores.fraud.sanctions = [Sanction(user_id=ADA, kind=kind, version=version)]
-        await scores.sanctions.catch_up()
+        await scores.awards.sanctions.catch_up()
         assert await board(scores) == shown
 
 
@@ -79,7 +79,7 @@ async def test_who_missed_a_sanction_catches_up_before_it_serves(scores: Scores)
     await scores.award(item(ADA, 50), item(BOB, 40))
     scores.fraud.sanctions = [banned(ADA)]
 
-    await scores.sanctions.catch_up()
+    await scores.awards.sanctions.catch_up()
 
     assert await board(scores) == [(BOB, 40)]
 
@@ -91,7 +91,7 @@ async def test_what_the_stream_cannot_tell_is_asked_for_while_redis_is_away(
     with own_redis() as url:
         pass
     feed = Redis(url)
-    async with background(scores.sanctions.follow(feed)):
+    async with background(scores.awards.sanctions.follow(feed)):
         scores.fraud.sanctions = [banned(ADA)]
 
         async def gone() -> bool:
@@ -104,12 +104,12 @@ async def test_what_the_stream_cannot_tell_is_asked_for_while_redis_is_away(
 async def test_a_ban_that_ends_by_itself_shows_the_player_again(scores: Scores) -> None:
     await scores.award(item(ADA, 50), item(BOB, 40))
     scores.fraud.sanctions = [banned(ADA, until_ms=clock.now_ms() + HOUR_MS)]
-    await scores.sanctions.catch_up()
-    await scores.sanctions.lift()
+    await scores.awards.sanctions.catch_up()
+    await scores.awards.sanctions.show_ended()
     assert await board(scores) == [(BOB, 40)]
 
     with clock.ahead(3601):
-        await scores.sanctions.lift()
+        await scores.awards.sanctions.show_ended()
 
         assert await board(scores) == [(ADA, 50), (BOB, 40)]
 
@@ -117,10 +117,10 @@ async def test_a_ban_that_ends_by_itself_shows_the_player_again(scores: Scores) 
 async def test_a_ban_that_ended_while_nobody_ran_is_over_after_the_start(scores: Scores) -> None:
     await scores.award(item(ADA, 50))
     scores.fraud.sanctions = [banned(ADA, until_ms=clock.now_ms() + HOUR_MS)]
-    await scores.sanctions.catch_up()
+    await scores.awards.sanctions.catch_up()
 
     with clock.ahead(3601):
-        started = Sanctions(since(scores.fraud_stub), scores.ledger, scores.telling)
+        started = Sanctions(since(scores.fraud_stub), scores.awards.ledger, scores.awards.publisher)
         await started.catch_up()
 
         assert await board(scores) == [(ADA, 50)]
@@ -129,14 +129,16 @@ async def test_a_ban_that_ended_while_nobody_ran_is_over_after_the_start(scores:
 async def test_an_end_never_undoes_a_later_sanction(scores: Scores) -> None:
     await scores.award(item(ADA, 50))
     scores.fraud.sanctions = [banned(ADA, 1, until_ms=clock.now_ms() + HOUR_MS)]
-    await scores.sanctions.catch_up()
-    other = Sanctions(since(scores.fraud_stub), scores.ledger, scores.telling)
+    await scores.awards.sanctions.catch_up()
+    other = Sanctions(since(scores.fraud_stub), scores.awards.ledger, scores.awards.publisher)
     await other.catch_up()
     scores.fraud.sanctions = [banned(ADA, 2)]
     await other.catch_up()
 
     with clock.ahead(3601):
-        await scores.sanctions.lift()  # by a replica that has not heard of the second ban
+        await (
+            scores.awards.sanctions.show_ended()
+        )  # by a replica that has not heard of the second ban
 
     assert await board(scores) == []
 
@@ -145,8 +147,8 @@ async def test_sanctions_that_come_twice_late_or_to_two_replicas_change_nothing_
     scores: Scores,
 ) -> None:
     await scores.award(item(ADA, 50))
-    other = Sanctions(since(scores.fraud_stub), scores.ledger, scores.telling)
-    async with background(scores.sanctions.follow(scores.redis), other.follow(scores.redis)):
+    other = Sanctions(since(scores.fraud_stub), scores.awards.ledger, scores.awards.publisher)
+    async with background(scores.awards.sanctions.follow(scores.redis), other.follow(scores.redis)):
         await reading(scores, 2)
         await publish(scores, Sanction(user_id=ADA, kind=Sanction.NONE, version=3))
         await publish(scores, banned(ADA, 2), banned(ADA, 2))
@@ -164,7 +166,7 @@ async def test_sanctions_that_come_twice_late_or_to_two_replicas_change_nothing_
 
 async def test_an_older_sanction_behind_a_newer_one_is_passed_over(scores: Scores) -> None:
     await scores.award(item(ADA, 50))
-    async with background(scores.sanctions.follow(scores.redis)):
+    async with background(scores.awards.sanctions.follow(scores.redis)):
         await reading(scores, 1)
         await publish(scores, banned(ADA, 3), Sanction(user_id=ADA, kind=Sanction.NONE, version=2))
 
@@ -176,7 +178,7 @@ async def test_an_older_sanction_behind_a_newer_one_is_passed_over(scores: Score
 
 async def test_a_player_banned_before_the_first_award_is_hidden_from_it(scores: Scores) -> None:
     scores.fraud.sanctions = [banned(EVE)]
-    await scores.sanctions.catch_up()
+    await scores.awards.sanctions.catch_up()
 
     assert (await scores.award(item(EVE, 50, username="eve")))[0].held
     assert await board(scores) == []

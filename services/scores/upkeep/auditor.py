@@ -1,4 +1,4 @@
-"""The auditor: holds boards against Postgres, and Postgres against the ledger, all the time."""
+"""The auditor: compares boards with Postgres, and Postgres with the ledger, all the time."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from prometheus_client import Counter
 
 from chassis.telemetry import log
-from services.scores.boards.places import Boards, State
-from services.scores.boards.registry import Registry
-from services.scores.boards.rules import Board, Period
-from services.scores.boards.store import Standing, Standings
+from services.scores.boards import Boards
+from services.scores.boards.rules import Period
+from services.scores.boards.store import Standing
+from services.scores.upkeep.redis_boards import RedisBoards, State, entry, player
+from services.scores.upkeep.store import UpkeepStore
 
 TOP = 100
 SAMPLE_MIN, SAMPLE_MAX = 10, 100  # of players and of entries, a pass
 PASSES = 40  # a second each, in which what is small is swept
-COUNTED = 20  # players whose awards are counted anew in a pass
+COUNTED = 20  # players whose awards are added up again in a pass
 COUNTED_ROWS = 250  # of the ledger, that a pass reads for it on average
 SWEPT = 1000  # at once, when an operator asks for everything
 # What was awarded a moment ago may be in Postgres and not yet in Redis.
@@ -23,17 +24,15 @@ SECOND_LOOK_S = 0.3
 
 repaired = Counter("scoreboard_drift_repaired_total", "Places on boards made right", ["board"])
 mismatches = Counter(
-    "scoreboard_ledger_mismatches_total", "Places in Postgres that the ledger does not say"
+    "scoreboard_ledger_mismatches_total", "Scores in Postgres that differ from the ledger"
 )
-
-Where = tuple[Board, Period]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Players and entries of one board and period: what is looked at, or what of it is wrong."""
+    """Players and entries of one period of a board: a sample, or what of it is wrong."""
 
-    where: Where
+    period: Period
     users: Sequence[str]
     entries: Sequence[bytes]
 
@@ -42,47 +41,47 @@ class Part:
 
 
 class Auditor:
-    """One of all replicas audits. Methods raise what the stores raise."""
+    """One of all replicas audits. Methods raise RedisError and DbUnavailable."""
 
-    def __init__(self, boards: Boards, registry: Registry, standings: Standings) -> None:
+    def __init__(self, boards: Boards, redis_boards: RedisBoards, store: UpkeepStore) -> None:
         self._boards = boards
-        self._registry = registry
-        self._standings = standings
+        self._redis_boards = redis_boards
+        self._store = store
         self._size = SAMPLE_MIN
         self._after: str | None = None
         self._counted_after: str | None = None
         self._rows_left = 0
-        self._cursors: dict[tuple[str, int], int] = {}
+        self._cursors: dict[str, int] = {}  # by period
 
     async def work(self, fence: int) -> None:
         """One pass: the first entries of every board, some others, and the next players."""
         if self._after is None:
-            share = await self._standings.players() // PASSES
+            share = await self._store.players() // PASSES
             self._size = min(SAMPLE_MAX, max(SAMPLE_MIN, share))
-        users = await self._standings.users(after=self._after, limit=self._size)
+        users = await self._store.users(after=self._after, limit=self._size)
         self._after = users[-1] if len(users) == self._size else None
         sample = [
-            Part(where, users, await self._entries(where)) for where in await self._complete()
+            Part(period, users, await self._entries(period)) for period in await self._complete()
         ]
         for found in await self.drift(sample):
             await self._repair(found)
         await self._count()
 
-    async def sweep(self, where: Where, *, repair: bool) -> tuple[int, int]:
-        """Everything of one board and period. Answers how much was looked at, and was wrong."""
-        looked = wrong = 0
+    async def sweep(self, period: Period, *, repair: bool) -> tuple[int, int]:
+        """Everything of one period. Returns how much was checked, and how much was wrong."""
+        checked = wrong = 0
         after: str | None = None
-        while users := await self._standings.users(after=after, limit=SWEPT):
+        while users := await self._store.users(after=after, limit=SWEPT):
             after = users[-1]
-            looked += len(users)
-            wrong += await self._sweep(Part(where, users, []), repair=repair)
+            checked += len(users)
+            wrong += await self._sweep(Part(period, users, []), repair=repair)
         cursor = 0
         while True:
-            cursor, entries = await self._boards.entries(*where, cursor, SWEPT)
-            looked += len(entries)
-            wrong += await self._sweep(Part(where, [], entries), repair=repair)
+            cursor, entries = await self._redis_boards.entries(period, cursor, SWEPT)
+            checked += len(entries)
+            wrong += await self._sweep(Part(period, [], entries), repair=repair)
             if cursor == 0:
-                return looked, wrong
+                return checked, wrong
 
     async def drift(self, parts: Sequence[Part]) -> list[Part]:
         """What of these players and entries is wrong, and still is at a second look."""
@@ -90,35 +89,35 @@ class Auditor:
         if not found:
             return []
         users = list({user for part in found for user in self._all(part)})
-        before = await self._standings.versions(users)
+        before = await self._store.versions(users)
         await asyncio.sleep(SECOND_LOOK_S)
-        # What the outbox holds is still to be told, and whoever is changed between the looks may
-        # be in Postgres and not yet in Redis at either: another pass will see.
-        untold = await self._standings.untold(users)
+        # What the outbox holds is still to be published, and a player changed between the looks may
+        # be in Postgres and not yet in Redis at either: another pass checks these.
+        unsettled = await self._store.unpublished(users)
         found = await self._look(found)
-        after = await self._standings.versions(users)
-        untold |= {user for user in users if before.get(user) != after.get(user)}
-        told = [
+        after = await self._store.versions(users)
+        unsettled |= {user for user in users if before.get(user) != after.get(user)}
+        settled = [
             Part(
-                part.where,
-                [user for user in part.users if user not in untold],
+                part.period,
+                [user for user in part.users if user not in unsettled],
                 [
                     stray
-                    for stray in await self._boards.there(*part.where, part.entries)
-                    if self._boards.player(stray) not in untold
+                    for stray in await self._redis_boards.there(part.period, part.entries)
+                    if player(stray) not in unsettled
                 ],
             )
             for part in found
         ]
-        return [part for part in told if part]
+        return [part for part in settled if part]
 
     async def count(self, users: Sequence[str]) -> int:
-        """How many places in Postgres differ from what the ledger says of those players.
+        """How many scores of those players in Postgres differ from the ledger.
 
-        They are told and not repaired: somebody has changed what only the award may change.
+        They are logged and not repaired: something changed what only the award may change.
         """
-        listed = [known.board.name for known in self._registry.listed()]
-        differing = await self._standings.miscounted(users, boards=listed)
+        listed = [known.board.name for known in self._boards.registry.listed()]
+        differing = await self._store.miscounted(users, boards=listed)
         for wrong in differing:
             log.error(
                 "ledger_mismatch_found",
@@ -132,15 +131,17 @@ class Auditor:
         mismatches.inc(len(differing))
         return len(differing)
 
-    async def _complete(self) -> list[Where]:
-        wheres = [(k.board, p) for k in self._registry.listed() for p in k.open()]
-        return [where for where in wheres if await self._boards.ready(*where)]
+    async def _complete(self) -> list[Period]:
+        periods = [period for k in self._boards.registry.listed() for period in k.open()]
+        return [period for period in periods if await self._redis_boards.ready(period)]
 
-    async def _entries(self, where: Where) -> list[bytes]:
+    async def _entries(self, period: Period) -> list[bytes]:
         """The first ones, and some of the others."""
-        first = await self._boards.first(*where, TOP)
-        cursor = self._cursors.get(_key(where), 0)
-        self._cursors[_key(where)], more = await self._boards.entries(*where, cursor, self._size)
+        first = await self._redis_boards.first(period, TOP)
+        cursor = self._cursors.get(period.tag, 0)
+        self._cursors[period.tag], more = await self._redis_boards.entries(
+            period, cursor, self._size
+        )
         return list({*first, *more})
 
     async def _sweep(self, part: Part, *, repair: bool) -> int:
@@ -152,12 +153,12 @@ class Auditor:
         return wrong
 
     async def _count(self) -> None:
-        # Whoever has more awards than that is counted at once all the same, and the next passes
-        # count nobody until it is made up for: so everybody's turn comes.
+        # A player with more rows than that is counted at once all the same, and the next passes
+        # count none until it is made up for: so every player's turn comes.
         self._rows_left = min(self._rows_left, 0) + COUNTED_ROWS
         if self._rows_left <= 0:
             return
-        players = await self._standings.changes(after=self._counted_after, limit=COUNTED)
+        players = await self._store.changes(after=self._counted_after, limit=COUNTED)
         users = []
         for user, changes in players:
             if self._rows_left <= 0:
@@ -171,21 +172,22 @@ class Auditor:
 
     def _all(self, part: Part) -> list[str]:
         """The players concerned, each once."""
-        return list(dict.fromkeys([*part.users, *map(self._boards.player, part.entries)]))
+        return list(dict.fromkeys([*part.users, *map(player, part.entries)]))
 
     async def _look(self, parts: Sequence[Part]) -> list[Part]:
-        """Redis first, then Postgres, once for all: so nothing there can be newer than here."""
+        """Reads Redis first, then Postgres, once for all: so nothing in Redis can be newer."""
         concerned = [self._all(part) for part in parts]
         states = [
-            await self._boards.states(*part.where, users) if users else []
+            await self._redis_boards.states(part.period, users) if users else []
             for part, users in zip(parts, concerned, strict=True)
         ]
         places: dict[tuple[str, int], dict[str, Standing]] = {}
-        for standing in await self._standings.of(list({u for users in concerned for u in users})):
+        everyone = list({user for users in concerned for user in users})
+        for standing in await self._boards.store.of(everyone):
             places.setdefault((standing.board, standing.period), {})[standing.user_id] = standing
         wrong = [
             self._wrong(
-                part, dict(zip(users, known, strict=True)), places.get(_key(part.where), {})
+                part, dict(zip(users, known, strict=True)), places.get(_key(part.period), {})
             )
             for part, users, known in zip(parts, concerned, states, strict=True)
         ]
@@ -195,40 +197,35 @@ class Auditor:
         self, part: Part, states: Mapping[str, State | None], places: Mapping[str, Standing]
     ) -> Part:
         return Part(
-            part.where,
+            part.period,
             [user for user, state in states.items() if not _agree(state, places.get(user))],
-            [
-                entry
-                for entry in part.entries
-                if entry
-                != self._boards.entry(part.where[0], places.get(self._boards.player(entry)))
-            ],
+            [e for e in part.entries if e != entry(part.period, places.get(player(e)))],
         )
 
     async def _repair(self, found: Part) -> None:
-        board, period = found.where
-        states = await self._boards.states(board, period, found.users)
+        period = found.period
+        states = await self._redis_boards.states(period, found.users)
         places = {
             s.user_id: s
-            for s in await self._standings.of(found.users)
-            if (s.board, s.period) == _key(found.where)
+            for s in await self._boards.store.of(found.users)
+            if (s.board, s.period) == _key(period)
         }
-        # What Postgres does not know at all, or not by that version, nobody can have put there.
+        # What Postgres does not have, or not in that version, this service did not put there.
         ghosts = [
             user
             for user, state in zip(found.users, states, strict=True)
             if state and (user not in places or state.version > places[user].version)
         ]
         if ghosts:
-            await self._boards.forget(board, period, ghosts)
+            await self._redis_boards.forget(period, ghosts)
         if found.entries:
-            await self._boards.drop(board, period, found.entries)
-        await self._boards.place(list(places.values()), force=True)
-        repaired.labels(board.name).inc(len(found))
+            await self._redis_boards.drop(period, found.entries)
+        await self._boards.places.place(list(places.values()), force=True)
+        repaired.labels(period.board.name).inc(len(found))
         log.error(
             "drift_repaired",
             stream="security",
-            board=board.name,
+            board=period.board.name,
             period=period.id,
             players=found.users[:10],
             strays=len(found.entries),
@@ -236,12 +233,12 @@ class Auditor:
         )
 
 
-def _key(where: Where) -> tuple[str, int]:
-    return where[0].name, where[1].start_ms
+def _key(period: Period) -> tuple[str, int]:
+    return period.board.name, period.start_ms
 
 
 def _agree(state: State | None, standing: Standing | None) -> bool:
-    """Whether Redis has what Postgres says. Versions may differ where the places do not."""
+    """Whether Redis has what Postgres has. Versions may differ where the places do not."""
     on_board = state is not None and state.seq is not None
     if standing is None or standing.seq is None or standing.hidden:
         return not on_board and not (state and standing is None)

@@ -1,4 +1,4 @@
-"""What an operator does by `python -m services.scores …`, also while the service runs."""
+"""The operator's commands, `python -m services.scores …`, also while the service runs."""
 
 import argparse
 import asyncio
@@ -19,29 +19,22 @@ from chassis.redis import AWAY, Redis, open_redis
 from chassis.settings import SettingsError, load
 from chassis.tls import Identity
 from protos.actions_pb2_grpc import ActionsStub
-from services.scores.awards.journal import Journal
-from services.scores.awards.publish import Telling
-from services.scores.awards.store import Ledger
-from services.scores.boards import keyspace
-from services.scores.boards.events import Events
-from services.scores.boards.places import Boards
-from services.scores.boards.registry import Registry
-from services.scores.boards.rules import Board, Period
-from services.scores.boards.store import Standings
-from services.scores.periods.seals import Seals
-from services.scores.periods.store import Closed, Closing
+from protos.fraud_pb2_grpc import FraudStub
+from services.scores.awards import Awards
+from services.scores.boards import Boards
+from services.scores.boards.rules import Period
+from services.scores.periods import Periods
+from services.scores.periods.store import Closed
 from services.scores.settings import Settings, StoreSettings
-from services.scores.upkeep.auditor import SWEPT, Auditor
-from services.scores.upkeep.rebuild import Rebuild
+from services.scores.upkeep import Upkeep
+from services.scores.upkeep.auditor import SWEPT
 
 RIGHT, WRONG = 0, 1  # exit codes
 SHOW_S = 0.5
 
-Where = tuple[Board, Period]
-
 
 def run(arguments: Sequence[str]) -> tuple[str, int]:
-    """Runs a command; answers what was found or done, and the exit code: 1 where something was
+    """Runs a command. Returns what was found or done, and the exit code: 1 where something was
     wrong. Exits the process where it cannot be run."""
     given = _parser().parse_args(arguments)
     structlog.configure(
@@ -67,8 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     rebuild.set_defaults(work=_rebuild)
 
-    audit = commands.add_parser("audit", help="hold all of the boards against Postgres")
-    audit.add_argument("--repair", action="store_true", help="make right what is wrong")
+    audit = commands.add_parser("audit", help="compare all of the boards with Postgres")
+    audit.add_argument("--repair", action="store_true", help="repair what is wrong")
     audit.add_argument(
         "--seals", action="store_true", help="instead, prove closed periods from the ledger"
     )
@@ -77,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     for command in (rebuild, audit):
         command.add_argument("--board", help="this one alone")
 
-    replay = commands.add_parser("replay", help="award what waits in the journal, now")
+    replay = commands.add_parser("replay", help="write what waits in the journal, now")
     replay.set_defaults(work=_replay)
     return parser
 
@@ -88,15 +81,13 @@ class _Stores:
 
     database: Database
     redis: Redis
-    registry: Registry
-    standings: Standings
-    ledger: Ledger
     boards: Boards
 
-    def wheres(self, board: str | None) -> list[Where]:
+    def periods(self, board: str | None) -> list[Period]:
         """The open periods of a board or of all. Raises BoardNotFound."""
-        known = [self.registry.get(board)] if board else self.registry.listed()
-        return [(k.board, period) for k in known for period in k.open()]
+        registry = self.boards.registry
+        known = [registry.get(board)] if board else registry.listed()
+        return [period for k in known for period in k.open()]
 
 
 @asynccontextmanager
@@ -107,32 +98,29 @@ async def _stores(settings: StoreSettings | Settings) -> AsyncIterator[_Stores]:
         open_redis(settings.redis_url) as redis,
     ):
         database = Database(pool)
-        standings = Standings(database)
-        registry = Registry(standings)
-        await registry.refresh()
-        ledger = Ledger(database, registry.refresh)
-        boards = Boards(redis, registry, ledger.names, standings)
-        yield _Stores(database, redis, registry, standings, ledger, boards)
+        boards = Boards(database, redis)
+        await boards.registry.refresh()
+        yield _Stores(database, redis, boards)
 
 
 async def _rebuild(given: argparse.Namespace) -> tuple[str, int]:
-    """Whoever has the lease rebuilds: the running service, or this process."""
+    """The process that has the lease rebuilds: the running service, or this one."""
     async with _stores(load(StoreSettings)) as stores:
-        wheres = stores.wheres(given.board)
-        rebuild = Rebuild(stores.redis, stores.boards, stores.registry, stores.standings)
+        periods = stores.periods(given.board)
+        upkeep = Upkeep(stores.boards, stores.database, stores.redis)
         began = time.monotonic()
-        for where in wheres:
-            await stores.boards.begin_rebuild(*where, wipe=False)
-        working = asyncio.create_task(rebuild.run())
+        for period in periods:
+            await upkeep.redis_boards.begin(period, wipe=False)
+        working = asyncio.create_task(upkeep.rebuild.run())
         try:
-            while not all([await stores.boards.ready(*where) for where in wheres]):
-                if told := await rebuild.progress():
-                    _show(f"{told.done} of {told.players} players")
+            while not all([await upkeep.redis_boards.ready(period) for period in periods]):
+                if progress := await upkeep.rebuild.progress():
+                    _show(f"{progress.done} of {progress.players} players")
                 await asyncio.sleep(SHOW_S)
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
-        tags = ", ".join(keyspace.tag(*where) for where in wheres)
+        tags = ", ".join(period.tag for period in periods)
         return f"rebuilt {tags} in {time.monotonic() - began:.1f} s", RIGHT
 
 
@@ -140,21 +128,21 @@ async def _audit(given: argparse.Namespace) -> tuple[str, int]:
     if given.seals:
         return await _seals(given.board)
     async with _stores(load(StoreSettings)) as stores:
-        auditor = Auditor(stores.boards, stores.registry, stores.standings)
+        upkeep = Upkeep(stores.boards, stores.database, stores.redis)
         lines, wrong = [], 0
-        for where in stores.wheres(given.board):
-            _show(keyspace.tag(*where))
-            looked, found = await auditor.sweep(where, repair=given.repair)
+        for period in stores.periods(given.board):
+            _show(period.tag)
+            checked, found = await upkeep.auditor.sweep(period, repair=given.repair)
             wrong += found
-            lines.append(f"{keyspace.tag(*where)}: looked at {looked}, wrong {found}")
+            lines.append(f"{period.tag}: checked {checked}, wrong {found}")
         after: str | None = None
         counted = miscounted = 0
-        while users := await stores.standings.users(after=after, limit=SWEPT):
+        while users := await upkeep.store.users(after=after, limit=SWEPT):
             after = users[-1]
             counted += len(users)
             _show(f"ledger: {counted} players")
-            miscounted += await auditor.count(users)
-        lines.append(f"ledger: counted {counted} players anew, wrong {miscounted}")
+            miscounted += await upkeep.auditor.count(users)
+        lines.append(f"ledger: counted {counted} players again, wrong {miscounted}")
     if given.repair and not miscounted:
         return "\n".join([*lines, "repaired"] if wrong else lines), RIGHT
     return "\n".join(lines), WRONG if wrong or miscounted else RIGHT
@@ -163,13 +151,18 @@ async def _audit(given: argparse.Namespace) -> tuple[str, int]:
 async def _seals(board: str | None) -> tuple[str, int]:
     settings = load(StoreSettings)
     async with _stores(settings) as stores:
-        seals = Seals(settings.seal_keys)
-        closing = Closing(stores.database, seals)
+        periods = Periods(
+            stores.boards,
+            stores.database,
+            stores.redis,
+            reader=stores.database,
+            seal_keys=settings.seal_keys,
+        )
         lines, wrong = [], 0
-        for closed in await closing.closed(board):
-            name = f"{closed.board}:{closed.period.id}"
+        for closed in await periods.store.closed(board):
+            name = f"{closed.board}:{closed.id}"
             _show(name)
-            problems = await _problems(closing, seals, closed)
+            problems = await _problems(periods, closed)
             wrong += bool(problems)
             verdict = "; ".join(problems) or "proved"
             lines.append(f"{name}: {closed.players} players, {closed.hash.hex()}, {verdict}")
@@ -177,14 +170,14 @@ async def _seals(board: str | None) -> tuple[str, int]:
         return "\n".join(lines), WRONG if wrong else RIGHT
 
 
-async def _problems(closing: Closing, seals: Seals, closed: Closed) -> list[str]:
+async def _problems(periods: Periods, closed: Closed) -> list[str]:
     problems = []
-    if await closing.table_hash(closed.board, closed.period) != closed.hash:
+    if await periods.store.table_hash(closed) != closed.hash:
         problems.append("THE TABLE WAS CHANGED")
-    if await closing.ledger_hash(closed.board, closed.period) != closed.hash:
+    if await periods.store.ledger_hash(closed) != closed.hash:
         problems.append("THE LEDGER SAYS OTHERWISE")
     try:
-        if not seals.verify(closed.hash, closed.signature, key_id=closed.key_id):
+        if not periods.seals.verify(closed.hash, closed.signature, key_id=closed.key_id):
             problems.append("THE SIGNATURE IS NOT OURS")
     except KeyError:
         problems.append(f"key {closed.key_id} is not in the ring")
@@ -197,23 +190,21 @@ async def _replay(given: argparse.Namespace) -> tuple[str, int]:
     async with (
         _stores(settings) as stores,
         open_channel(settings.actions_target, unit="actions", identity=identity) as actions,
+        open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
-        events = Events(stores.redis, stores.registry)
-        telling = Telling(
-            stores.ledger, stores.standings, stores.boards, events, actions=ActionsStub(actions)
-        )
-        journal = Journal(
+        awards = Awards(
+            stores.boards,
+            stores.database,
             stores.redis,
-            settings.journal_keys,
-            stores.ledger,
-            telling,
-            items_max=settings.journal_max,
+            actions=ActionsStub(actions),
+            fraud=FraudStub(fraud),
+            settings=settings,
         )
-        waiting = await journal.waiting()
+        waiting = await awards.journal.waiting()
         _show(f"{waiting} wait")
-        await journal.drain()
-        await telling.drain()
-        left = await journal.waiting()
+        await awards.journal.drain()
+        await awards.drain()
+        left = await awards.journal.waiting()
         text = f"{waiting} waited, {waiting - left} were worked off, {left} are left"
         return text, WRONG if left else RIGHT
 

@@ -12,23 +12,25 @@ from chassis.lease import Lease
 from chassis.redis import Redis
 from chassis.telemetry import log
 from protos import scores_pb2
-from services.scores.boards.registry import BoardNotFound, Known, Registry
+from services.scores.boards import Boards
+from services.scores.boards.registry import BoardNotFound
 from services.scores.boards.rules import (
     WINDOW_MIN,
     Board,
+    Known,
     Operator,
     Order,
     Reset,
     Ties,
     ValidationFailed,
 )
-from services.scores.boards.store import Standings
-from services.scores.reads import answers as board_answers
+from services.scores.reads import answers
 from services.scores.upkeep.rebuild import Interrupted, Rebuild
+from services.scores.upkeep.store import UpkeepStore
 
-BOARDS_MAX = 50  # every award asks each of them whether it counts there
-PLAYERS_AT_ONCE = 200  # awards to them wait while they are counted anew
-ANSWER_S = 3.0  # what a new board may take to be listed before its maker is answered
+BOARDS_MAX = 50  # every award checks whether it counts on each of them
+PLAYERS_AT_ONCE = 200  # awards to them wait while they are counted
+ANSWER_S = 3.0  # how long `create` waits for the board to be listed
 LOOK_S = 0.5
 LEASE_S = 10.0
 
@@ -44,19 +46,18 @@ class TooManyBoards(Conflict):
 
 
 class Filling:
-    """One of all replicas fills. Methods raise what the stores raise."""
+    """One of all replicas fills. Methods raise RedisError and DbUnavailable."""
 
-    def __init__(
-        self, redis: Redis, registry: Registry, standings: Standings, rebuild: Rebuild
-    ) -> None:
-        self._registry = registry
-        self._standings = standings
+    def __init__(self, redis: Redis, boards: Boards, store: UpkeepStore, rebuild: Rebuild) -> None:
+        self._boards = boards.store
+        self._registry = boards.registry
+        self._store = store
         self._rebuild = rebuild
         self._lease = Lease(redis, "lease:scores:filling", ttl_s=LEASE_S)
         self._added = asyncio.Event()
 
     async def create(self, request: scores_pb2.Board) -> scores_pb2.Board:
-        """Adds a board. Answers once it is listed, or after three seconds, when it is still
+        """Adds a board. Returns it once it is listed, or after three seconds, when it is still
         being filled.
 
         Raises ValidationFailed, BoardExists or TooManyBoards.
@@ -65,7 +66,7 @@ class Filling:
         board.validate()
         if len(self._registry.all()) >= BOARDS_MAX:
             raise TooManyBoards(f"There are {BOARDS_MAX} boards already.")
-        if not await self._standings.add_board(board):
+        if not await self._boards.add_board(board):
             raise BoardExists
         log.info("board_added", stream="audit", board=board.name)
         await self._registry.refresh()
@@ -75,10 +76,10 @@ class Filling:
                 while not self._listed(board.name):
                     await asyncio.sleep(0.05)
                     await self._registry.refresh()
-        return board_answers.board(self._known(board.name) or Known(board, ()))
+        return answers.board(self._known(board.name) or Known(board, ()))
 
     async def run(self) -> None:
-        """Fills what is to be filled, for ever."""
+        """Fills what is to be filled, forever."""
         try:
             while True:
                 self._added.clear()
@@ -94,8 +95,8 @@ class Filling:
                 await self._lease.release()
 
     async def work(self) -> None:
-        """One pass over the boards that are not listed; what is begun is gone on with."""
-        unlisted = await self._standings.unlisted()
+        """One pass over the boards that are not listed; goes on where the last one ended."""
+        unlisted = await self._store.unlisted()
         if not unlisted:
             return
         fence = await self._lease.hold()
@@ -106,21 +107,21 @@ class Filling:
             await self._fill(name, upto, fence)
 
     async def _fill(self, name: str, upto: str | None, fence: int) -> None:
-        """Counts all players anew for the board, builds it in Redis, lists it.
+        """Counts all players again for the board, builds it in Redis, lists it.
 
-        Whoever is awarded meanwhile counts there already: the award sees the board, or the
-        counting sees the award, since both lock the player.
+        An award made meanwhile counts there: it sees the board, or the counting sees the award,
+        since both lock the player.
         """
 
         async def held() -> bool:
             return await self._lease.hold() == fence
 
-        players, done = await self._standings.players(), 0
+        players, done = await self._store.players(), 0
         log.info("filling_began", board=name, players=players, after=upto)
-        while users := await self._standings.users(after=upto, limit=PLAYERS_AT_ONCE):
-            await self._standings.refill(users)
+        while users := await self._store.users(after=upto, limit=PLAYERS_AT_ONCE):
+            await self._store.refill(users)
             upto = users[-1]
-            await self._standings.filled(name, upto=upto)
+            await self._store.filled(name, upto=upto)
             if not await held():
                 raise Interrupted
             done += len(users)
@@ -129,9 +130,8 @@ class Filling:
         known = self._known(name)
         if known is None:
             raise BoardNotFound
-        wheres = [(known.board, period) for period in known.open()]
-        await self._rebuild.complete(wheres, held)
-        await self._standings.list_board(name)
+        await self._rebuild.complete(known.open(), held)
+        await self._store.list_board(name)
         await self._registry.refresh()
         log.info("board_listed", stream="audit", board=name, players=done)
 

@@ -14,18 +14,17 @@ from chassis import clock
 from chassis.lease import Lease
 from chassis.redis import Redis, Script
 from chassis.telemetry import log
-from services.scores.boards import keyspace
-from services.scores.boards.places import Boards
-from services.scores.boards.registry import Registry
-from services.scores.boards.rules import Board, Period
-from services.scores.boards.store import Page, Standings
+from services.scores.boards import Boards, keys
+from services.scores.boards.rules import Period
+from services.scores.upkeep.redis_boards import RedisBoards
+from services.scores.upkeep.store import Page, UpkeepStore
 
 LOOK_S = 0.5
 LEASE_S = 10.0  # a page of players takes far less
 PLAYERS_AT_ONCE = 1000  # nothing else runs in Redis while they are put onto one board
 PAGE = 5000
-TELL_MS = 200
-TOLD_S = 3600  # how long the progress of the last rebuild is kept
+SHOW_MS = 200  # between two updates of the progress
+SHOWN_S = 3600  # how long the progress of the last rebuild is kept
 # What Redis acknowledged and then lost is younger: its append-only file is synced each second,
 # and a replica that takes over is not further behind.
 LOST_MAX_S = 600.0
@@ -34,11 +33,9 @@ rebuilt = Counter("scoreboard_boards_rebuilt_total", "Boards completed from Post
 progress = Gauge("scoreboard_rebuild_progress_ratio", "Of the players of a rebuild; 1: none runs")
 progress.set(1)
 
-Where = tuple[Board, Period]
-
 
 class Interrupted(Exception):
-    """The lease was lost, or Redis lost its data again: somebody begins anew."""
+    """The lease was lost, or Redis lost its data again: the next pass begins again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +50,22 @@ class Progress:
 
 
 class Rebuild:
-    """One of all replicas works at a time. Methods raise what the stores raise."""
+    """One of all replicas works at a time. Methods raise RedisError and DbUnavailable."""
 
     def __init__(
-        self, redis: Redis, boards: Boards, registry: Registry, standings: Standings
+        self, redis: Redis, boards: Boards, redis_boards: RedisBoards, store: UpkeepStore
     ) -> None:
         self._redis = redis
         self._boards = boards
-        self._registry = registry
-        self._standings = standings
+        self._redis_boards = redis_boards
+        self._store = store
         self._lease = Lease(redis, "lease:scores:rebuild", ttl_s=LEASE_S)
         self._look = Script.read(redis, __package__, "epoch.lua")
         self._epochs: dict[str, str] = {}
         self._settled = asyncio.Event()
 
     async def run(self) -> None:
-        """Works for ever."""
+        """Works forever."""
         try:
             while True:
                 try:
@@ -94,84 +91,82 @@ class Rebuild:
         """
         fence = await self._lease.hold()
         begun, future = self._periods()
-        await asyncio.gather(*(self._boards.prepare(*where) for where in future))
-        states = await self._look.many([(keyspace.keys(*where), ()) for where in begun])
-        missing = [where for where, (ready, _) in zip(begun, states, strict=True) if not ready]
+        await asyncio.gather(*map(self._redis_boards.prepare, future))
+        states = await self._look.many([(period.keys, ()) for period in begun])
+        missing = [period for period, (ready, _) in zip(begun, states, strict=True) if not ready]
         if fence and missing:
             await self.complete(missing, lambda: self._still(fence))
         epochs = {
-            keyspace.tag(*where): epoch.decode()
-            for where, (_, epoch) in zip(begun, states, strict=True)
+            period.tag: epoch.decode() for period, (_, epoch) in zip(begun, states, strict=True)
         }
         if fence and any(
-            epochs[keyspace.tag(*where)] != self._epochs.get(keyspace.tag(*where))
-            for where in begun
-            if where not in missing
+            epochs[period.tag] != self._epochs.get(period.tag)
+            for period in begun
+            if period not in missing
         ):
             await self._place_again()
         self._epochs = epochs
         if fence or not missing:
             self._settled.set()
 
-    async def complete(self, missing: Sequence[Where], held: Callable[[], Awaitable[bool]]) -> None:
+    async def complete(
+        self, missing: Sequence[Period], held: Callable[[], Awaitable[bool]]
+    ) -> None:
         """Empties those boards, and fills and marks them while the caller's lease is `held`.
 
         Raises Interrupted.
         """
         began = asyncio.get_running_loop().time()
-        tags = [keyspace.tag(*where) for where in missing]
-        tokens = [await self._boards.begin_rebuild(*where, wipe=True) for where in missing]
-        told = _Told(self._redis, tags, await self._standings.players())
-        log.warning("rebuild_began", boards=tags, players=told.players)
+        tags = [period.tag for period in missing]
+        tokens = [await self._redis_boards.begin(period, wipe=True) for period in missing]
+        meter = _ProgressMeter(self._redis, tags, await self._store.players())
+        log.warning("rebuild_began", boards=tags, players=meter.players)
         async for page in self._pages(missing):
             await self._put(page, missing)
-            if await told.add(page.players) and not await held():
+            if await meter.add(page.players) and not await held():
                 raise Interrupted
         ready = [
-            await self._boards.set_ready(*where, token)
-            for where, token in zip(missing, tokens, strict=True)
+            await self._redis_boards.finish(period, token)
+            for period, token in zip(missing, tokens, strict=True)
         ]
         if not all(ready):
             raise Interrupted
-        await told.end()
-        for board, _ in missing:
-            rebuilt.labels(board.name).inc()
+        await meter.end()
+        for period in missing:
+            rebuilt.labels(period.board.name).inc()
         took_s = asyncio.get_running_loop().time() - began
-        log.info("rebuild_ended", boards=tags, players=told.done, took_s=round(took_s, 2))
+        log.info("rebuild_ended", boards=tags, players=meter.done, took_s=round(took_s, 2))
 
     async def progress(self) -> Progress | None:
         """How far the rebuild is that runs, or ran last; None: there was none in a while."""
-        told: Any = await self._redis.hgetall(keyspace.REBUILD)
-        if not told:
+        shown: Any = await self._redis.hgetall(keys.REBUILD)
+        if not shown:
             return None
         return Progress(
-            boards=tuple(told[b"boards"].decode().split(",")),
-            done=int(told[b"done"]),
-            players=int(told[b"players"]),
-            took_ms=int(told[b"now"]) - int(told[b"began"]),
-            ended=bool(int(told[b"ended"])),
+            boards=tuple(shown[b"boards"].decode().split(",")),
+            done=int(shown[b"done"]),
+            players=int(shown[b"players"]),
+            took_ms=int(shown[b"now"]) - int(shown[b"began"]),
+            ended=bool(int(shown[b"ended"])),
         )
 
     async def _still(self, fence: int) -> bool:
         return await self._lease.hold() == fence
 
-    def _periods(self) -> tuple[list[Where], list[Where]]:
+    def _periods(self) -> tuple[list[Period], list[Period]]:
         """Those that have begun, and those to come, of what is not closed."""
         now_ms = clock.now_ms()
         # A board that is not listed is its filling's to complete.
-        wheres = [(k.board, p) for k in self._registry.listed() for p in k.periods if not p.closed]
+        known = self._boards.registry.listed()
+        periods = [period for k in known for period in k.periods if not period.closed]
         return (
-            [(board, period) for board, period in wheres if period.start_ms <= now_ms],
-            [(board, period) for board, period in wheres if period.start_ms > now_ms],
+            [period for period in periods if period.start_ms <= now_ms],
+            [period for period in periods if period.start_ms > now_ms],
         )
 
-    async def _pages(self, missing: Sequence[Where]) -> AsyncIterator[Page]:
+    async def _pages(self, missing: Sequence[Period]) -> AsyncIterator[Page]:
         """All players in those periods, the next page read while one is used."""
-        read = partial(
-            self._standings.page,
-            [(board.name, period.start_ms) for board, period in missing],
-            limit=PAGE,
-        )
+        read = partial(self._store.page, missing, limit=PAGE)
         following = asyncio.create_task(read(after=None))
         try:
             while (page := await following).last is not None:
@@ -180,30 +175,30 @@ class Rebuild:
         finally:
             following.cancel()
 
-    async def _put(self, page: Page, missing: Sequence[Where]) -> None:
-        wheres = {(board.name, period.start_ms): (board, period) for board, period in missing}
+    async def _put(self, page: Page, missing: Sequence[Period]) -> None:
+        periods = {(period.board.name, period.start_ms): period for period in missing}
         came = await asyncio.gather(
             *(
-                self._boards.fill(*wheres[players.board, players.period], part)
+                self._redis_boards.fill(periods[players.board, players.period], part)
                 for players in page.boards
                 for part in players.parts(PLAYERS_AT_ONCE)
             )
         )
         if users := {user for there in came for user in there}:
-            # Somebody put them there meanwhile, possibly late.
-            await self._boards.place(await self._standings.of(list(users)))
+            # Awards put them there meanwhile, possibly late.
+            await self._boards.places.place(await self._boards.store.of(list(users)))
 
     async def _place_again(self) -> None:
-        """Puts who was awarded lately where they stand: another server may lack the last awards."""
-        users = await self._standings.awarded_since(clock.now_ms() - round(LOST_MAX_S * 1000))
+        """Puts players awarded lately where they stand: another server may lack the last awards."""
+        users = await self._store.awarded_since(clock.now_ms() - round(LOST_MAX_S * 1000))
         for i in range(0, len(users), PLAYERS_AT_ONCE):
-            standings = await self._standings.of(users[i : i + PLAYERS_AT_ONCE])
-            await self._boards.place(standings)
+            standings = await self._boards.store.of(users[i : i + PLAYERS_AT_ONCE])
+            await self._boards.places.place(standings)
         if self._epochs:
             log.warning("redis_changed", placed_again=len(users))
 
 
-class _Told:
+class _ProgressMeter:
     """The progress of a rebuild: in Redis, as a metric, and in the log at each tenth."""
 
     def __init__(self, redis: Redis, tags: Sequence[str], players: int) -> None:
@@ -211,17 +206,17 @@ class _Told:
         self.done = 0
         self._redis = redis
         self._tags = tags
-        self._began_ms = self._told_ms = clock.now_ms()
+        self._began_ms = self._shown_ms = clock.now_ms()
         self._tenth = 0
 
     async def add(self, players: int) -> bool:
-        """Whether it was time to tell."""
+        """Whether it was time to show it."""
         self.done += players
         # Those who came since it began are more than were counted.
         progress.set(min(0.99, self.done / max(1, self.players)))
-        if clock.now_ms() - self._told_ms < TELL_MS:
+        if clock.now_ms() - self._shown_ms < SHOW_MS:
             return False
-        self._told_ms = clock.now_ms()
+        self._shown_ms = clock.now_ms()
         await self._show(ended=False)
         if self.done * 10 // max(1, self.players) > self._tenth:
             self._tenth = self.done * 10 // max(1, self.players)
@@ -243,7 +238,7 @@ class _Told:
         }
         await self._redis.execute_many(
             [
-                ("HSET", keyspace.REBUILD, *(word for item in shown.items() for word in item)),
-                ("EXPIRE", keyspace.REBUILD, TOLD_S),
+                ("HSET", keys.REBUILD, *(word for item in shown.items() for word in item)),
+                ("EXPIRE", keys.REBUILD, SHOWN_S),
             ]
         )
