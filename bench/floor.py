@@ -17,7 +17,7 @@ import uvloop
 from aiohttp import web
 
 from bench.connection import BASE, Connection, post
-from chassis.server import freeze_garbage
+from chassis.rpc.server import freeze_garbage
 
 ROOT = Path(__file__).parent.parent
 THERE_US = 40.0  # a request on the machine of the targets

@@ -1,6 +1,7 @@
 """Ids: UUIDv7 (RFC 9562), so that ids sort by the time they were made; and random bytes."""
 
 import io
+import re
 import secrets
 
 from chassis import clock
@@ -12,6 +13,19 @@ _VARIANTS = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
 # Random digits for ids to come: a system call for each id was a fortieth of a loaded gateway.
 _drawn: list[str] = []
 _bytes = io.BytesIO()
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+
+def is_uuid(text: str) -> bool:
+    """Whether it is a UUID of any version, in lower case."""
+    return _UUID.fullmatch(text) is not None
+
+
+def is_uuid7(text: str) -> bool:
+    """Whether it is a UUIDv7 in lower case."""
+    return is_uuid(text) and text[14] == "7" and text[19] in "89ab"
 
 
 def uuid7() -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import grpc
 
-from chassis import client, server, tls
+from chassis.rpc import client, server, tls
 from chassis.settings import ProcessSettings
 
 T = TypeVar("T")

@@ -16,12 +16,11 @@ import msgspec
 from aiohttp import web
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.errors import Conflict, Failed, FieldError, Unprocessable
 from chassis.keyring import Keyring
-from chassis.redis import Redis, Script
+from chassis.redis import UNAVAILABLE, Redis, Script
 from chassis.telemetry import log
 from gateway import errors
 from gateway.errors import ValidationFailed
@@ -149,7 +148,7 @@ class Idempotency:
             async with asyncio.timeout(CALL_S):
                 found: list[bytes] = await self._script([call.mark], [clock.offset_ms(), *args])
                 return found
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             self._away_until_s = now_s + AWAY_S
             log.warning("idempotency_away", error=repr(error))
             return None

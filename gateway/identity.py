@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 
 from chassis import clock
 from chassis.errors import Failed, Unauthenticated
+from chassis.ids import is_uuid
 from chassis.telemetry import log
 
 TOKEN_BYTES_MAX = 4096
@@ -33,7 +34,6 @@ REFETCH_S = 60.0
 CLIENT_SCOPES = frozenset({"scores:award"})
 
 _KID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_USER_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PADDING, _HASH = PKCS1v15(), SHA256()
 
 
@@ -166,7 +166,7 @@ class Verifier:
             raise AccessTokenInvalid from None
         if claims.iss != self._issuer or claims.aud != self._audience:
             raise AccessTokenInvalid
-        if not _USER_ID.fullmatch(claims.sub):
+        if not is_uuid(claims.sub):
             raise AccessTokenInvalid
         latest_s = clock.now_ms() / 1000 + LEEWAY_S
         if claims.nbf > latest_s or claims.iat > latest_s:

@@ -16,12 +16,11 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import msgspec
-from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.batching import Batcher
 from chassis.errors import Failed, TooMany
-from chassis.redis import Call, Redis, Script
+from chassis.redis import UNAVAILABLE, Call, Redis, Script
 from chassis.telemetry import log
 from gateway.addresses import prefix
 
@@ -177,7 +176,7 @@ class Limiter:
         while True:
             await self._away.wait()
             await asyncio.sleep(PROBE_S)
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(*UNAVAILABLE):
                 async with asyncio.timeout(CALL_S):
                     await self._redis.ping()
                 log.info("limits_back")
@@ -195,7 +194,7 @@ class Limiter:
                 answers = await self._script.many(
                     [self._call([asked[i] for i in part]) for part in parts]
                 )
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             log.warning("limits_away", error=repr(error))
             self._away.set()
             return [self._local.take(checks) for checks in batch]

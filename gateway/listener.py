@@ -9,7 +9,7 @@ from aiohttp.http_exceptions import LineTooLong
 
 from chassis.errors import Failed, Internal
 from chassis.ids import uuid7
-from chassis.server import freeze_garbage, operations, stop_signal
+from chassis.rpc.server import freeze_garbage, operations, stop_signal
 from chassis.telemetry import log
 from gateway import errors
 from gateway.errors import BadRequest, HeadersTooLarge

@@ -12,7 +12,7 @@ from aiohttp import hdrs, web
 from prometheus_client import Gauge
 
 from chassis.errors import Forbidden, Invalid, TooMany
-from chassis.server import deadline
+from chassis.rpc.server import deadline
 from gateway import frames
 from gateway.addresses import prefix
 from gateway.errors import ServiceUnavailable

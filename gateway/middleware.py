@@ -18,7 +18,7 @@ from prometheus_client import Counter, Histogram
 from chassis import telemetry
 from chassis.errors import Failed, Forbidden, Internal
 from chassis.ids import uuid7
-from chassis.server import deadline
+from chassis.rpc.server import deadline
 from chassis.telemetry import log
 from gateway import errors
 from gateway.body import Body, Reader

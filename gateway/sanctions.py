@@ -3,12 +3,11 @@
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from chassis import clock
-from chassis.feed import Feed
 from chassis.redis import Redis
+from chassis.redis.feed import Feed
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
-
-STREAM = "{fraud}:sanctions"
+from protos.streams import SANCTIONS
 
 
 class Sanctions:
@@ -18,7 +17,7 @@ class Sanctions:
     """
 
     def __init__(self, since: Callable[[int], Awaitable[Sequence[Sanction]]]) -> None:
-        self._feed = Feed(STREAM, since=since, read=_read, learn=self._learn)
+        self._feed = Feed(SANCTIONS, since=since, read=_read, learn=self._learn)
         self._known: dict[str, Sanction] = {}
         self._listeners: list[Callable[[Sanction], None]] = []
 

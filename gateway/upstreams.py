@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import grpc
 
-from chassis import errors, tls
+from chassis import errors
 from chassis.batching import Batcher
-from chassis.client import open_channel
 from chassis.errors import Failed
-from chassis.server import deadline
+from chassis.rpc import tls
+from chassis.rpc.client import open_channel
+from chassis.rpc.server import deadline
 from gateway.settings import Settings
 from protos.actions_pb2 import (
     Completed,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import asyncpg
 
-from chassis.postgres import AWAY, SchemaBehind
+from chassis.postgres import UNAVAILABLE, SchemaBehind
 from local import databases, secrets, servers
 from local.parts import Server
 from local.settings import Settings
@@ -53,7 +53,7 @@ async def migrate(database_url: str, places: Places) -> None:
     }
     try:
         urls = await databases.prepare(database_url, passwords)
-    except (*AWAY, asyncpg.PostgresError, SchemaBehind) as refusal:
+    except (*UNAVAILABLE, asyncpg.PostgresError, SchemaBehind) as refusal:
         raise Refused(f"postgres: {refusal}") from refusal
     for unit, url in urls.items():
         secrets.write(places.secrets / f"{unit}_database_url", url)

@@ -13,7 +13,6 @@ from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
 from gateway.idempotency import REPLAYED, Idempotency, Repeatable
 from gateway.limits import REQUESTS, SCORES, Check, Limiter, RateLimited
-from gateway.sanctions import STREAM as SANCTIONS
 from gateway.sanctions import Sanctions
 from gateway.tests.edge import KEYS
 from local.cluster import Cluster
@@ -29,6 +28,7 @@ from protos.scores_pb2 import (
     WouldBeRequest,
 )
 from protos.scores_pb2_grpc import ScoresStub
+from protos.streams import SANCTIONS
 from services.fraud.windows import Attempt, Windows
 from services.realtime.channels import Position, Publication
 from services.realtime.store import Draft, LiveStore

@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 
 from chassis.batching import Batcher, QueueFull
 from chassis.errors import Failed, Internal, Invalid, Timeout
-from chassis.server import deadline
+from chassis.rpc.server import deadline
 from chassis.testing import eventually
 
 

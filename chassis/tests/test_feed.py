@@ -5,11 +5,10 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
-from chassis import feed
 from chassis.errors import Unavailable
-from chassis.feed import Feed
 from chassis.process import background
-from chassis.redis import Redis
+from chassis.redis import Redis, feed
+from chassis.redis.feed import Feed
 from chassis.testing import eventually
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ClusterCrossSlotError, DataError
 
-from chassis.redis import AWAY, Redis, Script, open_redis
-from chassis.redis_cluster import slot_of
+from chassis.redis import UNAVAILABLE, Redis, Script, open_redis
+from chassis.redis.cluster import slot_of
 from chassis.testing import eventually
 
 KEYS = [f"k{n}" for n in range(300)]
@@ -31,7 +31,7 @@ async def answered(ask: Callable[[], Awaitable[Any]]) -> bool:
     """Whether there is an answer at all."""
     try:
         await ask()
-    except AWAY:
+    except UNAVAILABLE:
         return False
     return True
 
@@ -145,11 +145,11 @@ async def test_what_other_nodes_hold_is_there_while_one_is_away(
     redis_nodes.stop(0)
     try:
         gone, there = await redis_cluster.answers([("GET", lost), ("GET", kept)])
-        assert isinstance(gone, AWAY)
+        assert isinstance(gone, UNAVAILABLE)
         assert there == b"1"
-        with pytest.raises(AWAY):
+        with pytest.raises(UNAVAILABLE):
             await add.many([([lost], []), ([kept], [])])
-        with pytest.raises(AWAY):
+        with pytest.raises(UNAVAILABLE):
             await redis_cluster.ping()
         assert await redis_cluster.get(kept) == b"2"
         async with Redis(redis_nodes.url) as late:

@@ -10,8 +10,8 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chassis.redis import AWAY, Redis, open_redis
-from chassis.redis_link import Link, Server
+from chassis.redis import UNAVAILABLE, Redis, open_redis
+from chassis.redis.link import Link, Server
 from chassis.testing import eventually
 from chassis.tests.gate import Gate
 
@@ -132,14 +132,14 @@ async def test_a_restarted_server_is_found_again(own_redis: OwnRedis) -> None:
     with own_redis() as url:
         client = Redis(url)
         await client.set("a", 1)
-    with pytest.raises(AWAY):
+    with pytest.raises(UNAVAILABLE):
         await client.get("a")
     with own_redis():
 
         async def back() -> bool:
             try:
                 return bool(await client.ping())
-            except AWAY:
+            except UNAVAILABLE:
                 return False
 
         assert await eventually(back)

@@ -11,7 +11,6 @@ import pytest
 from aiohttp import ClientSession
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from chassis import client, server
 from chassis.errors import (
     Failed,
     FieldError,
@@ -21,6 +20,7 @@ from chassis.errors import (
     TooMany,
     Unavailable,
 )
+from chassis.rpc import client, server
 from chassis.settings import ProcessSettings
 from chassis.testing import Certificates, eventually, served
 

@@ -9,9 +9,9 @@ import pytest
 
 from chassis import clock
 from chassis.ids import uuid7
-from chassis.lease import Lease
-from chassis.postgres import SchemaBehind, expect_schema, migrate, open_pool
+from chassis.postgres import Database, SchemaBehind, expect_schema, migrate, open_pool
 from chassis.redis import Redis, Script
+from chassis.redis.lease import Lease
 from chassis.testing import eventually
 
 NewDatabase = Callable[[], Awaitable[str]]
@@ -34,7 +34,7 @@ async def test_migrations_run_once_though_many_start_together(
 
     async with open_pool(url) as pool:
         rows = await pool.fetch("SELECT n FROM thing.made ORDER BY n")
-        await expect_schema(pool, schema="thing", folder=tmp_path)
+        await expect_schema(Database(pool), schema="thing", folder=tmp_path)
     assert numbers == [2] * 5
     assert [row["n"] for row in rows] == [1, 2]
 
@@ -70,11 +70,11 @@ async def test_code_that_is_ahead_of_its_schema_says_so(
     _migration(tmp_path, 1, "SELECT 1")
     async with open_pool(url) as pool:
         with pytest.raises(SchemaBehind, match="is at 0, this code needs 1"):
-            await expect_schema(pool, schema="thing", folder=tmp_path)
+            await expect_schema(Database(pool), schema="thing", folder=tmp_path)
         await migrate(url, schema="thing", folder=tmp_path)
         _migration(tmp_path, 2, "SELECT 1")
         with pytest.raises(SchemaBehind, match="is at 1, this code needs 2"):
-            await expect_schema(pool, schema="thing", folder=tmp_path)
+            await expect_schema(Database(pool), schema="thing", folder=tmp_path)
 
 
 async def test_a_transaction_that_its_caller_left_open_is_ended_with_the_use(

@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from cryptography.hazmat.primitives.hashes import SHA256
 from grpc_health.v1 import health_pb2
 
-from chassis import clock, errors, server
+from chassis import clock, errors
 from chassis.errors import Failed
+from chassis.rpc import server
 from chassis.settings import ProcessSettings
 from chassis.testing import Certificates
 from protos import (

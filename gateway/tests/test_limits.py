@@ -342,7 +342,7 @@ async def test_what_the_stream_did_not_bring_is_caught_up(
     redis: Redis,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("chassis.feed.CATCH_UP_S", 0.5)
+    monkeypatch.setattr("chassis.redis.feed.CATCH_UP_S", 0.5)
     async with edge_of(edge_settings(fakes, certificates, redis_url), fakes) as edge:
         # A newer version by the stream must not hide the older one from catching up.
         await say(redis, sanction(Sanction.FLAGGED, 9, BOB))

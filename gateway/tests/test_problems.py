@@ -101,8 +101,8 @@ async def test_a_service_that_takes_too_long_is_504(
 
     edge.fakes.answers["Receipt"] = lambda request: slow()
     token = edge.fakes.signer.token()
-    monkeypatch.setattr("chassis.server.HOP_S", 4.8)
-    monkeypatch.setattr("chassis.client.HOP_S", 4.8)
+    monkeypatch.setattr("chassis.rpc.server.HOP_S", 4.8)
+    monkeypatch.setattr("chassis.rpc.client.HOP_S", 4.8)
     answer = await edge.call("GET", f"/api/v1/me/scores/{uuid7()}", token=token)
 
     assert (answer.status, answer.code) == (504, "TIMEOUT")

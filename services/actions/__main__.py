@@ -3,16 +3,16 @@
 from functools import partial
 from pathlib import Path
 
-from chassis.client import open_channel
-from chassis.postgres import expect_schema, open_pool
+from chassis.postgres import expect_schema, open_database
 from chassis.process import background, run
-from chassis.server import serve
-from chassis.tls import Identity
+from chassis.rpc.client import open_channel
+from chassis.rpc.server import serve
+from chassis.rpc.tls import Identity
 from protos.actions_pb2_grpc import add_ActionsServicer_to_server
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
 from services.actions.catalogue import Catalogue
-from services.actions.incidents import Relay
+from services.actions.incidents import IncidentRelay
 from services.actions.service import ActionsService
 from services.actions.settings import Settings
 from services.actions.store import ActionsStore
@@ -25,14 +25,14 @@ async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     identity = Identity.read(settings.tls_dir)
     async with (
-        open_pool(settings.database_url) as pool,
+        open_database(settings.database_url) as database,
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
-        await expect_schema(pool, schema="actions", folder=MIGRATIONS)
-        store = ActionsStore(pool)
+        await expect_schema(database, schema="actions", folder=MIGRATIONS)
+        store = ActionsStore(database)
         catalogue = Catalogue(store)
         await catalogue.refresh()
-        relay = Relay(store, FraudStub(fraud))
+        relay = IncidentRelay(store, FraudStub(fraud))
         service = ActionsService(
             store,
             catalogue,
@@ -48,7 +48,7 @@ async def main(settings: Settings) -> None:
                 partial(add_ActionsServicer_to_server, service),
                 settings=settings,
                 callers=callers("actions"),
-                checks={"postgres": store.ping},
+                checks={"postgres": database.ping},
             )
 
 

@@ -17,10 +17,10 @@ from services.actions.failures import (
     TokenExpired,
     TokenInvalid,
 )
-from services.actions.incidents import Incident, Relay, incident_id
+from services.actions.incidents import IncidentRelay, incident_id
 from services.actions.issuing import Settlements
 from services.actions.proofs import Claims, Refusal
-from services.actions.store import ActionsStore, Completion, Offence, Row
+from services.actions.store import ActionsStore, Completion, Incident, Offence, Row
 from services.actions.tokens import Sealed, Sealer
 
 COMPLETED_TTL_S = 300  # life of the token that completing answers
@@ -51,7 +51,7 @@ class Attempts:
         store: ActionsStore,
         catalogue: Catalogue,
         sealer: Sealer,
-        relay: Relay,
+        relay: IncidentRelay,
         settlements: Settlements,
         *,
         points_max: int,

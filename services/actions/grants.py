@@ -5,11 +5,11 @@ id is awarded once is the ledger's business, as with tokens.
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from chassis.errors import Failed, FieldError, Forbidden, Unavailable
+from chassis.ids import is_uuid, is_uuid7
 from chassis.postgres import DbUnavailable
 from services.actions.catalogue import ActionType, Catalogue
 from services.actions.failures import (
@@ -61,7 +61,7 @@ class Grants:
         return [self._judge(grant, away, now_ms) for grant in grants]
 
     def _judge(self, grant: Grant, away: Failed | None, now_ms: int) -> Granted:
-        named = bool(_UUID7.fullmatch(grant.action_id) and _UUID.fullmatch(grant.user_id))
+        named = bool(is_uuid7(grant.action_id) and is_uuid(grant.user_id))
         try:
             _check_form(grant, now_ms)
             bounds = self._catalogue.get(grant.action_type)
@@ -91,21 +91,17 @@ class Grants:
         return points
 
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_UUID7 = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
-
-
 def _check_form(grant: Grant, now_ms: int) -> None:
     """Raises ValidationFailed."""
     problems = []
-    if not _UUID7.fullmatch(grant.action_id):
+    if not is_uuid7(grant.action_id):
         problems.append(FieldError("actionId", "PATTERN", "must be a lower-case UUIDv7"))
     else:
         made_ms = int(grant.action_id[:8] + grant.action_id[9:13], 16)
         if not now_ms - OLD_MS_MAX <= made_ms <= now_ms + AHEAD_MS_MAX:
             detail = "must be at most 24 h old and 5 s ahead"
             problems.append(FieldError("actionId", "OUT_OF_RANGE", detail))
-    if not _UUID.fullmatch(grant.user_id):
+    if not is_uuid(grant.user_id):
         problems.append(FieldError("userId", "PATTERN", "must be a lower-case UUID"))
     if problems:
         raise ValidationFailed(errors=problems)

@@ -1,12 +1,12 @@
 """The calls of Actions: check, act, answer."""
 
-import re
 from dataclasses import asdict
 from typing import Any
 
 from chassis import clock
 from chassis.batching import bounded
 from chassis.errors import Invalid
+from chassis.ids import is_uuid
 from chassis.telemetry import log
 from protos import actions_pb2 as pb
 from protos import actions_pb2_grpc
@@ -19,7 +19,7 @@ from services.actions.failures import (
     ActionTypeNotFound,
 )
 from services.actions.grants import Grants
-from services.actions.incidents import Relay
+from services.actions.incidents import IncidentRelay
 from services.actions.issuing import Issuer, Settlements, Wanted
 from services.actions.store import ActionsStore
 from services.actions.tokens import Sealer
@@ -33,7 +33,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         store: ActionsStore,
         catalogue: Catalogue,
         sealer: Sealer,
-        relay: Relay,
+        relay: IncidentRelay,
         *,
         points_max: int,
         open_max: int,
@@ -93,7 +93,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
 
     async def Issue(self, request: pb.IssueRequest, context: Any) -> pb.IssueReply:
         bounded(request.items)
-        if not all(_UUID.fullmatch(item.user_id) for item in request.items):
+        if not all(is_uuid(item.user_id) for item in request.items):
             raise Invalid("A user id must be a lower-case UUID.")
         wanted = [Wanted(item.user_id, item.action_type) for item in request.items]
         results = await self._issuer.issue(wanted, patient=request.patient)
@@ -152,9 +152,6 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         )
 
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
 def _known(action_id: str) -> str:
     """The id; empty for what no action can have."""
-    return action_id if _UUID.fullmatch(action_id) else ""
+    return action_id if is_uuid(action_id) else ""

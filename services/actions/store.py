@@ -6,9 +6,8 @@ from typing import Any, NamedTuple
 
 import asyncpg
 
-from chassis.postgres import AWAY, DbUnavailable
+from chassis.postgres import Database
 from services.actions.catalogue import ActionType
-from services.actions.incidents import Incident
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +57,26 @@ class Offence(NamedTuple):
     closes: bool
 
 
+class Incident(NamedTuple):
+    """One incident. Times are Unix milliseconds."""
+
+    incident_id: str
+    user_id: str  # who did it
+    rule: str  # time, amount, foreign or proof
+    action_id: str
+    action_type: str
+    observed: int
+    threshold: int
+    at_ms: int
+    other_user_id: str | None  # foreign: whose token it was
+
+
 class ActionsStore:
-    """Every method raises DbUnavailable when Postgres is away; lists take one round trip."""
+    """Every method raises DbUnavailable; lists take one round trip."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
-
-    async def ping(self) -> None:
-        """Returns when Postgres answers."""
-        await self._fetch("SELECT 1")
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._fetch = database.fetch
 
     async def catalogue_version(self) -> int:
         """Rises with every change of the catalogue."""
@@ -111,26 +121,23 @@ class ActionsStore:
     ) -> tuple[ActionType, ActionType] | None:
         """The type before and after `change`, whose failures change nothing; None for a type
         that there is not. Changes of one type happen one after the other."""
-        try:
-            async with self._pool.acquire() as connection, connection.transaction():
-                row = await connection.fetchrow(
-                    """
-                    SELECT action_type, title, points, min_duration_ms, max_duration_ms,
-                           token_ttl_s, daily_cap, max_open, authoritative, formula,
-                           points_min, points_max, times_since_ms
-                    FROM actions.action_types WHERE action_type = $1 FOR NO KEY UPDATE
-                    """,
-                    name,
-                )
-                if row is None:
-                    return None
-                before = ActionType(**row)
-                after = change(before)
-                if after != before:
-                    await _write(connection, after)
-                return before, after
-        except AWAY as error:
-            raise DbUnavailable from error
+        async with self._database.transaction() as connection:
+            row = await connection.fetchrow(
+                """
+                SELECT action_type, title, points, min_duration_ms, max_duration_ms,
+                       token_ttl_s, daily_cap, max_open, authoritative, formula,
+                       points_min, points_max, times_since_ms
+                FROM actions.action_types WHERE action_type = $1 FOR NO KEY UPDATE
+                """,
+                name,
+            )
+            if row is None:
+                return None
+            before = ActionType(**row)
+            after = change(before)
+            if after != before:
+                await _write(connection, after)
+            return before, after
 
     async def issue(self, plays: Sequence[Play], *, kid: int, now_ms: int) -> list[str]:
         """Issues those that fit, in order: `issued`, `pending` or `capped` for each."""
@@ -162,14 +169,13 @@ class ActionsStore:
         """The actions that there are, by id."""
         rows = await self._fetch(
             """
-            SELECT action_id, user_id, action_type, points, nonce, kid, issued_at_ms,
+            SELECT action_id::text, user_id::text, action_type, points, nonce, kid, issued_at_ms,
                    expires_at_ms, state, completed_checksum
             FROM actions.find($1)
             """,
             action_ids,
         )
-        found = [Row(str(row[0]), str(row[1]), *tuple(row)[2:]) for row in rows]
-        return {row.action_id: row for row in found}
+        return {row["action_id"]: Row(**row) for row in rows}
 
     async def complete(
         self, completions: Sequence[Completion], *, expires_at_ms: int
@@ -229,19 +235,13 @@ class ActionsStore:
             """,
             limit,
         )
-        return [Incident(*row) for row in rows]
+        return [Incident(**row) for row in rows]
 
     async def drop_incidents(self, incident_ids: Sequence[str]) -> None:
         """Forgets incidents that were reported."""
         await self._fetch(
             "DELETE FROM actions.incidents WHERE incident_id = ANY ($1)", incident_ids
         )
-
-    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        try:
-            return await self._pool.fetch(sql, *arguments)
-        except AWAY as error:
-            raise DbUnavailable from error
 
 
 async def _write(connection: asyncpg.pool.PoolConnectionProxy, changed: ActionType) -> None:

@@ -4,10 +4,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from chassis.postgres import expect_schema, open_pool
+from chassis.postgres import expect_schema, open_database
 from chassis.process import run
 from chassis.redis import open_redis
-from chassis.server import serve
+from chassis.rpc.server import serve
 from protos.arrows import callers
 from protos.auth_pb2_grpc import add_AuthServicer_to_server
 from services.auth import commands
@@ -24,11 +24,11 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
-        open_pool(settings.database_url) as pool,
+        open_database(settings.database_url) as database,
         open_redis(settings.redis_url) as redis,
     ):
-        await expect_schema(pool, schema="auth", folder=MIGRATIONS)
-        store = AuthStore(pool)
+        await expect_schema(database, schema="auth", folder=MIGRATIONS)
+        store = AuthStore(database)
         with open_passwords(Bcrypt(settings.bcrypt_cost), settings.pepper) as passwords:
             service = AuthService(
                 store,
@@ -46,7 +46,7 @@ async def main(settings: Settings) -> None:
                 partial(add_AuthServicer_to_server, service),
                 settings=settings,
                 callers=callers("auth"),
-                checks={"postgres": store.ping, "redis": redis.ping},
+                checks={"postgres": database.ping, "redis": redis.ping},
             )
 
 

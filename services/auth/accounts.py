@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from chassis.errors import FieldError, Unprocessable
-from chassis.postgres import open_pool
+from chassis.postgres import open_database
 from services.auth import passwords
 from services.auth.passwords import Bcrypt, open_passwords
 from services.auth.settings import AccountSettings
@@ -49,8 +49,8 @@ async def make_admin(settings: AccountSettings, *, username: str, password: str)
     Answers a sentence that says what was done. Raises ValidationFailed,
     or UsernameTaken where somebody took the name at this very moment.
     """
-    async with open_pool(settings.database_url, size_max=1) as pool:
-        store = AuthStore(pool)
+    async with open_database(settings.database_url, connections_max=1) as database:
+        store = AuthStore(database)
         account = await store.user_by_name(username)
         if account is None:
             check(username=username, password=password)

@@ -4,10 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from datetime import datetime
 
-from redis.exceptions import RedisError
-
 from chassis import clock
-from chassis.redis import Redis
+from chassis.redis import UNAVAILABLE, Redis
 from chassis.telemetry import log
 from services.auth.store import Account, Device, Session
 
@@ -40,7 +38,7 @@ class SessionCache:
                 )
                 pipe.pexpire(_key(session.sid), left_ms)
                 await pipe.execute()
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             log.warning("session_not_cached", sid=session.sid, error=repr(error))
 
     async def drop(self, sids: Sequence[str]) -> None:
@@ -50,7 +48,7 @@ class SessionCache:
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._redis.delete(*map(_key, sids))
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             log.warning("session_not_dropped", sids=sids, error=repr(error))
 
 

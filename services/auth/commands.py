@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis.errors import Failed
-from chassis.postgres import open_pool
+from chassis.postgres import open_database
 from chassis.settings import SettingsError, load
 from services.auth import accounts, clients
 from services.auth.settings import AccountSettings, StoreSettings
@@ -78,5 +78,5 @@ def _client(
 
 async def _stored(work: Callable[[AuthStore], Awaitable[str]]) -> str:
     settings = load(StoreSettings)
-    async with open_pool(settings.database_url, size_max=1) as pool:
-        return await work(AuthStore(pool))
+    async with open_database(settings.database_url, connections_max=1) as database:
+        return await work(AuthStore(database))

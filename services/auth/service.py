@@ -2,14 +2,13 @@
 game servers in."""
 
 import hmac
-import re
 import uuid
 from datetime import timedelta
 from typing import Any
 
 from chassis.batching import bounded
 from chassis.errors import Forbidden, Invalid, Unauthenticated
-from chassis.ids import uuid7
+from chassis.ids import is_uuid, uuid7
 from chassis.keyring import Keyring
 from chassis.telemetry import log
 from protos import auth_pb2, auth_pb2_grpc
@@ -149,7 +148,7 @@ class AuthService(auth_pb2_grpc.AuthServicer):
 
     async def Names(self, request: auth_pb2.NamesRequest, context: Any) -> auth_pb2.NamesReply:
         bounded(request.user_ids)
-        found = await self._store.names([i for i in request.user_ids if _UUID.fullmatch(i)])
+        found = await self._store.names([i for i in request.user_ids if is_uuid(i)])
         return auth_pb2.NamesReply(
             accounts=[
                 auth_pb2.Account(user_id=user_id, username=name, name_version=version)
@@ -269,9 +268,6 @@ class AuthService(auth_pb2_grpc.AuthServicer):
             refresh_token=str(token),
             expires_in_s=life_s,
         )
-
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _device(client: auth_pb2.Client) -> Device:

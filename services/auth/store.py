@@ -1,16 +1,15 @@
 """Users, sessions and game servers, as Postgres keeps them."""
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import asyncpg
 
-from chassis import clock, postgres
+from chassis import clock
 from chassis.errors import Conflict
 from chassis.ids import uuid7
-from chassis.postgres import DbUnavailable
+from chassis.postgres import Database
 from services.auth.passwords import StoredPassword
 
 SESSIONS_MAX = 10  # of one user; the oldest goes
@@ -78,15 +77,10 @@ class GameServer:
 
 
 class AuthStore:
-    """Users, sessions, game servers. Every method raises DbUnavailable while Postgres is away."""
+    """Users, sessions, game servers. Every method raises DbUnavailable."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
-
-    async def ping(self) -> None:
-        """Returns when Postgres answers."""
-        async with self._connection() as connection:
-            await connection.fetchval("SELECT 1")
+    def __init__(self, database: Database) -> None:
+        self._database = database
 
     async def add_user(
         self, username: str, *, email: str, password: StoredPassword, roles: tuple[str, ...]
@@ -94,7 +88,7 @@ class AuthStore:
         """A new user. Raises UsernameTaken, whichever letters are capitals."""
         user_id = uuid7()
         try:
-            async with self._connection() as connection:
+            async with self._database.connection() as connection:
                 rows = await connection.fetch(
                     """
                     INSERT INTO auth.users
@@ -117,7 +111,7 @@ class AuthStore:
 
     async def user_by_name(self, username: str) -> Account | None:
         """The user of that name, whichever letters are capitals."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             row = await connection.fetchrow(
                 """
                 SELECT id, username, roles, ver, name_ver, password_hash, pepper,
@@ -133,7 +127,7 @@ class AuthStore:
         self, user_id: str, *, old: StoredPassword, new: StoredPassword
     ) -> None:
         """Puts a new hash of the same password in place, unless the password was changed."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             await connection.execute(
                 """
                 UPDATE auth.users SET password_hash = $3, pepper = $4
@@ -147,7 +141,7 @@ class AuthStore:
 
     async def grant(self, user_id: str, role: str) -> None:
         """Gives the user a role; nothing happens where it is there already."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             await connection.execute(
                 """
                 UPDATE auth.users SET roles = array_append(roles, $2)
@@ -164,7 +158,7 @@ class AuthStore:
         is not newer than the known one.
         """
         # A ban raises `ver`, which tells the access tokens made before it from later ones.
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             done = await connection.fetchval(
                 """
                 UPDATE auth.users
@@ -187,7 +181,7 @@ class AuthStore:
         self, user_id: str, sid: str, *, live_sha256: bytes, idle: timedelta, device: Device
     ) -> tuple[Session, list[str]]:
         """A new session of the user, and the ids of the older ones that had to go for it."""
-        async with self._connection() as connection, connection.transaction():
+        async with self._database.transaction() as connection:
             # This locks the user, so that logins at the same time count one another's sessions.
             await connection.execute(
                 """
@@ -231,7 +225,7 @@ class AuthStore:
 
     async def family(self, sid: str) -> Family | None:
         """The refresh tokens of session `sid`."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             row = await connection.fetchrow(
                 """
                 SELECT u.id, u.username, u.roles, u.ver, u.name_ver, u.password_hash, u.pepper,
@@ -264,7 +258,7 @@ class AuthStore:
     ) -> Session | None:
         """Puts the successor in the live token's place; None if that is live no more."""
         # One conditional statement, so that of any number of uses at once one succeeds.
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             row = await connection.fetchrow(
                 """
                 UPDATE auth.sessions AS s
@@ -291,7 +285,7 @@ class AuthStore:
 
     async def end_session(self, sid: str) -> None:
         """Ends the session: no token of its family counts any more."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             await connection.execute(
                 """
                 UPDATE auth.sessions SET ended_at = clock_timestamp() + $2::interval
@@ -303,7 +297,7 @@ class AuthStore:
 
     async def names(self, user_ids: Sequence[str]) -> list[tuple[str, str, int]]:
         """User id, name and the name's version, of those that are there."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             rows = await connection.fetch(
                 "SELECT id, username, name_ver FROM auth.users WHERE id = ANY ($1::uuid[])",
                 user_ids,
@@ -314,7 +308,7 @@ class AuthStore:
         self, client_id: str, *, name: str, secret_sha256: bytes, action_types: Sequence[str]
     ) -> None:
         """A new game server."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             await connection.execute(
                 """
                 INSERT INTO auth.clients (id, name, secret_sha256, action_types, created_at)
@@ -329,7 +323,7 @@ class AuthStore:
 
     async def client(self, client_id: str) -> GameServer | None:
         """The game server of that id."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             row = await connection.fetchrow(
                 """
                 SELECT id, name, secret_sha256, action_types, disabled
@@ -341,7 +335,7 @@ class AuthStore:
 
     async def clients(self) -> list[GameServer]:
         """All game servers, the oldest first."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             rows = await connection.fetch(
                 """
                 SELECT id, name, secret_sha256, action_types, disabled
@@ -354,7 +348,7 @@ class AuthStore:
         self, client_id: str, *, secret_sha256: bytes | None = None, disabled: bool = False
     ) -> bool:
         """Gives the game server a new secret, or disables it; False: there is none."""
-        async with self._connection() as connection:
+        async with self._database.connection() as connection:
             done = await connection.fetchval(
                 """
                 UPDATE auth.clients
@@ -367,14 +361,6 @@ class AuthStore:
                 disabled,
             )
         return bool(done)
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[asyncpg.pool.PoolConnectionProxy]:
-        try:
-            async with self._pool.acquire(timeout=5) as connection:
-                yield connection
-        except postgres.AWAY as error:
-            raise DbUnavailable(retry_after_s=1) from error
 
 
 def _account(row: asyncpg.Record) -> Account:

@@ -3,17 +3,17 @@
 from functools import partial
 from pathlib import Path
 
-from chassis.client import open_channel
-from chassis.postgres import expect_schema, open_pool
+from chassis.postgres import expect_schema, open_database
 from chassis.process import background, run
 from chassis.redis import open_redis
-from chassis.server import serve
-from chassis.tls import Identity
+from chassis.rpc.client import open_channel
+from chassis.rpc.server import serve
+from chassis.rpc.tls import Identity
 from protos.arrows import callers
 from protos.auth_pb2_grpc import AuthStub
 from protos.fraud_pb2_grpc import add_FraudServicer_to_server
 from services.fraud.follower import Follower
-from services.fraud.sanctions import Bans, Relay, Sanctions, Stream
+from services.fraud.sanctions import Bans, Sanctions, Stream, open_relay
 from services.fraud.service import FraudService
 from services.fraud.settings import Settings
 from services.fraud.store import FraudStore
@@ -26,16 +26,16 @@ async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     identity = Identity.read(settings.tls_dir)
     async with (
-        open_pool(settings.database_url) as pool,
+        open_database(settings.database_url) as database,
         open_redis(settings.redis_url) as redis,
         open_channel(settings.auth_target, unit="auth", identity=identity) as auth,
     ):
-        await expect_schema(pool, schema="fraud", folder=MIGRATIONS)
-        store = FraudStore(pool)
+        await expect_schema(database, schema="fraud", folder=MIGRATIONS)
+        store = FraudStore(database)
         sanctions = Sanctions(store)
         await sanctions.refresh()
-        stream = Relay(store, target="stream", deliver=Stream(redis, store).deliver)
-        bans = Relay(store, target="auth", deliver=Bans(AuthStub(auth)).deliver)
+        stream = open_relay(store, target="stream", deliver=Stream(redis, store).deliver)
+        bans = open_relay(store, target="auth", deliver=Bans(AuthStub(auth)).deliver)
         service = FraudService(
             store,
             Windows(redis, limited=settings.limits == "default"),
@@ -48,7 +48,7 @@ async def main(settings: Settings) -> None:
                 partial(add_FraudServicer_to_server, service),
                 settings=settings,
                 callers=callers("fraud"),
-                checks={"postgres": store.ping, "redis": redis.ping},
+                checks={"postgres": database.ping, "redis": redis.ping},
             )
 
 

@@ -4,25 +4,24 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import cast
 
-from redis.exceptions import RedisError
-
 from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
-from chassis.postgres import AWAY
+from chassis.postgres import DbUnavailable
+from chassis.postgres.outbox import OutboxRelay
 from chassis.redis import Redis
 from chassis.telemetry import log
 from protos import auth_pb2, events_pb2, fraud_pb2
 from protos.auth_pb2_grpc import AuthStub
+from protos.streams import SANCTIONS
 from services.fraud.sentences import Kind, Sanction
 from services.fraud.store import Delivery, FraudStore
 from services.fraud.windows import VERDICT_KEPT_MS
 
-STREAM = "{fraud}:sanctions"
 GENERATION = "{fraud}:generation"  # there as long as Redis has not lost its data
 STREAM_KEPT_MS = 24 * 3600 * 1000
 REFRESH_S = 0.25  # how late this replica may learn of another one's sanctions
-RELAY_S = 0.5  # how late an untold sanction is noticed, if nobody called for it
+RELAY_S = 0.5  # how late an unsent sanction is noticed, without a wake-up
 SET_BAN_TIMEOUT_S = 2.0
 
 Deliver = Callable[[Sequence[Delivery]], Awaitable[Iterable[int]]]
@@ -60,54 +59,30 @@ class Sanctions:
             self._version = found[-1].version
 
     async def follow(self) -> None:
-        """Stays up to date, for ever."""
+        """Stays up to date, forever."""
         while True:
             try:
                 await self.refresh()
-            except AWAY as error:
+            except DbUnavailable as error:
                 log.warning("sanctions_not_refreshed", error=repr(error))
             await asyncio.sleep(REFRESH_S)
 
 
-class Relay:
-    """Drives one target's deliveries until each is acknowledged. Any number may run."""
+def open_relay(
+    store: FraudStore, *, target: str, deliver: Deliver, pause_s: float = RELAY_S
+) -> OutboxRelay:
+    """Drives one target's deliveries until each is acknowledged. Any number may run.
 
-    def __init__(
-        self, store: FraudStore, *, target: str, deliver: Deliver, pause_s: float = RELAY_S
-    ) -> None:
-        """`deliver` answers the versions that were acknowledged; it may raise. Uncalled, the
-        relay looks every `pause_s` whether anything is due."""
-        self._store = store
-        self._target = target
-        self._deliver = deliver
-        self._pause_s = pause_s
-        self._called = asyncio.Event()
+    `deliver` returns the versions that were acknowledged; it may raise.
+    """
 
-    def call(self) -> None:
-        """Something was committed: deliver it now."""
-        self._called.set()
-
-    async def run(self) -> None:
-        """Delivers, for ever."""
-        while True:
-            self._called.clear()
-            try:
-                while await self._deliver_some():
-                    pass
-            except (Failed, RedisError, *AWAY) as error:
-                log.warning("sanctions_not_told", target=self._target, error=repr(error))
-            try:
-                async with asyncio.timeout(self._pause_s):
-                    await self._called.wait()
-            except TimeoutError:
-                pass
-
-    async def _deliver_some(self) -> bool:
-        due = await self._store.claim(self._target)
-        acknowledged = list(await self._deliver(due))
+    async def send() -> int:
+        acknowledged = list(await deliver(await store.claim(target)))
         if acknowledged:
-            await self._store.acknowledge(self._target, acknowledged)
-        return bool(acknowledged)
+            await store.acknowledge(target, acknowledged)
+        return len(acknowledged)
+
+    return OutboxRelay(f"sanctions:{target}", send, pause_s=pause_s, pause_max_s=pause_s)
 
 
 class Stream:
@@ -128,7 +103,7 @@ class Stream:
         batch = _batch(delivery.sanction for delivery in due)
         # The stream's ids follow Redis' clock, which ours may be ahead of.
         oldest = f"{clock.now_ms() - clock.offset_ms() - STREAM_KEPT_MS}-0"
-        await self._redis.xadd(STREAM, {"batch": batch}, minid=oldest, approximate=True)
+        await self._redis.xadd(SANCTIONS, {"batch": batch}, minid=oldest, approximate=True)
         log.info("sanctions_published", versions=[d.sanction.version for d in due])
         return [delivery.sanction.version for delivery in due]
 

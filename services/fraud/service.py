@@ -10,13 +10,15 @@ from prometheus_client import Counter
 from chassis import clock
 from chassis.batching import bounded
 from chassis.errors import Invalid
-from chassis.postgres import AWAY, DbUnavailable
+from chassis.ids import is_uuid
+from chassis.postgres import DbUnavailable
+from chassis.postgres.outbox import OutboxRelay
 from chassis.telemetry import log
 from protos import actions_pb2, fraud_pb2_grpc
 from protos import fraud_pb2 as pb
 from services.fraud import rules
 from services.fraud.rules import Duration, Fact, Reason
-from services.fraud.sanctions import Relay, Sanctions, to_proto
+from services.fraud.sanctions import Sanctions, to_proto
 from services.fraud.sentences import ALLOWED, Charge, Docket, Kind, Record, Sanction, Verdict
 from services.fraud.store import FraudStore, Incident
 from services.fraud.windows import FIXED, Attempt, Counted, Windows, WindowsAway
@@ -26,8 +28,6 @@ OUT_OF_BOUNDS = "SUSPICIOUS_ACTIVITY"  # how actions refuses times that cannot b
 
 _verdicts = Counter("fraud_verdicts_total", "Attempts judged", ["decision"])
 _uncounted = Counter("fraud_uncounted_total", "Attempts judged while Redis was away")
-_UUID = r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-_THREE_UUIDS = re.compile(f"{_UUID} {_UUID} {_UUID}")
 _RULE = re.compile(r"[a-z_]{1,32}")
 
 
@@ -44,9 +44,9 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         windows: Windows,
         sanctions: Sanctions,
         *,
-        relays: Sequence[Relay],
+        relays: Sequence[OutboxRelay],
     ) -> None:
-        """`relays` are called when sanctions may have been written."""
+        """`relays` are woken when sanctions may have been written."""
         self._store = store
         self._windows = windows
         self._sanctions = sanctions
@@ -67,10 +67,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
     async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportReply:
         bounded(request.incidents)
         incidents = [_incident(item) for item in request.incidents if _readable(item)]
-        try:
-            cases = await self._store.report(incidents, grave=GRAVE)
-        except AWAY as error:
-            raise DbUnavailable from error
+        cases = await self._store.report(incidents, grave=GRAVE)
         for case in cases:
             log.info(
                 "case_opened", stream="security", user_id=case.user_id, source_id=case.source_id
@@ -80,10 +77,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
     async def SanctionsSince(
         self, request: pb.SanctionsSinceRequest, context: Any
     ) -> pb.SanctionsSinceReply:
-        try:
-            found = await self._store.sanctions_since(request.version)
-        except AWAY as error:
-            raise DbUnavailable from error
+        found = await self._store.sanctions_since(request.version)
         return pb.SanctionsSinceReply(sanctions=map(to_proto, found))
 
     async def _judge(
@@ -122,7 +116,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         """Each charge's verdict, recorded where it is not allow, and its player's sanction."""
         try:
             return await self._record(charges)
-        except AWAY as error:
+        except DbUnavailable as error:
             # An attempt is judged by what is known here, and by the records when it comes
             # again: the short windows still hold what was found.
             log.error("verdicts_not_recorded", charges=len(charges), error=repr(error))
@@ -148,7 +142,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
             )
         if new:
             for relay in self._relays:
-                relay.call()
+                relay.wake()
         return [
             (known.get(charge.subject_id, ALLOWED), self._sanctions.of(charge.user_id))
             for charge in charges
@@ -181,8 +175,7 @@ def _attempt(item: pb.JudgeItem) -> Attempt:
         item.attempt_id, sealed.action_id, sealed.user_id, not verified.HasField("failure")
     )
     # Ids become parts of Redis keys, so nothing else may pass.
-    ids = f"{attempt.attempt_id} {attempt.action_id} {attempt.user_id}"
-    if not _THREE_UUIDS.fullmatch(ids):
+    if not all(map(is_uuid, (attempt.attempt_id, attempt.action_id, attempt.user_id))):
         raise IdInvalid
     return attempt
 
@@ -236,14 +229,14 @@ def _readable(item: pb.Incident) -> bool:
     ids = (item.user_id, item.action_id or item.user_id, item.other_user_id or item.user_id)
     fits = (
         0 < len(item.incident_id) <= 128
-        and _THREE_UUIDS.fullmatch(" ".join(ids))
-        and _RULE.fullmatch(item.rule)
+        and all(map(is_uuid, ids))
+        and _RULE.fullmatch(item.rule) is not None
         and len(item.action_type) <= 128
         and 0 <= item.at_ms < 2**43
     )
     if not fits:
         log.error("incident_dropped", incident_id=item.incident_id[:128], rule=item.rule[:32])
-    return bool(fits)
+    return fits
 
 
 def _incident(item: pb.Incident) -> Incident:

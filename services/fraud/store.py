@@ -11,6 +11,7 @@ import msgspec
 
 from chassis import clock
 from chassis.ids import uuid7
+from chassis.postgres import Database
 from services.fraud import rules
 from services.fraud.rules import Decision, Reason
 from services.fraud.sentences import Case, Charge, Docket, Kind, Record, Sanction, Verdict
@@ -60,19 +61,15 @@ class Event(NamedTuple):
 
 
 class FraudStore:
-    """Fraud's own schema. Every method may raise what `chassis.postgres.AWAY` lists."""
+    """Fraud's own schema. Every method raises DbUnavailable."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: Database) -> None:
+        self._database = database
         self._settling = asyncio.Lock()
-
-    async def ping(self) -> None:
-        """Raises unless the database answers."""
-        await self._pool.fetchval("SELECT 1")
 
     async def verdicts(self, subject_ids: Sequence[str]) -> dict[str, Verdict]:
         """The recorded verdicts by subject; those that were allowed are not recorded."""
-        async with self._pool.acquire() as connection:
+        async with self._database.connection() as connection:
             return await _verdicts(connection, subject_ids)
 
     async def settle(self, charges: Sequence[Charge]) -> list[tuple[Verdict, Sanction | None]]:
@@ -83,11 +80,7 @@ class FraudStore:
         """
         # One at a time, since the database would let only one go on while the others
         # kept their connections from everybody else.
-        async with (
-            self._settling,
-            self._pool.acquire() as connection,
-            connection.transaction(),
-        ):
+        async with self._settling, self._database.transaction() as connection:
             docket = await _open(connection, charges)
             answers = []
             for charge in charges:
@@ -98,7 +91,7 @@ class FraudStore:
 
     async def sanctions_since(self, version: int, *, limit: int = 1000) -> list[Sanction]:
         """Each player's latest sanction that is newer than `version`, by rising version."""
-        rows = await self._pool.fetch(
+        rows = await self._database.fetch(
             """
             SELECT user_id, kind, version, until FROM fraud.sanctions
              WHERE version > $1 ORDER BY version LIMIT $2
@@ -111,7 +104,7 @@ class FraudStore:
     async def report(self, incidents: Sequence[Incident], *, grave: frozenset[str]) -> list[Case]:
         """Stores the incidents that are new; answers the cases that those of `grave` opened."""
         first = {incident.incident_id: incident for incident in reversed(incidents)}
-        async with self._pool.acquire() as connection, connection.transaction():
+        async with self._database.transaction() as connection:
             # In the order of ids, so that two reports of the same ones never wait for each other.
             new = await _record_incidents(connection, [first[i] for i in sorted(first)])
             cases = [
@@ -125,7 +118,7 @@ class FraudStore:
 
     async def claim(self, target: str, *, limit: int = 100) -> list[Delivery]:
         """What is due for `target`, oldest first; due again after a pause growing to 30 s."""
-        rows = await self._pool.fetch(
+        rows = await self._database.fetch(
             """
             WITH claimed AS (
                 SELECT version FROM fraud.outbox
@@ -149,7 +142,7 @@ class FraudStore:
 
     async def acknowledge(self, target: str, versions: Sequence[int]) -> None:
         """Marks deliveries as done, and drops those that were done 30 days ago."""
-        await self._pool.execute(
+        await self._database.fetch(
             """
             WITH dropped AS (
                 DELETE FROM fraud.outbox
@@ -166,7 +159,7 @@ class FraudStore:
 
     async def deliver_again(self, target: str) -> None:
         """Makes due whatever of the last 30 days was delivered to `target`."""
-        await self._pool.execute(
+        await self._database.fetch(
             """
             UPDATE fraud.outbox SET done = NULL, attempts = 0, due = clock_timestamp() + $2
              WHERE target = $1 AND done IS NOT NULL
@@ -175,25 +168,23 @@ class FraudStore:
             clock.offset(),
         )
 
-    async def position(self) -> tuple[str, int]:
-        """How far the stream of awards was copied: the entry's id, the highest ledger seq."""
-        (row,) = await self._pool.fetch(
-            "SELECT entry_id, seq FROM fraud.positions WHERE stream = 'awards'"
+    async def position(self) -> str:
+        """How far the stream of awards was copied: the id of an entry."""
+        (row,) = await self._database.fetch(
+            "SELECT entry_id FROM fraud.positions WHERE stream = 'awards'"
         )
-        return row["entry_id"], row["seq"]
+        return str(row["entry_id"])
 
-    async def copy_events(
-        self, events: Sequence[Event], *, after: str, upto: str
-    ) -> tuple[str, int] | None:
+    async def copy_events(self, events: Sequence[Event], *, after: str, upto: str) -> str | None:
         """Appends the events that are new and moves the position from `after` to `upto`.
 
-        Answers the new position; None, and nothing was done, if another replica moved it first.
+        Returns the new position; None, and nothing was done, if another replica moved it first.
         """
-        rows = await self._pool.fetch(
+        rows = await self._database.fetch(
             """
             WITH moved AS (
                 UPDATE fraud.positions SET entry_id = $2, seq = greatest(seq, $3)
-                 WHERE stream = 'awards' AND entry_id = $1 RETURNING entry_id, seq
+                 WHERE stream = 'awards' AND entry_id = $1 RETURNING entry_id
             ), copied AS (
                 INSERT INTO fraud.events (event_id, kind, seq, user_id, version, action_type,
                                           points, old_score, new_score, at)
@@ -207,7 +198,7 @@ class FraudStore:
                 WHERE EXISTS (SELECT FROM moved)
                 ON CONFLICT (event_id) DO NOTHING
             )
-            SELECT m.entry_id, m.seq FROM moved m
+            SELECT m.entry_id FROM moved m
             """,
             after,
             upto,
@@ -223,7 +214,7 @@ class FraudStore:
             [e.new_score for e in events],
             [_moment(e.at_ms) for e in events],
         )
-        return (rows[0]["entry_id"], rows[0]["seq"]) if rows else None
+        return rows[0]["entry_id"] if rows else None
 
 
 async def _open(connection: Connection, charges: Sequence[Charge]) -> Docket:

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from redis.exceptions import RedisError
 
 from chassis import clock
-from chassis.redis import AWAY, Call, Redis, Script
+from chassis.redis import UNAVAILABLE, Call, Redis, Script
 from services.fraud import rules
 from services.fraud.rules import Burst
 
@@ -68,7 +67,7 @@ class Windows:
                 answers = await self._script.many(
                     [self._call([attempts[i] for i in part]) for part in parts]
                 )
-        except (RedisError, *AWAY) as error:
+        except UNAVAILABLE as error:
             raise WindowsAway from error
         counted = [NOTHING] * len(attempts)
         for part, found in zip(parts, answers, strict=True):

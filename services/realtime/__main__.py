@@ -2,18 +2,17 @@
 
 from functools import partial
 
-from chassis.client import open_channel
 from chassis.process import run
 from chassis.redis import open_redis
-from chassis.server import serve
-from chassis.tls import Identity
+from chassis.rpc.client import open_channel
+from chassis.rpc.server import serve
+from chassis.rpc.tls import Identity
 from protos.arrows import callers
 from protos.realtime_pb2_grpc import add_RealtimeServicer_to_server
 from protos.scores_pb2_grpc import ScoresStub
 from services.realtime.live import live
 from services.realtime.settings import Settings
 from services.realtime.source import Source
-from services.realtime.store import LiveStore
 
 
 async def main(settings: Settings) -> None:
@@ -22,7 +21,7 @@ async def main(settings: Settings) -> None:
     async with (
         open_redis(settings.redis_url) as redis,
         open_channel(settings.scores_target, unit="scores", identity=identity) as scores,
-        live(LiveStore(redis), Source(ScoresStub(scores))) as service,
+        live(redis, Source(ScoresStub(scores))) as service,
     ):
         await serve(
             partial(add_RealtimeServicer_to_server, service),

@@ -11,12 +11,13 @@ from prometheus_client import Counter, Histogram
 
 from chassis import clock, telemetry
 from chassis.errors import Failed
+from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
 from services.realtime import frames
 from services.realtime.channels import Channels, Position, Publication
 from services.realtime.frames import Window
 from services.realtime.source import Board, Source, Top
-from services.realtime.store import STORE_FAILED, Draft, LiveStore, Outcome
+from services.realtime.store import Draft, LiveStore, Outcome
 
 PACE_S = 0.1  # from one publication of a board to the next
 RETRY_S = 0.5  # after a failure
@@ -86,7 +87,7 @@ class Builder:
         while True:
             try:
                 await self._renew()
-            except STORE_FAILED as error:
+            except UNAVAILABLE as error:
                 log.warning("leases_not_renewed", error=repr(error))
             await asyncio.sleep(LEASE_S / 5)
 
@@ -109,7 +110,7 @@ class Builder:
         names = [job.board.name for job in self._jobs.values() if job.fence]
         for job in self._jobs.values():
             job.fence = 0
-        with suppress(*STORE_FAILED):
+        with suppress(*UNAVAILABLE):
             await self._store.lease(names, holder=self._holder, ttl_ms=0)
 
     async def _renew(self) -> None:
@@ -145,7 +146,7 @@ class Builder:
             with tick_s.time():
                 await self._publish_changes(due)
             pause_s = PACE_S
-        except (Failed, *STORE_FAILED) as error:
+        except (Failed, *UNAVAILABLE) as error:
             log.warning("tick_failed", boards=[job.board.name for job in due], error=repr(error))
             for job in due:
                 # What was sent may have been published all the same.

@@ -2,18 +2,24 @@
 
 import asyncio
 
+from google.protobuf.message import DecodeError
+
 from chassis.errors import Failed
+from chassis.redis import UNAVAILABLE
+from chassis.redis.stream import StreamReader
 from chassis.telemetry import log
+from protos.events_pb2 import ScoreEvents
 from services.realtime.builder import Builder, channel_of
 from services.realtime.channels import Channels
 from services.realtime.personal import Personal
 from services.realtime.source import Source
-from services.realtime.store import STORE_FAILED, LiveStore
+from services.realtime.store import LiveStore
 
 BOARDS_S = 10.0  # between two questions for the boards
 CHECK_S = 1.0  # between two comparisons of positions with Redis
 WAIT_MS = 500  # of a read that finds nothing
 RETRY_S = 0.2  # after a read that failed
+BATCHES_MAX = 16  # of events in one read, so that writers keep up with the reader
 
 
 class Follower:
@@ -21,27 +27,29 @@ class Follower:
 
     def __init__(
         self,
+        *,
         store: LiveStore,
+        events: StreamReader,
         source: Source,
         channels: Channels,
         builder: Builder,
         personal: Personal,
     ) -> None:
         self._store = store
+        self._events = events
         self._source = source
         self._channels = channels
         self._builder = builder
         self._personal = personal
-        self._events_after = "0-0"
 
     async def start(self) -> None:
         """Returns when the boards are known; waits for Redis and scores until then."""
         while True:
             try:
-                self._events_after = await self._store.last_event()
+                await self._events.begin()
                 await self._know_boards()
                 return
-            except (Failed, *STORE_FAILED) as error:
+            except (Failed, *UNAVAILABLE) as error:
                 log.warning("start_delayed", error=repr(error))
                 await asyncio.sleep(1)
 
@@ -59,7 +67,7 @@ class Follower:
             await asyncio.sleep(BOARDS_S)
             try:
                 await self._know_boards()
-            except (Failed, *STORE_FAILED) as error:
+            except (Failed, *UNAVAILABLE) as error:
                 log.warning("boards_not_read", error=repr(error))
 
     async def follow_histories(self) -> None:
@@ -73,28 +81,23 @@ class Follower:
                     await self._check()
                     checked, away = loop.time(), False
                 await self._take_publications()
-            except STORE_FAILED as error:
+            except UNAVAILABLE as error:
                 if not away:
                     log.warning("histories_not_read", error=repr(error))
                 away = True
                 await asyncio.sleep(RETRY_S)
 
     async def follow_events(self) -> None:
-        """Marks changed boards and tells players of their awards, for ever."""
-        away = False
+        """Marks changed boards and publishes players' awards to them, forever."""
+        available = True
         while True:
             try:
-                if away:
-                    # A server that lost its data, or took over, may count from further back.
-                    self._events_after = min(
-                        self._events_after, await self._store.last_event(), key=_order
-                    )
-                    away = False
                 await self._take_events()
-            except STORE_FAILED as error:
-                if not away:
+                available = True
+            except UNAVAILABLE as error:
+                if available:
                     log.warning("events_not_read", error=repr(error))
-                away = True
+                available = False
                 await asyncio.sleep(RETRY_S)
 
     async def _know_boards(self) -> None:
@@ -133,14 +136,14 @@ class Follower:
         self._channels.adopt(channel, stored.history)
 
     async def _take_events(self) -> None:
-        batches, self._events_after = await self._store.events(self._events_after, wait_ms=WAIT_MS)
-        for batch in batches:
+        for entry in await self._events.read(count=BATCHES_MAX, block_ms=WAIT_MS):
+            try:
+                batch = ScoreEvents.FromString(entry.batch)
+            except DecodeError as error:
+                # What follows must not wait for this entry's repair.
+                log.error("event_unreadable", id=entry.id, error=repr(error))
+                continue
             for board in batch.boards:
                 self._builder.mark(board)
             for event in batch.events:
                 self._personal.tell(event)
-
-
-def _order(event_id: str) -> tuple[int, int]:
-    at_ms, _, number = event_id.partition("-")
-    return int(at_ms), int(number)

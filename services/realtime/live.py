@@ -1,9 +1,12 @@
-"""The parts of realtime put together and at work."""
+"""Realtime composed and running."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from chassis.process import background
+from chassis.redis import Redis
+from chassis.redis.stream import StreamReader
+from protos.streams import AWARDS
 from services.realtime.builder import Builder
 from services.realtime.channels import Channels
 from services.realtime.follower import Follower
@@ -15,7 +18,7 @@ from services.realtime.store import LiveStore
 
 @asynccontextmanager
 async def live(
-    store: LiveStore,
+    redis: Redis,
     source: Source,
     *,
     face: Callable[[Channels, Personal], RealtimeService] = RealtimeService,
@@ -24,10 +27,17 @@ async def live(
 
     Begins once every board can be shown. What a reader cannot cope with ends the context.
     """
-    channels = Channels()
+    store, channels = LiveStore(redis), Channels()
     builder = Builder(store, source, channels)
     personal = Personal(source, channels)
-    follower = Follower(store, source, channels, builder, personal)
+    follower = Follower(
+        store=store,
+        events=StreamReader(redis, AWARDS),
+        source=source,
+        channels=channels,
+        builder=builder,
+        personal=personal,
+    )
     await follower.start()
     async with background(
         builder.hold(),

@@ -1,31 +1,20 @@
-"""All Redis of realtime: the histories of board channels, the builders' leases, scores' events.
+"""All Redis of realtime: the histories of board channels and the builders' leases.
 
 live:{channels}:leaderboard:<board>   a stream, the channel's history; entry `<offset>-0` holds
                                       epoch, frame, snapshot (the window after it), at (Unix ms)
 live:{channels}:…:meta                a hash: epoch, offset, and the fence of who published last
 live:lease:<board>                    a hash: holder, fence, until (Unix ms)
-{events}:awards                       a stream of scores', read only
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from google.protobuf.message import DecodeError
-from redis.exceptions import RedisError
-
-from chassis.lease import Leases
 from chassis.redis import Redis, Script
-from chassis.telemetry import log
-from protos import events_pb2
+from chassis.redis.lease import Leases
 from services.realtime.channels import HISTORY_MAX, Position, Publication
 
-# What any method here raises: Redis is away, or will not do it now.
-STORE_FAILED = (RedisError, OSError)
-
-EVENTS = "{events}:awards"
 PUBLICATIONS_MAX = 256  # of each channel in one read
-BATCHES_MAX = 16  # of events in one read, so that writers keep up with the reader
 
 Outcome = Literal["published", "fenced", "moved"]
 
@@ -48,7 +37,7 @@ class Stored:
 
 
 class LiveStore:
-    """Every method raises `STORE_FAILED`."""
+    """Every method raises what `chassis.redis.UNAVAILABLE` lists."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
@@ -58,8 +47,8 @@ class LiveStore:
     async def lease(self, boards: Sequence[str], *, holder: str, ttl_ms: int) -> list[int]:
         """Takes or renews the boards' leases for `ttl_ms` (0: gives them back).
 
-        Answers each board's fencing number, which rises with every new holder; 0 where
-        somebody else holds it.
+        Returns each board's fencing number, which rises with every new holder; 0 where
+        another process holds it.
         """
         keys = [f"live:lease:{board}" for board in boards]
         return await self._leases.hold(keys, holder=holder, ttl_ms=ttl_ms)
@@ -95,25 +84,6 @@ class LiveStore:
             for key, entries in answer
             for id_, fields in entries
         ]
-
-    async def last_event(self) -> str:
-        """The id of the newest entry of scores' events; `0-0` when there is none."""
-        entries: Any = await self._redis.xrevrange(EVENTS, count=1)
-        return str(entries[0][0].decode()) if entries else "0-0"
-
-    async def events(self, after: str, *, wait_ms: int) -> tuple[list[events_pb2.ScoreEvents], str]:
-        """The batches after an id, waited for where there is none, and the id to go on from."""
-        answer: Any = await self._redis.xread({EVENTS: after}, count=BATCHES_MAX, block=wait_ms)
-        batches: list[events_pb2.ScoreEvents] = []
-        for _, entries in answer:
-            for id_, fields in entries:
-                after = id_.decode()
-                try:
-                    batches.append(events_pb2.ScoreEvents.FromString(fields[b"batch"]))
-                except (KeyError, DecodeError) as error:
-                    # Whoever waits for what follows must not wait for this entry's repair.
-                    log.error("event_unreadable", id=after, error=repr(error))
-        return batches, after
 
 
 def _key(channel: str) -> str:

@@ -4,13 +4,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from chassis.client import open_channel
-from chassis.postgres import Database, expect_schema, open_pool
+from chassis.postgres import expect_schema, open_database
+from chassis.postgres.replica import open_reader
 from chassis.process import background, run, until_done
 from chassis.redis import open_redis
-from chassis.replica import open_reader
-from chassis.server import serve
-from chassis.tls import Identity
+from chassis.rpc.client import open_channel
+from chassis.rpc.server import serve
+from chassis.rpc.tls import Identity
 from protos.actions_pb2_grpc import ActionsStub
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
@@ -31,17 +31,17 @@ async def main(settings: Settings) -> None:
     identity = Identity.read(settings.tls_dir)
     # Opened top to bottom; closed bottom to top, once `serve` has drained.
     async with (
-        open_pool(settings.database_url, size_max=settings.database_pool_max) as pool,
+        open_database(
+            settings.database_url, connections_max=settings.database_pool_max
+        ) as database,
         open_reader(
-            database := Database(pool),
-            settings.database_replica_url,
-            lag_max_s=settings.replica_lag_max_s,
+            database, settings.database_replica_url, lag_max_s=settings.replica_lag_max_s
         ) as reader,
         open_redis(settings.redis_url) as redis,
         open_channel(settings.actions_target, unit="actions", identity=identity) as actions,
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
-        await expect_schema(pool, schema="scores", folder=MIGRATIONS)
+        await expect_schema(database, schema="scores", folder=MIGRATIONS)
         boards = Boards(database, redis)
         awards = Awards(
             boards,

@@ -17,11 +17,11 @@ from typing import Any
 import grpc
 
 from chassis import clock
-from chassis.client import open_channel
 from chassis.errors import Failed
 from chassis.ids import uuid7
+from chassis.rpc.client import open_channel
+from chassis.rpc.tls import Identity
 from chassis.testing import eventually
-from chassis.tls import Identity
 from protos.actions_pb2 import Grant, VerifyItem
 from protos.scores_pb2 import Award, AwardItem, AwardRequest
 from protos.scores_pb2_grpc import ScoresStub

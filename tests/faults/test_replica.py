@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from chassis.postgres import Database, open_pool
-from chassis.replica import Replica, open_reader
+from chassis.postgres.replica import Replica, open_reader
 from chassis.testing import eventually
 from local import binaries, servers
 

@@ -4,22 +4,24 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 
-from chassis import client, server
 from chassis.errors import Unavailable
 from chassis.ids import uuid7
 from chassis.keyring import Keyring
+from chassis.postgres import Database
+from chassis.rpc import client, server
 from chassis.settings import ProcessSettings
 from chassis.testing import Certificates
 from protos import actions_pb2 as pb
 from protos import fraud_pb2
 from protos.actions_pb2_grpc import ActionsStub, add_ActionsServicer_to_server
 from protos.arrows import callers
+from protos.fraud_pb2_grpc import FraudStub
 from services.actions.catalogue import Catalogue
-from services.actions.incidents import Relay
+from services.actions.incidents import IncidentRelay
 from services.actions.service import ActionsService
 from services.actions.store import ActionsStore
 from services.actions.tests.players import SEALING, SIGNING, Play, new_user
@@ -53,7 +55,7 @@ class Actions:
 
     gateway: ActionsStub
     scores: ActionsStub
-    relay: Relay
+    relay: IncidentRelay
     fraud: RecordingFraud
     catalogue: Catalogue
     port: int
@@ -162,8 +164,8 @@ async def open_actions(
     keys: tuple[Keyring, Keyring] = (SEALING, SIGNING),
 ) -> AsyncIterator[Actions]:
     """The service on that pool, served over real gRPC."""
-    store, fraud = ActionsStore(pool), RecordingFraud()
-    catalogue, relay = Catalogue(store), Relay(store, fraud)
+    store, fraud = ActionsStore(Database(pool)), RecordingFraud()
+    catalogue, relay = Catalogue(store), IncidentRelay(store, cast(FraudStub, fraud))
     await catalogue.refresh()
     service = ActionsService(
         store,

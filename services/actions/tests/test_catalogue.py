@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from chassis.errors import Conflict, Unprocessable
+from chassis.postgres import Database
 from chassis.testing import Certificates, eventually
 from protos import actions_pb2 as pb
 from services.actions.catalogue import Catalogue
@@ -54,7 +55,7 @@ async def test_a_replica_that_issued_nothing_of_a_new_type_verifies_it(
 async def test_a_replica_follows_changes_by_itself(
     actions: Actions, pool: asyncpg.Pool, type_name: str
 ) -> None:
-    catalogue = Catalogue(ActionsStore(pool))
+    catalogue = Catalogue(ActionsStore(Database(pool)))
     following = asyncio.create_task(catalogue.follow(pause_s=0.05))
     await actions.create_type(type_name)
 

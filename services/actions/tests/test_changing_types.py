@@ -9,6 +9,7 @@ from structlog.typing import EventDict
 
 from chassis import clock
 from chassis.errors import Missing, Unprocessable
+from chassis.postgres import Database
 from chassis.testing import Certificates, eventually
 from protos import actions_pb2 as pb
 from services.actions.catalogue import Catalogue
@@ -148,7 +149,7 @@ async def test_every_replica_goes_by_a_change_within_a_second(
     actions: Actions, pool: asyncpg.Pool, type_name: str
 ) -> None:
     await actions.create_type(type_name, points=1)
-    catalogue = Catalogue(ActionsStore(pool))
+    catalogue = Catalogue(ActionsStore(Database(pool)))
     await catalogue.refresh()
     following = asyncio.create_task(catalogue.follow())
     await actions.change_type(type_name, points=2)

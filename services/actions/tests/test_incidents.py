@@ -16,7 +16,7 @@ from services.actions.tests.serving import Actions
 
 
 async def reported(actions: Actions) -> list[fraud_pb2.Incident]:
-    while await actions.relay.relay():
+    while await actions.relay.send():
         pass
     return actions.fraud.incidents
 
@@ -115,9 +115,9 @@ async def test_incidents_wait_while_fraud_is_away(actions: Actions, pool: asyncp
         await actions.verify(play, play.update(completion_ms=100))
     actions.fraud.away = True
     with pytest.raises(Unavailable):
-        await actions.relay.relay()
+        await actions.relay.send()
 
-    relaying = asyncio.create_task(actions.relay.run(pause_s=0.02, pause_max_s=0.05))
+    relaying = asyncio.create_task(actions.relay.run())
     actions.fraud.away = False
 
     async def drained() -> bool:
@@ -131,7 +131,7 @@ async def test_incidents_wait_while_fraud_is_away(actions: Actions, pool: asyncp
 async def test_the_relay_survives_an_outage_of_fraud(actions: Actions) -> None:
     play = await actions.issue(new_user())
     actions.fraud.away = True
-    relaying = asyncio.create_task(actions.relay.run(pause_s=0.01, pause_max_s=0.02))
+    relaying = asyncio.create_task(actions.relay.run())
     with clock.ahead(6):
         await actions.verify(play, play.update(completion_ms=100))
     await asyncio.sleep(0.1)

@@ -12,6 +12,7 @@ import msgspec
 
 from chassis import clock
 from chassis.keyring import Keyring
+from chassis.postgres import Database
 from chassis.redis import Redis
 from chassis.testing import Certificates, served
 from protos.arrows import callers
@@ -132,7 +133,7 @@ async def open_auth(
     hasher = RecordingHasher()
     with open_passwords(hasher, pepper or ring("p")) as passwords:
         service = AuthService(
-            AuthStore(pool),
+            AuthStore(Database(pool)),
             SessionCache(redis),
             passwords=passwords,
             access_tokens=AccessTokens(SigningKey(signing_pem), issuer=ISSUER, audience=AUDIENCE),

@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from chassis.postgres import open_pool
+from chassis.postgres import Database, open_pool
 from chassis.redis import Redis
 from chassis.testing import Certificates
 from services.auth.store import AuthStore
@@ -53,7 +53,7 @@ async def auth(
 
 @pytest.fixture
 def store(pool: asyncpg.Pool) -> AuthStore:
-    return AuthStore(pool)
+    return AuthStore(Database(pool))
 
 
 @pytest.fixture

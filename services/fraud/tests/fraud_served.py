@@ -9,6 +9,8 @@ import asyncpg
 
 from chassis import clock
 from chassis.ids import uuid7
+from chassis.postgres import Database
+from chassis.postgres.outbox import OutboxRelay
 from chassis.redis import Redis
 from chassis.testing import Certificates, served
 from protos.actions_pb2 import Sealed, VerifyResult
@@ -24,7 +26,7 @@ from protos.fraud_pb2 import (
     Verdict,
 )
 from protos.fraud_pb2_grpc import FraudStub, add_FraudServicer_to_server
-from services.fraud.sanctions import Relay, Sanctions
+from services.fraud.sanctions import Sanctions
 from services.fraud.service import FraudService
 from services.fraud.store import FraudStore
 from services.fraud.windows import Windows
@@ -69,10 +71,10 @@ async def open_fraud(
     certificates: Certificates,
     *,
     limited: bool = True,
-    relays: tuple[Relay, ...] = (),
+    relays: tuple[OutboxRelay, ...] = (),
 ) -> AsyncIterator[Fraud]:
     """One replica; none of its background work runs by itself."""
-    store = FraudStore(pool)
+    store = FraudStore(Database(pool))
     sanctions = Sanctions(store)
     await sanctions.refresh()
     service = FraudService(store, Windows(redis, limited=limited), sanctions, relays=relays)

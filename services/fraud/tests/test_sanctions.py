@@ -12,6 +12,8 @@ from redis.exceptions import RedisError
 from chassis import clock
 from chassis.errors import Unavailable
 from chassis.ids import uuid7
+from chassis.postgres import Database
+from chassis.postgres.outbox import OutboxRelay
 from chassis.process import background
 from chassis.redis import Redis
 from chassis.testing import Certificates, eventually, served
@@ -20,8 +22,9 @@ from protos.arrows import callers
 from protos.auth_pb2_grpc import AuthStub
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
+from protos.streams import SANCTIONS
 from services.fraud import sentences
-from services.fraud.sanctions import GENERATION, STREAM, Bans, Relay, Sanctions, Stream
+from services.fraud.sanctions import GENERATION, Bans, Sanctions, Stream, open_relay
 from services.fraud.store import FraudStore
 from services.fraud.tests.fraud_served import Fraud, attempt, open_fraud
 
@@ -145,7 +148,7 @@ async def test_a_ban_that_auth_refuses_does_not_hold_up_another(
 
 
 async def test_an_older_sanction_never_replaces_a_newer_one(pool: asyncpg.Pool, user: str) -> None:
-    sanctions = Sanctions(FraudStore(pool))
+    sanctions = Sanctions(FraudStore(Database(pool)))
     newer = sentences.Sanction(user, sentences.Kind.BANNED, 8, 0)
     sanctions.learn(newer)
 
@@ -159,7 +162,7 @@ async def test_two_replicas_do_not_tell_the_same_thing_at_the_same_time(
 ) -> None:
     async with open_fraud(pool, redis, certificates) as fraud:
         await fraud.burst(user)
-    store = FraudStore(pool)
+    store = FraudStore(Database(pool))
 
     claims = await asyncio.gather(*(store.claim("stream") for _ in range(4)))
 
@@ -172,7 +175,7 @@ async def test_two_replicas_do_not_tell_the_same_thing_at_the_same_time(
 async def test_what_was_told_thirty_days_ago_is_forgotten(
     pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
 ) -> None:
-    store = FraudStore(pool)
+    store = FraudStore(Database(pool))
     async with open_fraud(pool, redis, certificates) as fraud:
         await fraud.burst(user)
     (due,) = await store.claim("stream")
@@ -208,7 +211,7 @@ class RecordingAuth(auth_pb2_grpc.AuthServicer):
 @asynccontextmanager
 async def _auth(
     certificates: Certificates, pool: asyncpg.Pool, *, refusals: int = 0, never: str = ""
-) -> AsyncIterator[tuple[RecordingAuth, Relay]]:
+) -> AsyncIterator[tuple[RecordingAuth, OutboxRelay]]:
     """A recording auth, and a relay that tells it of bans."""
     auth = RecordingAuth(refusals, never)
     async with served(
@@ -219,25 +222,27 @@ async def _auth(
         caller="fraud",
     ) as channel:
         bans = Bans(AuthStub(channel))
-        async with _running(Relay(FraudStore(pool), target="auth", deliver=bans.deliver)) as relay:
+        async with _running(
+            open_relay(FraudStore(Database(pool)), target="auth", deliver=bans.deliver)
+        ) as relay:
             yield auth, relay
 
 
-def _stream(pool: asyncpg.Pool, redis: Redis, *, pause_s: float = 0.1) -> Relay:
-    store = FraudStore(pool)
+def _stream(pool: asyncpg.Pool, redis: Redis, *, pause_s: float = 0.1) -> OutboxRelay:
+    store = FraudStore(Database(pool))
     deliver = Stream(redis, store).deliver
-    return Relay(store, target="stream", deliver=deliver, pause_s=pause_s)
+    return open_relay(store, target="stream", deliver=deliver, pause_s=pause_s)
 
 
 @asynccontextmanager
-async def _running(relay: Relay) -> AsyncIterator[Relay]:
+async def _running(relay: OutboxRelay) -> AsyncIterator[OutboxRelay]:
     async with background(relay.run()):
         yield relay
 
 
 async def _published(redis: Redis, user: str) -> list[Sanction]:
     try:
-        entries: Any = await redis.xrange(STREAM)
+        entries: Any = await redis.xrange(SANCTIONS)
     except RedisError:
         return []  # It is on its way back.
     batches = [SanctionEvents.FromString(fields[b"batch"]) for _, fields in entries]

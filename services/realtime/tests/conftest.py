@@ -16,7 +16,6 @@ from protos.scores_pb2_grpc import ScoresStub, add_ScoresServicer_to_server
 from services.realtime.live import live
 from services.realtime.service import RealtimeService
 from services.realtime.source import Source
-from services.realtime.store import LiveStore
 from services.realtime.tests.gateway import Gateway, attached
 from services.realtime.tests.replica import Attach, NewReplica, Replica
 from services.realtime.tests.scores import FakeScores
@@ -54,7 +53,7 @@ async def new_replica(
         async with (
             open_redis(url) as redis,
             live(
-                LiveStore(redis),
+                redis,
                 Source(ScoresStub(scores_channel)),
                 face=partial(RealtimeService, **limits),
             ) as service,

@@ -6,7 +6,7 @@ import signal
 import sys
 from functools import partial
 
-from chassis import client, server
+from chassis.rpc import client, server
 from chassis.settings import ProcessSettings
 from chassis.testing import Certificates
 from protos.arrows import callers

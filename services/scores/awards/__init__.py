@@ -9,10 +9,10 @@ Beside the path: `repeats.py` (an action that has a row), `journal.py` (Postgres
 `reversals.py` (void, restore), `sanctions.py` (players hidden and shown).
 """
 
-from chassis.lease import Lease
 from chassis.postgres import Database
 from chassis.process import repeat, together
 from chassis.redis import Redis
+from chassis.redis.lease import Lease
 from protos.actions_pb2_grpc import ActionsStub
 from protos.fraud_pb2_grpc import FraudStub
 from services.scores.awards.incident_store import IncidentStore

@@ -5,8 +5,8 @@ import uuid
 from collections.abc import Sequence
 
 from chassis.batching import BATCH_MAX
-from chassis.outbox import Outbox
 from chassis.postgres import DbUnavailable
+from chassis.postgres.outbox import OutboxRelay
 from chassis.telemetry import log
 from protos import fraud_pb2
 from protos.fraud_pb2_grpc import FraudStub
@@ -23,7 +23,7 @@ class Incidents:
     def __init__(self, store: IncidentStore, fraud: FraudStub) -> None:
         self._store = store
         self._fraud = fraud
-        self._outbox = Outbox("incidents", self.send)
+        self._outbox = OutboxRelay("incidents", self.send)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def report(self, incidents: Sequence[Incident]) -> None:

@@ -14,13 +14,12 @@ from typing import Any
 import asyncpg
 import msgspec
 from prometheus_client import Counter, Gauge
-from redis.exceptions import RedisError
 
 from chassis.batching import BATCH_MAX
 from chassis.errors import Failed
 from chassis.keyring import Keyring
 from chassis.postgres import DbUnavailable
-from chassis.redis import Argument, Redis, Script
+from chassis.redis import UNAVAILABLE, Argument, Redis, Script
 from chassis.telemetry import log
 from services.scores.awards.answers import IdempotencyKeyReused, QueuedForReplay, TokenAlreadyUsed
 from services.scores.awards.publish import Publisher
@@ -78,7 +77,7 @@ class ReplayJournal:
         try:
             async with asyncio.timeout(QUEUE_S):
                 answers = await self._queue([STREAM, HELD], arguments)
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             log.error("journal_unavailable", error=repr(error), awards=len(judged))
             return [DbUnavailable() for _ in judged]
         log.error("awards_queued", awards=answers.count(1), full=0 in answers)
@@ -118,7 +117,7 @@ class ReplayJournal:
         """Logs a warning when Redis would lose the journal with its process."""
         try:
             about: dict[str, Any] = await self._redis.info("persistence")
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             log.warning("journal_persistence_unknown", error=repr(error))
             return
         if not about.get("aof_enabled"):

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
-from redis.exceptions import RedisError
 
 from chassis.batching import BATCH_MAX
 from chassis.errors import Failed
 from chassis.postgres import DbUnavailable
+from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
 from protos import actions_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
@@ -88,7 +88,7 @@ class Publisher:
         try:
             await self.place(changes)
             await self._ledger.clear([change.seq for change in changes])
-        except (RedisError, OSError, DbUnavailable) as error:
+        except (*UNAVAILABLE, DbUnavailable) as error:
             log.warning("changes_left_to_relay", error=repr(error), changes=len(changes))
 
     async def place(self, changes: Sequence[Change]) -> list[Ranks]:
@@ -122,14 +122,14 @@ class Publisher:
     async def _publish_names(self, names: dict[str, Name]) -> None:
         try:
             await self._boards.names.keep(names)
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             log.warning("names_not_published", error=repr(error))
 
     async def _move_boards(self, rows: Sequence[Written]) -> tuple[Sequence[Ranks], bool]:
         """The ranks around each award, and whether the boards have the awards."""
         try:
             return await self._boards.places.apply(rows), True
-        except (RedisError, OSError, DbUnavailable) as error:
+        except (*UNAVAILABLE, DbUnavailable) as error:
             # The awards are written: they are answered without ranks.
             log.warning("boards_unavailable", error=repr(error))
             return [UNRANKED] * len(rows), False
@@ -159,7 +159,7 @@ class Publisher:
                 )
             if published:
                 await self._boards.events.publish(rows, ranks)
-        except (RedisError, OSError, DbUnavailable) as error:
+        except (*UNAVAILABLE, DbUnavailable) as error:
             log.warning("events_left_to_relay", error=repr(error), awards=len(rows))
             return
         self._gathered += [

@@ -1,9 +1,9 @@
 """Voids awards and restores voided ones."""
 
-import re
 from dataclasses import replace
 
 from chassis.errors import FieldError, Missing
+from chassis.ids import is_uuid
 from protos import scores_pb2
 from services.scores.awards.publish import Publisher
 from services.scores.awards.records import Reversal
@@ -14,7 +14,6 @@ from services.scores.boards.rules import ValidationFailed, moment
 ROWS_MAX = 1000  # of one call
 ACTIONS_MAX = 1000
 TEXT_MAX = 500
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _MOMENT_MS_MAX = 253_402_300_799_999  # the end of the year 9999
 
 
@@ -63,11 +62,10 @@ def _check(request: scores_pb2.ReverseRequest) -> None:
     checks = (
         ("reason", 1 <= len(request.reason) <= TEXT_MAX, "must be 1 to 500 characters"),
         ("actor", 1 <= len(request.actor) <= TEXT_MAX, "must be 1 to 500 characters"),
-        ("userId", bool(_UUID.fullmatch(request.user_id)), "must be a lower-case UUID"),
+        ("userId", bool(is_uuid(request.user_id)), "must be a lower-case UUID"),
         (
             "actionIds",
-            len(request.action_ids) <= ACTIONS_MAX
-            and all(map(_UUID.fullmatch, request.action_ids)),
+            len(request.action_ids) <= ACTIONS_MAX and all(map(is_uuid, request.action_ids)),
             "must be at most 1000 lower-case UUIDs",
         ),
         (

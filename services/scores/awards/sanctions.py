@@ -5,18 +5,18 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from chassis import clock
 from chassis.batching import BATCH_MAX
-from chassis.feed import Feed
 from chassis.postgres import DbUnavailable
 from chassis.redis import Redis
+from chassis.redis.feed import Feed
 from chassis.telemetry import log
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction, SanctionsSinceRequest
 from protos.fraud_pb2_grpc import FraudStub
+from protos.streams import SANCTIONS
 from services.scores.awards import records
 from services.scores.awards.publish import Publisher
 from services.scores.awards.store import LedgerStore, PlayersMissing
 
-STREAM = "{fraud}:sanctions"
 SINCE_S = 5.0
 RETRY_S = 0.5  # while Postgres is away
 HIDING = frozenset({Sanction.QUARANTINED, Sanction.BANNED})
@@ -35,7 +35,7 @@ class Sanctions:
         ledger: LedgerStore,
         publisher: Publisher,
     ) -> None:
-        self._feed = Feed(STREAM, since=since, read=_read, learn=self._learn)
+        self._feed = Feed(SANCTIONS, since=since, read=_read, learn=self._learn)
         self._ledger = ledger
         self._publisher = publisher
         self._known: dict[str, int] = {}  # the newest version, by player

@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 
 from chassis.errors import Failed, Timeout
 from chassis.postgres import DbUnavailable
-from chassis.server import deadline
+from chassis.rpc.server import deadline
 from chassis.telemetry import log
 from services.scores.awards.answers import ScoreOutOfRange
 from services.scores.awards.records import Judged

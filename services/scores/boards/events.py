@@ -6,11 +6,11 @@ from collections.abc import Collection, Sequence
 from chassis import clock
 from chassis.redis import Redis
 from protos import events_pb2
+from protos.streams import AWARDS
 from services.scores.boards.changes import Change, Written
 from services.scores.boards.places import Ranks
 from services.scores.boards.registry import Registry
 
-STREAM = "{events}:awards"
 KEPT_MS = 24 * 3600 * 1000
 
 
@@ -42,7 +42,7 @@ class Events:
     async def _append(self, batch: events_pb2.ScoreEvents) -> None:
         # The stream's ids follow Redis' clock, which ours may be ahead of.
         oldest = clock.now_ms() - clock.offset_ms() - KEPT_MS
-        await self._redis.xadd(STREAM, {"batch": batch.SerializeToString()}, minid=str(oldest))
+        await self._redis.xadd(AWARDS, {"batch": batch.SerializeToString()}, minid=str(oldest))
 
     def _boards(self, action_types: Collection[str]) -> list[str]:
         """The boards that are touched; all of them by what has no action type."""

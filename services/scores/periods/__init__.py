@@ -6,10 +6,10 @@ from the ledger), `seals.py` (hash and signature), then `final_tables.py` (reads
 """
 
 from chassis.keyring import Keyring
-from chassis.lease import Lease
 from chassis.postgres import Database
+from chassis.postgres.replica import Reader
 from chassis.redis import Redis
-from chassis.replica import Reader
+from chassis.redis.lease import Lease
 from services.scores.boards import Boards
 from services.scores.periods.closer import Closer
 from services.scores.periods.final_store import FinalStore

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chassis.replica import Reader
+from chassis.postgres.replica import Reader
 from services.scores.boards.ranking import Seal
 from services.scores.boards.rules import Board, Period
 

@@ -8,9 +8,9 @@ tables of the room `periods`. `history.py` has a player's own rows, `store.py` t
 
 from chassis.keyring import Keyring
 from chassis.postgres import Database
+from chassis.postgres.replica import Reader
 from chassis.process import repeat, together
 from chassis.redis import Redis
-from chassis.replica import Reader
 from services.scores.boards import Boards
 from services.scores.periods import Periods
 from services.scores.reads.board_reads import BoardReads

@@ -10,11 +10,11 @@ from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import Counter
-from redis.exceptions import RedisError
 
 from chassis import clock
 from chassis.errors import Failed, Missing, Unauthenticated
 from chassis.postgres import DbUnavailable
+from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
 from services.scores.boards.ranking import After, Found, Page, Place, WouldBe
 from services.scores.boards.registry import PeriodNotFound, Registry
@@ -222,7 +222,7 @@ class BoardReads:
             return None
         try:
             answer = await read()
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             log.warning("boards_read_from_postgres", error=repr(error))
             self._unavailable_until_s = now_s + UNAVAILABLE_S
             return None

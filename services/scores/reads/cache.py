@@ -5,9 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from redis.exceptions import RedisError
-
-from chassis.redis import Redis
+from chassis.redis import UNAVAILABLE, Redis
 from chassis.telemetry import log
 from services.scores.boards import keys
 from services.scores.boards.ranking import Page
@@ -61,7 +59,7 @@ class Cache:
         while True:
             try:
                 await self._listen()
-            except (RedisError, OSError) as error:
+            except UNAVAILABLE as error:
                 log.warning("invalidations_not_received", error=repr(error))
             finally:
                 self._listening = False

@@ -1,11 +1,11 @@
 """The reading calls: requests checked, read and rendered."""
 
 import asyncio
-import re
 from typing import cast
 
 from chassis.batching import bounded
 from chassis.errors import Failed, FieldError, to_proto
+from chassis.ids import is_uuid
 from protos import scores_pb2
 from services.scores.boards.ranking import After, Page
 from services.scores.boards.registry import Registry
@@ -64,7 +64,7 @@ class ReadCalls:
         period = await self._reads.period(
             request.board, request.period, anonymous=request.anonymous
         )
-        found = await self._reads.ranks(period, [u for u in request.user_ids if _UUID.fullmatch(u)])
+        found = await self._reads.ranks(period, [u for u in request.user_ids if is_uuid(u)])
         return scores_pb2.RanksReply(
             entries=answers.entries(found.entries),
             degraded=found.degraded,
@@ -147,7 +147,7 @@ class ReadCalls:
         try:
             _within("radius", item.radius, 0, RADIUS_MAX)
             period = await self._reads.period(item.board, item.period, anonymous=item.anonymous)
-            if not _UUID.fullmatch(item.user_id):
+            if not is_uuid(item.user_id):
                 raise NotRanked
         except Failed as failed:
             return failed
@@ -160,9 +160,6 @@ class ReadCalls:
         except Failed as failed:
             return failed
         return period, item.score
-
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 def _within(field: str, number: int, low: int, high: int) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from chassis import clock
 from chassis.postgres import Database
-from chassis.replica import Reader
+from chassis.postgres.replica import Reader
 from services.scores.boards.rules import Period
 
 

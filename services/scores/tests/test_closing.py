@@ -19,8 +19,9 @@ from chassis.ids import uuid7
 from chassis.keyring import Keyring
 from chassis.testing import eventually
 from protos import events_pb2
+from protos.streams import AWARDS
 from services.scores.awards.records import Reversal, Sanction
-from services.scores.boards.events import STREAM, Events
+from services.scores.boards.events import Events
 from services.scores.boards.rules import moment
 from services.scores.periods.closer import Closer
 from services.scores.periods.seals import Seals
@@ -180,7 +181,7 @@ async def test_closings_are_told_once_each_also_after_the_stream_was_away(
 
 async def _told(scores: Scores) -> list[tuple[list[str], events_pb2.ScoreEvent]]:
     """The closings in the stream, each beside the boards of its batch."""
-    entries: Any = await scores.redis.xrange(STREAM)
+    entries: Any = await scores.redis.xrange(AWARDS)
     batches = [events_pb2.ScoreEvents.FromString(fields[b"batch"]) for _, fields in entries]
     return [
         (list(batch.boards), event)

@@ -11,7 +11,8 @@ from chassis.redis import Redis
 from chassis.testing import eventually
 from protos import events_pb2
 from protos.fraud_pb2 import Sanction
-from services.scores.awards.sanctions import STREAM, Sanctions, since
+from protos.streams import SANCTIONS
+from services.scores.awards.sanctions import Sanctions, since
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.test_reversals import board
 
@@ -22,7 +23,7 @@ HOUR_MS = 3_600_000
 async def publish(scores: Scores, *sanctions: Sanction) -> None:
     """As fraud does."""
     batch = events_pb2.SanctionEvents(sanctions=sanctions).SerializeToString()
-    await scores.redis.xadd(STREAM, {"batch": batch})
+    await scores.redis.xadd(SANCTIONS, {"batch": batch})
 
 
 async def reading(scores: Scores, followers: int) -> None:

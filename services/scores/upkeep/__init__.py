@@ -5,10 +5,10 @@ Read `rebuild.py` (boards that Redis lost), `filling.py` (boards that an admin a
 with its scripts is what they do in Redis, `store.py` the SQL.
 """
 
-from chassis.lease import Lease
 from chassis.postgres import Database
 from chassis.process import together
 from chassis.redis import Redis
+from chassis.redis.lease import Lease
 from services.scores.boards import Boards
 from services.scores.upkeep.auditor import Auditor
 from services.scores.upkeep.filling import Filling

@@ -12,12 +12,12 @@ from typing import Any
 import structlog
 
 from chassis import clock
-from chassis.client import open_channel
 from chassis.errors import Failed
-from chassis.postgres import Database, open_pool
-from chassis.redis import AWAY, Redis, open_redis
+from chassis.postgres import Database, open_database
+from chassis.redis import UNAVAILABLE, Redis, open_redis
+from chassis.rpc.client import open_channel
+from chassis.rpc.tls import Identity
 from chassis.settings import SettingsError, load
-from chassis.tls import Identity
 from protos.actions_pb2_grpc import ActionsStub
 from protos.fraud_pb2_grpc import FraudStub
 from services.scores.awards import Awards
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> tuple[str, int]:
     except SettingsError as problems:
         sys.stderr.write(f"scores: the settings do not fit\n{problems}\n")
         sys.exit(2)
-    except (Failed, *AWAY) as problem:
+    except (Failed, *UNAVAILABLE) as problem:
         sys.exit(f"scores: {problem}")
 
 
@@ -94,10 +94,9 @@ class _Stores:
 async def _stores(settings: StoreSettings | Settings) -> AsyncIterator[_Stores]:
     clock.set_offset(settings.clock_offset_s)
     async with (
-        open_pool(settings.database_url, size_max=3) as pool,
+        open_database(settings.database_url, connections_max=3) as database,
         open_redis(settings.redis_url) as redis,
     ):
-        database = Database(pool)
         boards = Boards(database, redis)
         await boards.registry.refresh()
         yield _Stores(database, redis, boards)

@@ -5,11 +5,9 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import TypeVar
 
-from redis.exceptions import RedisError
-
 from chassis.errors import Conflict, FieldError
-from chassis.lease import Lease
-from chassis.redis import Redis
+from chassis.redis import UNAVAILABLE, Redis
+from chassis.redis.lease import Lease
 from chassis.telemetry import log
 from protos import scores_pb2
 from services.scores.boards import Boards
@@ -91,7 +89,7 @@ class Filling:
                     async with asyncio.timeout(LOOK_S):
                         await self._added.wait()
         finally:
-            with suppress(RedisError, OSError):
+            with suppress(*UNAVAILABLE):
                 await self._lease.release()
 
     async def work(self) -> None:

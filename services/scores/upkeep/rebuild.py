@@ -8,11 +8,10 @@ from functools import partial
 from typing import Any
 
 from prometheus_client import Counter, Gauge
-from redis.exceptions import RedisError
 
 from chassis import clock
-from chassis.lease import Lease
-from chassis.redis import Redis, Script
+from chassis.redis import UNAVAILABLE, Redis, Script
+from chassis.redis.lease import Lease
 from chassis.telemetry import log
 from services.scores.boards import Boards, keys
 from services.scores.boards.rules import Period
@@ -74,7 +73,7 @@ class Rebuild:
                     log.warning("rebuild_interrupted", error=repr(error))
                 await asyncio.sleep(LOOK_S)
         finally:
-            with suppress(RedisError, OSError):
+            with suppress(*UNAVAILABLE):
                 await self._lease.release()
 
     async def settled(self, *, wait_s: float) -> bool:

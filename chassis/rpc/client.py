@@ -6,9 +6,10 @@ from typing import Any, Self
 
 import grpc
 
-from chassis import errors, telemetry, tls
+from chassis import errors, telemetry
 from chassis.errors import Timeout
-from chassis.server import HOP_S, MESSAGE_BYTES_MAX, deadline
+from chassis.rpc import tls
+from chassis.rpc.server import HOP_S, MESSAGE_BYTES_MAX, deadline
 
 # Only UNAVAILABLE is tried again, and only where a peer says that asking twice does no
 # harm: every method drawn between our units is such a one, by attempt and incident ids.

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import asyncpg
 from prometheus_client import Counter
 
-from chassis.postgres import AWAY, Database, DbUnavailable
+from chassis.postgres.database import UNAVAILABLE, Database, DbUnavailable
 from chassis.process import background
 from chassis.telemetry import log
 
@@ -72,7 +72,7 @@ class Replica:
         if self.fresh:
             try:
                 rows = await self._pool.fetch(sql, *arguments)
-            except (*AWAY, TimeoutError, asyncpg.OperatorInterventionError) as error:
+            except (*UNAVAILABLE, TimeoutError, asyncpg.OperatorInterventionError) as error:
                 # Lost, or cancelled there because it stood in the way of the replay.
                 self._seen_at = float("-inf")
                 log.warning("replica_failed", error=repr(error))
@@ -102,7 +102,7 @@ class Replica:
         while True:
             try:
                 await self.look()
-            except (DbUnavailable, *AWAY, TimeoutError, asyncpg.PostgresError) as error:
+            except (DbUnavailable, *UNAVAILABLE, TimeoutError, asyncpg.PostgresError) as error:
                 log.warning("replica_not_seen", error=repr(error))
             if self.fresh != asked:
                 asked = self.fresh

@@ -22,14 +22,16 @@ from redis.exceptions import ClusterDownError, DataError, NoScriptError, RedisEr
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chassis.redis_cluster import Cluster, slot_of
-from chassis.redis_link import Argument, Command, Link, Server
+from chassis.redis.cluster import Cluster, slot_of
+from chassis.redis.link import Argument, Command, Link, Server
 from chassis.telemetry import log
 
-__all__ = ["AWAY", "Argument", "Call", "Command", "Key", "Redis", "Script", "open_redis"]
+__all__ = ["UNAVAILABLE", "Argument", "Call", "Command", "Key", "Redis", "Script", "open_redis"]
 
-# What is raised when the server is away.
-AWAY = (RedisConnectionError, RedisTimeoutError, ClusterDownError, OSError)
+# What commands raise, whether the server is down or refuses.
+UNAVAILABLE = (RedisError, OSError)
+# What is raised while the server is down.
+_DOWN = (RedisConnectionError, RedisTimeoutError, ClusterDownError, OSError)
 
 Key = str | bytes
 Call = tuple[Sequence[Key], Sequence[Argument]]  # a script's keys and arguments

@@ -1,22 +1,22 @@
-"""A state that another unit owns, followed from its stream and caught up by version.
+"""A versioned state that another unit owns, followed from its stream and resynchronised.
 
-The stream tells at once and may lose entries; the owner, asked for all that is newer than a
-version, tells everything, and is asked every 30 s, or twice a second while Redis is away.
+The stream is fast and may lose entries. The owner returns everything newer than a version; it is
+called every 30 s, or twice a second while Redis is unavailable.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
-from redis.exceptions import RedisError
 
 from chassis.errors import Failed
-from chassis.redis import Redis
+from chassis.redis.client import UNAVAILABLE, Redis
+from chassis.redis.stream import StreamReader
 from chassis.telemetry import log
 
 CATCH_UP_S = 30.0
-CATCH_UP_AWAY_S = 0.5  # while Redis tells nothing
+RETRY_S = 0.5  # while Redis is unavailable
 PAGE = 1000
 _BLOCK_MS = 1000
 
@@ -35,7 +35,7 @@ Entry = TypeVar("Entry", bound=Versioned)
 class Feed(Generic[Entry]):
     """Hands every entry to `learn`: at least once, and not always in the order of versions.
 
-    `since(version)` answers at most 1000 entries newer than `version`, oldest first. `read`
+    `since(version)` returns at most 1000 entries newer than `version`, oldest first. `read`
     makes entries of the field `batch` of a stream entry; it may raise DecodeError.
     """
 
@@ -55,7 +55,7 @@ class Feed(Generic[Entry]):
         self._wanted = asyncio.Event()
 
     async def catch_up(self) -> None:
-        """Asks the owner for what is not known yet. Raises Failed."""
+        """Fetches from the owner what is not known yet. Raises Failed."""
         while True:
             page = await self._since(self._caught_up)
             for entry in page:
@@ -66,12 +66,12 @@ class Feed(Generic[Entry]):
                 return
 
     async def follow(self, redis: Redis) -> None:
-        """Reads the stream and catches up, for ever."""
+        """Reads the stream and catches up, forever."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_stream(redis))
-            tasks.create_task(self._catch_up_for_ever())
+            tasks.create_task(self._catch_up_forever())
 
-    async def _catch_up_for_ever(self) -> None:
+    async def _catch_up_forever(self) -> None:
         while True:
             self._wanted.clear()
             try:
@@ -82,33 +82,28 @@ class Feed(Generic[Entry]):
                 async with asyncio.timeout(CATCH_UP_S):
                     await self._wanted.wait()
             except TimeoutError:
-                pass  # Nothing says that anything is missing; but what is lost says nothing.
+                pass  # Lost entries leave no trace, so it catches up all the same.
 
     async def _follow_stream(self, redis: Redis) -> None:
-        # Everything here is what redis-py answers, whose types say little.
-        position: Any = None
-        found: Any
-        away = False
+        # From the newest entry on: what is older is in what the owner returns to `catch_up`.
+        reader = StreamReader(redis, self._stream)
+        available = True
         while True:
             try:
-                if position is None:
-                    # What stands there already is in what the owner answers to `catch_up`.
-                    newest = await redis.xrevrange(self._stream, count=1)
-                    position = newest[0][0] if newest else b"0"
-                    self._wanted.set()  # what came before that position, and after the last time
-                found = await redis.xread({self._stream: position}, count=PAGE, block=_BLOCK_MS)
-                away = False
-            except (RedisError, OSError) as error:
-                if not away:
-                    log.warning("feed_away", stream_key=self._stream, error=repr(error))
-                away = True
+                if reader.position is None:
+                    await reader.begin()
+                    self._wanted.set()  # what came before that position, and after the last call
+                entries = await reader.read(count=PAGE, block_ms=_BLOCK_MS)
+            except UNAVAILABLE as error:
+                if available:
+                    log.warning("feed_unavailable", stream_key=self._stream, error=repr(error))
+                available = False
                 self._wanted.set()
-                await asyncio.sleep(CATCH_UP_AWAY_S)
+                await asyncio.sleep(RETRY_S)
                 continue
-            for _, entries in found or ():
-                for entry_id, fields in entries:
-                    position = entry_id
-                    self._take(fields.get(b"batch", b""))
+            available = True
+            for entry in entries:
+                self._take(entry.batch)
 
     def _take(self, batch: bytes) -> None:
         try:

@@ -15,8 +15,9 @@ from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
-from chassis import errors, telemetry, tls
+from chassis import errors, telemetry
 from chassis.errors import Failed, Forbidden, Internal, Timeout
+from chassis.rpc import tls
 from chassis.settings import ProcessSettings
 from chassis.telemetry import log
 

@@ -17,7 +17,7 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from chassis.redis_link import Argument, Command, Link, Server
+from chassis.redis.link import Argument, Command, Link, Server
 from chassis.telemetry import log
 
 REDIRECTIONS_MAX = 5

@@ -1,0 +1,1 @@
+"""gRPC between units: `server.py` serves, `client.py` calls, `tls.py` has the certificates."""
