@@ -7,22 +7,22 @@ from contextlib import asynccontextmanager
 from chassis.ids import uuid7
 from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
-from gateway.etags import Etags
-from gateway.health import PAUSE_S, Health
-from gateway.hub import Hub
-from gateway.idempotency import Idempotency
-from gateway.identity import Identity, Verifier
-from gateway.limits import Limiter
-from gateway.listener import serve
-from gateway.live import LiveHandler
-from gateway.live_limits import LiveLimits
-from gateway.middleware import AccountBanned, Gateway
-from gateway.names import Names
-from gateway.resources import Parts
+from gateway.api.health import PAUSE_S, Health
+from gateway.api.names import Names
+from gateway.edge.etags import Etags
+from gateway.edge.idempotency import Idempotency
+from gateway.edge.identity import Identity, Verifier
+from gateway.edge.limits import Limiter
+from gateway.edge.listener import serve
+from gateway.edge.middleware import AccountBanned, Gateway
+from gateway.edge.resources import Parts
+from gateway.edge.sanctions import Sanctions
+from gateway.edge.traffic import Traffic
+from gateway.live.handler import LiveHandler
+from gateway.live.hub import Hub
+from gateway.live.limits import LiveLimits
 from gateway.routes import ROUTES
-from gateway.sanctions import Sanctions
 from gateway.settings import Settings
-from gateway.traffic import Traffic
 from gateway.upstreams import Upstreams, open_upstreams
 from protos.auth_pb2 import KeysRequest
 from protos.fraud_pb2 import Sanction, SanctionsSinceRequest

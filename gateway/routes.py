@@ -4,23 +4,13 @@ A scope is what the access token must hold; `optional`: there may be no token at
 says what an Idempotency-Key does. Nothing that is not listed here is answered.
 """
 
-from gateway import (
-    accounts,
-    actions,
-    admin,
-    assets,
-    boards,
-    clients,
-    probes,
-    reversals,
-    rules,
-    scores,
-    sockets,
-)
-from gateway.admin import CHANGED
-from gateway.limits import ACTIONS, SCORES
-from gateway.middleware import PUBLIC, Route
-from gateway.scores import GRANTED, REDEEMED
+from gateway.api import accounts, actions, admin, boards, clients, probes, reversals, rules, scores
+from gateway.api.admin import CHANGED
+from gateway.api.scores import GRANTED, REDEEMED
+from gateway.edge.limits import ACTIONS, SCORES
+from gateway.edge.middleware import PUBLIC, Route
+from gateway.live import sockets
+from gateway.pages import assets
 
 API = "/api/v1"
 ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 from chassis.keyring import Keyring
 from chassis.settings import Named, OneOf, ProcessSettings
-from gateway.addresses import Proxies
+from gateway.edge.addresses import Proxies
 
 NO_PROXIES = Proxies("")
 

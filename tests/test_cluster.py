@@ -11,9 +11,9 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
-from gateway.idempotency import REPLAYED, Idempotency, Repeatable
-from gateway.limits import REQUESTS, SCORES, Check, Limiter, RateLimited
-from gateway.sanctions import Sanctions
+from gateway.edge.idempotency import REPLAYED, Idempotency, Repeatable
+from gateway.edge.limits import REQUESTS, SCORES, Check, Limiter, RateLimited
+from gateway.edge.sanctions import Sanctions
 from gateway.tests.edge import KEYS
 from local.cluster import Cluster
 from protos.events_pb2 import SanctionEvents

@@ -13,7 +13,7 @@ import pytest
 from chassis import settings
 from chassis.errors import Failed
 from chassis.settings import ProcessSettings
-from gateway import frames
+from gateway.live import frames
 from gateway.routes import ROUTES
 from gateway.settings import Settings as GatewaySettings
 from local.settings import Settings as LocalSettings

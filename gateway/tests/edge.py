@@ -11,8 +11,8 @@ import aiohttp
 from chassis.keyring import Keyring
 from chassis.testing import Certificates
 from gateway.__main__ import opened
-from gateway.addresses import Proxies
-from gateway.listener import listening
+from gateway.edge.addresses import Proxies
+from gateway.edge.listener import listening
 from gateway.settings import Settings
 from gateway.tests.services import ACTION, ADA, AT, AUDIENCE, ISSUER, Fakes, encoded
 

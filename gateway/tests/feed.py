@@ -14,12 +14,12 @@ from aiohttp import web
 from chassis import clock
 from chassis.errors import Failed, Unauthenticated, Unavailable
 from chassis.testing import Certificates, served
-from gateway import errors
-from gateway.hub import Hub, HubLimits
-from gateway.identity import AccessTokenExpired, AccessTokenInvalid, Identity
-from gateway.live import LiveHandler
-from gateway.live_limits import LiveLimits
-from gateway.session import SCOPE
+from gateway.edge import errors
+from gateway.edge.identity import AccessTokenExpired, AccessTokenInvalid, Identity
+from gateway.live.handler import LiveHandler
+from gateway.live.hub import Hub, HubLimits
+from gateway.live.limits import LiveLimits
+from gateway.live.session import SCOPE
 from protos import realtime_pb2, realtime_pb2_grpc
 from protos.arrows import callers
 

@@ -8,7 +8,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 
 from chassis.settings import SettingsError, load
-from gateway.addresses import Proxies, prefix
+from gateway.edge.addresses import Proxies, prefix
 from gateway.settings import Settings
 
 PROXIES = "127.0.0.0/8, 10.0.0.0/8, ::1/128, fd00::/8"

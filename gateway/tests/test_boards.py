@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chassis.errors import Missing, Unauthenticated
-from gateway import seen
+from gateway.edge import seen
 from gateway.tests.edge import UPDATE, Edge
 from gateway.tests.services import ADA, AT, AT_MS, BOB, PLACE, TOP
 from protos import scores_pb2

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.body import check_shape
-from gateway.errors import MalformedJson
+from gateway.edge.body import check_shape
+from gateway.edge.errors import MalformedJson
 from gateway.tests.edge import PROOF, UPDATE, Edge
 from gateway.tests.services import AT
 
@@ -282,7 +282,7 @@ def test_the_shape_is_seen_as_a_full_parser_sees_it(value: Any) -> None:
 async def test_a_body_that_does_not_come_is_given_up(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.body.DEADLINE_S", 0.1)
+    monkeypatch.setattr("gateway.edge.body.DEADLINE_S", 0.1)
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     writer.write(
         b"POST /api/v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"

@@ -9,7 +9,7 @@ import pytest
 
 from chassis import clock
 from chassis.errors import Invalid, Unauthenticated
-from gateway import names
+from gateway.api import names
 from gateway.tests.edge import Answered, Edge
 from gateway.tests.services import ACTION, ADA, ARENA, BOB, PLAYER
 

@@ -9,8 +9,8 @@ import pytest
 
 from chassis.errors import Unavailable
 from chassis.testing import Certificates, eventually
-from gateway.channels import Channel
-from gateway.hub import FeedUnavailable, HubLimits, UnknownChannel
+from gateway.live.channels import Channel
+from gateway.live.hub import FeedUnavailable, HubLimits, UnknownChannel
 from gateway.tests.feed import ADA, BOARD, Board, Live, live
 from protos import realtime_pb2
 

@@ -14,8 +14,8 @@ from chassis.errors import Conflict, Failed, TooMany, Unavailable, Unprocessable
 from chassis.keyring import Keyring
 from chassis.redis import Redis
 from chassis.testing import Certificates
-from gateway import idempotency
-from gateway.idempotency import Idempotency, Repeatable
+from gateway.edge import idempotency
+from gateway.edge.idempotency import Idempotency, Repeatable
 from gateway.tests.edge import KEYS, PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import ACTION, ADA, ADMIN, AT, AWARD, BOB, Fakes, encoded
 from protos.scores_pb2 import Board

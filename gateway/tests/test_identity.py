@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from chassis import clock
 from chassis.errors import Unauthenticated, Unavailable
 from chassis.testing import eventually
-from gateway import identity
-from gateway.identity import AccessTokenExpired, AccessTokenInvalid, Verifier
+from gateway.edge import identity
+from gateway.edge.identity import AccessTokenExpired, AccessTokenInvalid, Verifier
 from gateway.tests.edge import Edge
 from gateway.tests.services import ADA, AUDIENCE, ISSUER, Signer, encoded, part
 

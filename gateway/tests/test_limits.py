@@ -11,7 +11,7 @@ import pytest
 from chassis import clock
 from chassis.redis import Redis, open_redis
 from chassis.testing import Certificates, eventually
-from gateway.limits import ACTIONS, REQUESTS, SCORES, Check, Limiter, Policy, RateLimited
+from gateway.edge.limits import ACTIONS, REQUESTS, SCORES, Check, Limiter, Policy, RateLimited
 from gateway.tests.edge import PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import ADA, AT, BOB, Fakes
 from protos.events_pb2 import SanctionEvents

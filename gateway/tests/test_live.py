@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chassis.testing import Certificates, eventually
-from gateway.hub import HubLimits
+from gateway.live.hub import HubLimits
 from gateway.tests.feed import ADA, BOARD, BOB, Board, Live, live
 
 

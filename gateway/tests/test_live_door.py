@@ -10,7 +10,7 @@ import structlog
 
 from chassis import clock
 from chassis.testing import Certificates
-from gateway.live_limits import LiveLimits
+from gateway.live.limits import LiveLimits
 from gateway.tests.feed import ADA, Live, live
 
 

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from chassis.testing import Certificates, eventually
-from gateway.live_limits import LiveLimits, QueueLimits
+from gateway.live.limits import LiveLimits, QueueLimits
 from gateway.tests.feed import BOARD, Board, Live, Socket, live
 
 

@@ -29,7 +29,7 @@ async def health(edge: Edge) -> Answered:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Units are asked often, and what was heard grows old soon."""
     monkeypatch.setattr("gateway.__main__.PAUSE_S", 0.05)
-    monkeypatch.setattr("gateway.health.STALE_S", 0.5)
+    monkeypatch.setattr("gateway.api.health.STALE_S", 0.5)
 
 
 async def test_health_while_all_is_well(edge: Edge) -> None:
@@ -97,7 +97,7 @@ async def test_what_was_heard_too_long_ago_is_down(
         return (await health(edge)).status == 200
 
     await eventually(healthy)
-    monkeypatch.setattr("gateway.health.STALE_S", 0.0)
+    monkeypatch.setattr("gateway.api.health.STALE_S", 0.0)
     answer = await health(edge)
 
     assert (answer.status, answer.json()["status"]) == (503, "unhealthy")

@@ -11,9 +11,10 @@ from aiohttp import web
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from chassis.testing import Certificates
-from gateway import assets, frames
-from gateway.hub import HubLimits
-from gateway.live_limits import LiveLimits
+from gateway.live import frames
+from gateway.live.hub import HubLimits
+from gateway.live.limits import LiveLimits
+from gateway.pages import assets
 from gateway.tests.feed import Live, live
 
 CHROMIUM = shutil.which("chromium")

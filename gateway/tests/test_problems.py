@@ -12,7 +12,7 @@ from yarl import URL
 from chassis import errors
 from chassis.errors import Failed, FieldError
 from chassis.ids import uuid7
-from gateway.middleware import http_requests
+from gateway.edge.middleware import http_requests
 from gateway.tests.edge import UPDATE, Edge
 from gateway.tests.services import AWARD
 from protos import scores_pb2
@@ -183,7 +183,7 @@ async def test_what_is_no_http_is_a_problem_too(edge: Edge, head: bytes, status:
 async def test_a_head_that_does_not_come_ends_the_connection(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.listener.HEAD_S", 0.2)
+    monkeypatch.setattr("gateway.edge.listener.HEAD_S", 0.2)
     silent = talk(edge)
     slow = talk(edge, b"GET / HTTP/1.1\r\n", b"Host: x\r\n")
     first, second = await asyncio.wait_for(asyncio.gather(silent, slow), 5)

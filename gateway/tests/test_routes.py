@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from chassis.errors import Missing, TooMany, Unprocessable
-from gateway.middleware import PUBLIC
+from gateway.edge.middleware import PUBLIC
 from gateway.routes import ID, ROUTES
 from gateway.tests.edge import PROOF, UPDATE, Edge
 from gateway.tests.services import (

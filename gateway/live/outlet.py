@@ -11,9 +11,9 @@ from aiohttp import web
 from msgspec import Struct
 from prometheus_client import Counter
 
-from gateway import frames
-from gateway.channels import Channel
-from gateway.live_limits import QueueLimits
+from gateway.live import frames
+from gateway.live.channels import Channel
+from gateway.live.limits import QueueLimits
 
 closes = Counter("live_closes_total", "Sockets closed by this side", ["code"])
 conflations = Counter("live_conflations_total", "Times a slow socket lost deltas for a snapshot")

@@ -22,8 +22,8 @@ from chassis.errors import Conflict, Failed, FieldError, Unprocessable
 from chassis.keyring import Keyring
 from chassis.redis import UNAVAILABLE, Redis, Script
 from chassis.telemetry import log
-from gateway import errors
-from gateway.errors import ValidationFailed
+from gateway.edge import errors
+from gateway.edge.errors import ValidationFailed
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from gateway.body import Body, canonical
+from gateway.edge.body import Body, canonical
 from protos import actions_pb2
 
 # Longer than anything that is right; NUL is what a database cannot hold.

@@ -4,8 +4,8 @@ import re
 from typing import NoReturn
 
 from chassis.errors import FieldError
-from gateway.errors import ValidationFailed
-from gateway.resources import Request
+from gateway.edge.errors import ValidationFailed
+from gateway.edge.resources import Request
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _PERIOD = re.compile(r"current|previous|all|[0-9]{8}T[0-9]{6}Z")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from aiohttp import web
 
-from gateway.errors import NotFound
-from gateway.resources import Request
+from gateway.edge.errors import NotFound
+from gateway.edge.resources import Request
 
-FOLDER = Path(__file__).parent / "pages"
+FOLDER = Path(__file__).parent
 
 # Nothing is loaded from elsewhere, and no text of a player can become a program.
 _POLICY = "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"

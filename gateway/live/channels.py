@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from gateway import frames
+from gateway.live import frames
 from protos import realtime_pb2
 
 HISTORY_MAX = 256

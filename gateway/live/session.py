@@ -11,12 +11,12 @@ from chassis import clock
 from chassis.errors import Failed, Forbidden
 from chassis.ids import uuid7
 from chassis.telemetry import log
-from gateway import frames
-from gateway.channels import Channel
-from gateway.hub import FeedUnavailable, Hub, UnknownChannel
-from gateway.identity import Identity
-from gateway.live_limits import LiveLimits
-from gateway.outlet import Outlet
+from gateway.edge.identity import Identity
+from gateway.live import frames
+from gateway.live.channels import Channel
+from gateway.live.hub import FeedUnavailable, Hub, UnknownChannel
+from gateway.live.limits import LiveLimits
+from gateway.live.outlet import Outlet
 
 _CHANNEL = re.compile(r"[a-z0-9_:-]{1,128}")
 _KINDS = ("leaderboard:", "user:", "system")

@@ -13,13 +13,13 @@ from prometheus_client import Gauge
 
 from chassis.errors import Forbidden, Invalid, TooMany
 from chassis.rpc.server import deadline
-from gateway import frames
-from gateway.addresses import prefix
-from gateway.errors import ServiceUnavailable
-from gateway.hub import Hub
-from gateway.live_limits import LiveLimits
-from gateway.outlet import Outlet
-from gateway.session import Session, Verify
+from gateway.edge.addresses import prefix
+from gateway.edge.errors import ServiceUnavailable
+from gateway.live import frames
+from gateway.live.hub import Hub
+from gateway.live.limits import LiveLimits
+from gateway.live.outlet import Outlet
+from gateway.live.session import Session, Verify
 
 _BEARER = "scoreboard.bearer."
 _NO_HEADERS: Mapping[str, str] = {}

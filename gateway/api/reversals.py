@@ -7,12 +7,12 @@ from typing import Annotated
 from msgspec import Meta, field
 
 from chassis.errors import FieldError
-from gateway.answers import Answer
-from gateway.body import Body
-from gateway.claims import Name, UserId
-from gateway.errors import ValidationFailed
-from gateway.ledger import Row, row
-from gateway.resources import Request
+from gateway.api.answers import Answer
+from gateway.api.claims import Name, UserId
+from gateway.api.ledger import Row, row
+from gateway.edge.body import Body
+from gateway.edge.errors import ValidationFailed
+from gateway.edge.resources import Request
 from protos import scores_pb2
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]

@@ -15,14 +15,14 @@ import rfc8785
 from aiohttp import web
 
 from chassis.errors import FieldError
-from gateway.errors import (
+from gateway.edge.errors import (
     BodyTimeout,
     BodyTooLarge,
     MalformedJson,
     UnsupportedMediaType,
     ValidationFailed,
 )
-from gateway.resources import Request
+from gateway.edge.resources import Request
 
 BYTES_MAX = 64 * 1024
 DEADLINE_S = 10.0

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis import clock
 from chassis.errors import Failed
-from gateway.answers import Answer, rfc3339
+from gateway.api.answers import Answer, rfc3339
 
 PAUSE_S = 2.0
 ASK_S = 1.5

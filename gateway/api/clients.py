@@ -9,11 +9,11 @@ import msgspec
 from aiohttp import web
 
 from chassis.errors import Invalid, Unauthenticated
-from gateway.accounts import client
-from gateway.body import declares, raw
-from gateway.errors import UnsupportedMediaType
-from gateway.middleware import json
-from gateway.resources import Request
+from gateway.api.accounts import client
+from gateway.edge.body import declares, raw
+from gateway.edge.errors import UnsupportedMediaType
+from gateway.edge.middleware import json
+from gateway.edge.resources import Request
 from protos import auth_pb2
 
 FIELDS_MAX = 32

@@ -5,11 +5,11 @@ from typing import Any
 from msgspec import UNSET, UnsetType
 from msgspec.structs import fields
 
-from gateway import actions
-from gateway.body import Body
-from gateway.claims import Exact, Name, Small, Title
-from gateway.idempotency import Once
-from gateway.resources import Request
+from gateway.api import actions
+from gateway.api.claims import Exact, Name, Small, Title
+from gateway.edge.body import Body
+from gateway.edge.idempotency import Once
+from gateway.edge.resources import Request
 from protos import actions_pb2
 
 # What an Idempotency-Key does on calls that change what there is.

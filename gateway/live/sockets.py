@@ -2,7 +2,7 @@
 
 from aiohttp import web
 
-from gateway.resources import Request
+from gateway.edge.resources import Request
 
 
 async def leaderboard(request: Request) -> web.StreamResponse:

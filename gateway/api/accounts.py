@@ -5,9 +5,9 @@ from typing import Annotated, Literal
 from aiohttp import web
 from msgspec import Meta
 
-from gateway.answers import Answer
-from gateway.body import Body
-from gateway.resources import Request
+from gateway.api.answers import Answer
+from gateway.edge.body import Body
+from gateway.edge.resources import Request
 from protos import auth_pb2
 
 Text = Annotated[str, Meta(max_length=256)]

@@ -11,10 +11,10 @@ from chassis.errors import Failed, Internal
 from chassis.ids import uuid7
 from chassis.rpc.server import freeze_garbage, operations, stop_signal
 from chassis.telemetry import log
-from gateway import errors
-from gateway.errors import BadRequest, HeadersTooLarge
-from gateway.middleware import Gateway
-from gateway.seen import Seen
+from gateway.edge import errors
+from gateway.edge.errors import BadRequest, HeadersTooLarge
+from gateway.edge.middleware import Gateway
+from gateway.edge.seen import Seen
 from gateway.settings import Settings
 
 HEAD_S = 10.0  # for a request's head to arrive whole

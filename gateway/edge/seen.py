@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from gateway.resources import Request
+from gateway.edge.resources import Request
 
 BOARDS_MAX = 32  # remembered for one connection
 FRESH_S = 1.0  # after an award reads go past every cache

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from gateway.etags import Etags
-from gateway.health import Health
-from gateway.idempotency import Idempotency
-from gateway.identity import NOBODY, Identity, Verifier
-from gateway.limits import Limiter, Standing
-from gateway.live import LiveHandler
-from gateway.names import Names
-from gateway.sanctions import Sanctions
+from gateway.api.health import Health
+from gateway.api.names import Names
+from gateway.edge.etags import Etags
+from gateway.edge.idempotency import Idempotency
+from gateway.edge.identity import NOBODY, Identity, Verifier
+from gateway.edge.limits import Limiter, Standing
+from gateway.edge.sanctions import Sanctions
+from gateway.edge.traffic import Traffic
+from gateway.live.handler import LiveHandler
 from gateway.settings import Settings
-from gateway.traffic import Traffic
 from gateway.upstreams import Upstreams
 
 

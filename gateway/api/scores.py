@@ -3,14 +3,14 @@
 import hashlib
 
 from chassis.ids import uuid7
-from gateway.answers import Answer, rfc3339
-from gateway.body import Body
-from gateway.claims import Name, Proof, Signature, UserId
-from gateway.idempotency import Once
-from gateway.ledger import Row, row
-from gateway.query import cursor, number
-from gateway.resources import Request
-from gateway.seen import seen_on
+from gateway.api.answers import Answer, rfc3339
+from gateway.api.claims import Name, Proof, Signature, UserId
+from gateway.api.ledger import Row, row
+from gateway.api.query import cursor, number
+from gateway.edge.body import Body
+from gateway.edge.idempotency import Once
+from gateway.edge.resources import Request
+from gateway.edge.seen import seen_on
 from gateway.upstreams import left_s
 from protos import actions_pb2, scores_pb2
 

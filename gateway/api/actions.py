@@ -1,13 +1,13 @@
 """Actions: the catalogue, one-time tokens, and proofs."""
 
 from chassis.errors import TooMany
-from gateway import scores
-from gateway.answers import Answer, rfc3339
-from gateway.body import Body
-from gateway.claims import Name, Proof, Token
-from gateway.idempotency import Once
-from gateway.limits import SCORES, Policy
-from gateway.resources import Request
+from gateway.api import scores
+from gateway.api.answers import Answer, rfc3339
+from gateway.api.claims import Name, Proof, Token
+from gateway.edge.body import Body
+from gateway.edge.idempotency import Once
+from gateway.edge.limits import SCORES, Policy
+from gateway.edge.resources import Request
 from gateway.upstreams import left_s
 from protos import actions_pb2
 

@@ -20,15 +20,15 @@ from chassis.errors import Failed, Forbidden, Internal
 from chassis.ids import uuid7
 from chassis.rpc.server import deadline
 from chassis.telemetry import log
-from gateway import errors
-from gateway.body import Body, Reader
-from gateway.errors import MethodNotAllowed, NotFound
-from gateway.idempotency import HEADER as IDEMPOTENCY_KEY
-from gateway.idempotency import Once, repeatable
-from gateway.identity import AccessTokenInvalid, Identity
-from gateway.limits import Policy, RateLimited, checks
-from gateway.resources import Parts, Request
-from gateway.router import Router, template
+from gateway.edge import errors
+from gateway.edge.body import Body, Reader
+from gateway.edge.errors import MethodNotAllowed, NotFound
+from gateway.edge.idempotency import HEADER as IDEMPOTENCY_KEY
+from gateway.edge.idempotency import Once, repeatable
+from gateway.edge.identity import AccessTokenInvalid, Identity
+from gateway.edge.limits import Policy, RateLimited, checks
+from gateway.edge.resources import Parts, Request
+from gateway.edge.router import Router, template
 from gateway.upstreams import BUDGET_S
 
 PUBLIC = "public"

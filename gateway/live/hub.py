@@ -18,7 +18,7 @@ from prometheus_client import Counter, Gauge
 
 from chassis.errors import Missing, Unavailable
 from chassis.telemetry import log
-from gateway.channels import Channel, Subscriber
+from gateway.live.channels import Channel, Subscriber
 from protos import realtime_pb2, realtime_pb2_grpc
 
 attachments = Counter("live_attachments_total", "Streams to realtime opened")

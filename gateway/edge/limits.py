@@ -22,7 +22,7 @@ from chassis.batching import Batcher
 from chassis.errors import Failed, TooMany
 from chassis.redis import UNAVAILABLE, Call, Redis, Script
 from chassis.telemetry import log
-from gateway.addresses import prefix
+from gateway.edge.addresses import prefix
 
 # A Redis that is slower than this counts as away.
 CALL_S = 1.0

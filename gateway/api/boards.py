@@ -7,13 +7,13 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.answers import Answer, optional, rfc3339
-from gateway.body import Body
-from gateway.claims import UserId
-from gateway.identity import NOBODY
-from gateway.query import cursor, number, period, required_number
-from gateway.resources import Request
-from gateway.seen import seen_on
+from gateway.api.answers import Answer, optional, rfc3339
+from gateway.api.claims import UserId
+from gateway.api.query import cursor, number, period, required_number
+from gateway.edge.body import Body
+from gateway.edge.identity import NOBODY
+from gateway.edge.resources import Request
+from gateway.edge.seen import seen_on
 from gateway.upstreams import left_s
 from protos import scores_pb2
 

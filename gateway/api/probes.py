@@ -2,8 +2,8 @@
 
 from aiohttp import web
 
-from gateway.middleware import json
-from gateway.resources import Request
+from gateway.edge.middleware import json
+from gateway.edge.resources import Request
 
 
 async def health(request: Request) -> web.Response:

@@ -2,7 +2,7 @@
 
 from msgspec import UNSET, UnsetType
 
-from gateway.answers import Answer, rfc3339
+from gateway.api.answers import Answer, rfc3339
 from protos import scores_pb2
 
 

@@ -4,11 +4,11 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from gateway.answers import Answer, optional
-from gateway.body import Body
-from gateway.claims import Name, Small, Title
-from gateway.identity import NOBODY
-from gateway.resources import Request
+from gateway.api.answers import Answer, optional
+from gateway.api.claims import Name, Small, Title
+from gateway.edge.body import Body
+from gateway.edge.identity import NOBODY
+from gateway.edge.resources import Request
 from protos import scores_pb2
 
 
