@@ -19,8 +19,9 @@ import structlog
 from chassis.process import allow_open_files
 from chassis.redis import Redis, open_redis
 from chassis.testing import Certificates
-from local import certificates as development
-from local import cluster, databases, servers
+from local.servers import cluster, databases
+from local.servers import embedded as servers
+from local.suite import certificates as development
 
 # Tests hold both ends of many connections at once, as the processes' own start allows for.
 allow_open_files()

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from chassis.ids import uuid7
 from chassis.process import background, repeat, run, until_done
@@ -11,33 +12,28 @@ from gateway.api.health import PAUSE_S, Health
 from gateway.api.names import Names
 from gateway.edge.etags import Etags
 from gateway.edge.idempotency import Idempotency
-from gateway.edge.identity import Identity, Verifier
+from gateway.edge.identity import Caller, Verifier
 from gateway.edge.limits import Limiter
 from gateway.edge.listener import serve
-from gateway.edge.middleware import AccountBanned, Gateway
-from gateway.edge.resources import Parts
+from gateway.edge.middleware import AccountBanned, Checks, Gateway
 from gateway.edge.sanctions import Sanctions
 from gateway.edge.traffic import Traffic
 from gateway.live.handler import LiveHandler
 from gateway.live.hub import Hub
 from gateway.live.limits import LiveLimits
-from gateway.routes import ROUTES
+from gateway.routes import routes
 from gateway.settings import Settings
 from gateway.upstreams import Upstreams, open_upstreams
 from protos.auth_pb2 import KeysRequest
 from protos.fraud_pb2 import Sanction, SanctionsSinceRequest
 from protos.realtime_pb2_grpc import RealtimeStub
 
-FAREWELL_S = 15.0  # over which sockets are told to go
+SPREAD_S = 15.0  # over which sockets are closed on shutdown
 
 
 async def main(settings: Settings) -> None:
     async with opened(settings) as gateway:
-        # Half of the time to drain at most, so that the last socket still has time to close.
-        spread_s = min(FAREWELL_S, settings.drain_s / 2)
-        await serve(
-            gateway, settings=settings, farewell=lambda: gateway.parts.live.shutdown(spread_s)
-        )
+        await serve(gateway, settings=settings)
 
 
 @asynccontextmanager
@@ -54,18 +50,22 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
         hub = Hub(RealtimeStub(upstreams.channels["realtime"]), gateway_id=uuid7())
         live = _live(hub, verifier, sanctions, settings)
         limiter = Limiter(redis, lifted=settings.limits == "off", batch_max=settings.batch_max)
-        parts = Parts(
-            settings=settings,
-            upstreams=upstreams,
+        traffic = Traffic()
+        checks = Checks(
+            proxies=settings.trusted_proxies,
             verifier=verifier,
-            limiter=limiter,
-            etags=Etags(settings.idempotency_keys),
-            idempotency=Idempotency(redis, settings.idempotency_keys),
-            names=Names(upstreams.auth, batch_max=settings.batch_max),
             sanctions=sanctions,
-            health=health,
-            traffic=Traffic(),
+            limiter=limiter,
+            idempotency=Idempotency(redis, settings.idempotency_keys),
+        )
+        api = routes(
+            upstreams,
+            verifier=verifier,
+            etags=Etags(settings.idempotency_keys),
+            names=Names(upstreams.auth, batch_max=settings.batch_max),
             live=live,
+            health=health,
+            draining=lambda: traffic.draining,
         )
 
         await asyncio.gather(until_done(verifier.fetch), until_done(sanctions.catch_up))
@@ -74,12 +74,14 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
                 verifier.follow(),
                 sanctions.follow(redis),
                 limiter.follow(),
-                repeat(health.ask, pause_s=PAUSE_S),
+                repeat(health.check, pause_s=PAUSE_S),
             ),
             hub.running(),
             live.running(),
         ):
-            yield Gateway(parts, ROUTES)
+            # Half of the time to drain at most, so that the last socket still has time to close.
+            spread_s = min(SPREAD_S, settings.drain_s / 2)
+            yield Gateway(api, checks, traffic, shutdown=partial(live.shutdown, spread_s))
 
 
 def _verifier(upstreams: Upstreams, settings: Settings) -> Verifier:
@@ -99,7 +101,7 @@ def _sanctions(upstreams: Upstreams) -> Sanctions:
 
 
 def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings) -> LiveHandler:
-    def verify(token: str) -> Identity:
+    def verify(token: str) -> Caller:
         identity = verifier.verify(token)
         if sanctions.banned(identity.user_id):
             raise AccountBanned

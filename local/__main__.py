@@ -11,13 +11,14 @@ from signal import SIGHUP, SIGINT, SIGTERM
 import structlog
 
 from chassis.settings import SettingsError, load
-from local import admin, certificates, ports, secrets, stores, units
-from local.admin import Admin
-from local.claim import claimed, expect_free
-from local.probe import status
-from local.servers import Unavailable
+from local import ports, secrets
+from local.servers.embedded import Unavailable
 from local.settings import Settings
-from local.supervisor import Refused, Stopped, Supervisor
+from local.suite import admin, certificates, stores, units
+from local.suite.admin import Admin
+from local.suite.claim import claimed, expect_free
+from local.suite.probe import status
+from local.suite.supervisor import Refused, Stopped, Supervisor
 
 PAGES = {"board": "/", "docs": "/docs", "console": "/console"}
 

@@ -5,7 +5,7 @@ import os
 import sys
 
 from chassis import postgres
-from local.databases import SERVICES, UNITS
+from local.servers.databases import SERVICES, UNITS
 
 
 async def migrate(url: str) -> None:

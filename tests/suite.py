@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from local import ports
-from local.launch import dying_with_parent
+from local.servers.launch import dying_with_parent
 
 ROOT = Path(__file__).parent.parent
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")

@@ -15,7 +15,7 @@ from gateway.edge.idempotency import REPLAYED, Idempotency, Repeatable
 from gateway.edge.limits import REQUESTS, SCORES, Check, Limiter, RateLimited
 from gateway.edge.sanctions import Sanctions
 from gateway.tests.edge import KEYS
-from local.cluster import Cluster
+from local.servers.cluster import Cluster
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
 from protos.scores_pb2 import (

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local import probe
+from local.suite import probe
 from scoreboard_client import Client
 from tests.people import PASSWORD, address, newcomer
 from tests.suite import ROOT, UNITS, Suite, started

@@ -7,8 +7,10 @@ from msgspec import Meta
 
 from gateway.api.answers import Answer
 from gateway.edge.body import Body
-from gateway.edge.resources import Request
+from gateway.edge.identity import Verifier
+from gateway.edge.request import Request
 from protos import auth_pb2
+from protos.auth_pb2_grpc import AuthStub
 
 Text = Annotated[str, Meta(max_length=256)]
 
@@ -47,46 +49,50 @@ class Session(Answer):
     expires_in: int
 
 
-async def register(request: Request, body: Registration) -> Session:
-    """Makes an account and its first session."""
-    return _session(
-        await request.parts.upstreams.auth.Register(
-            auth_pb2.RegisterRequest(
-                username=body.username,
-                password=body.password,
-                email=body.email or "",
-                client=client(request),
+class Accounts:
+    """Handlers of `/auth/*` for players."""
+
+    def __init__(self, auth: AuthStub, verifier: Verifier) -> None:
+        self._auth = auth
+        self._verifier = verifier
+
+    async def register(self, request: Request, body: Registration) -> Session:
+        """Makes an account and its first session."""
+        return _session(
+            await self._auth.Register(
+                auth_pb2.RegisterRequest(
+                    username=body.username,
+                    password=body.password,
+                    email=body.email or "",
+                    client=client(request),
+                )
             )
         )
-    )
 
-
-async def login(request: Request, body: Credentials) -> Session:
-    """Begins a session."""
-    return _session(
-        await request.parts.upstreams.auth.Login(
-            auth_pb2.LoginRequest(
-                username=body.username, password=body.password, client=client(request)
+    async def login(self, request: Request, body: Credentials) -> Session:
+        """Begins a session."""
+        return _session(
+            await self._auth.Login(
+                auth_pb2.LoginRequest(
+                    username=body.username, password=body.password, client=client(request)
+                )
             )
         )
-    )
 
-
-async def refresh(request: Request, body: Refreshing) -> Session:
-    """Changes a refresh token for its successor and a fresh access token."""
-    return _session(
-        await request.parts.upstreams.auth.Refresh(
-            auth_pb2.RefreshRequest(refresh_token=body.refresh_token, client=client(request))
+    async def refresh(self, request: Request, body: Refreshing) -> Session:
+        """Changes a refresh token for its successor and a fresh access token."""
+        return _session(
+            await self._auth.Refresh(
+                auth_pb2.RefreshRequest(refresh_token=body.refresh_token, client=client(request))
+            )
         )
-    )
 
-
-async def jwks(request: Request) -> web.Response:
-    """The public keys of access tokens."""
-    return web.Response(
-        body=request.parts.verifier.jwks,
-        headers={"Content-Type": "application/jwk-set+json", "Cache-Control": "max-age=60"},
-    )
+    async def jwks(self, request: Request) -> web.Response:
+        """The public keys of access tokens."""
+        return web.Response(
+            body=self._verifier.jwks,
+            headers={"Content-Type": "application/jwk-set+json", "Cache-Control": "max-age=60"},
+        )
 
 
 def client(request: Request) -> auth_pb2.Client:

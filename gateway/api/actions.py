@@ -1,14 +1,16 @@
 """Actions: the catalogue, one-time tokens, and proofs."""
 
 from chassis.errors import TooMany
+from chassis.times import rfc3339
 from gateway.api import scores
-from gateway.api.answers import Answer, rfc3339
+from gateway.api.answers import Answer
 from gateway.api.claims import Name, Proof, Token
+from gateway.api.scores import Scores
 from gateway.edge.body import Body
 from gateway.edge.idempotency import Once
 from gateway.edge.limits import SCORES, Policy
-from gateway.edge.resources import Request
-from gateway.upstreams import left_s
+from gateway.edge.request import Request
+from gateway.upstreams import Upstreams, left_s
 from protos import actions_pb2
 
 
@@ -113,69 +115,72 @@ def once(body: Completion) -> Once | None:
     return scores.REDEEMED if body.action_token is not None else None
 
 
-async def types(request: Request) -> Catalogue:
-    """The catalogue."""
-    reply = await request.parts.upstreams.actions.Catalogue(actions_pb2.CatalogueRequest())
-    return Catalogue([action_type(found) for found in reply.types])
+class Actions:
+    """Handlers of plays."""
 
+    def __init__(self, upstreams: Upstreams, scores: Scores) -> None:
+        self._upstreams = upstreams
+        self._scores = scores
 
-async def issue(request: Request, body: ActionRequest) -> Issued:
-    """A token for one play."""
-    upstreams = request.parts.upstreams
-    item = actions_pb2.IssueItem(user_id=request.identity.user_id, action_type=body.action_type)
-    try:
-        issued = await upstreams.issue.submit(item, timeout_s=left_s())
-    except TooMany as refused:
-        if refused.code != "TOO_MANY_PENDING":
-            raise
-        # The player's last award may be settled any moment. Whoever waits for that waits in
-        # a batch of their own, so that nobody else is held up.
-        issued = await upstreams.issue_patiently.submit(item, timeout_s=left_s())
-    return Issued(
-        action_id=issued.action_id,
-        action_type=issued.action_type,
-        action_token=issued.action_token,
-        signing_key=issued.signing_key,
-        nonce=issued.nonce,
-        issued_at=rfc3339(issued.issued_at_ms),
-        expires_at=rfc3339(issued.expires_at_ms),
-        expires_in=(issued.expires_at_ms - issued.issued_at_ms) // 1000,
-        score_increment=issued.score_increment if issued.HasField("score_increment") else None,
-        min_duration_ms=issued.min_duration_ms,
-        max_duration_ms=issued.max_duration_ms,
-    )
+    async def types(self, request: Request) -> Catalogue:
+        """The catalogue."""
+        reply = await self._upstreams.actions.Catalogue(actions_pb2.CatalogueRequest())
+        return Catalogue([action_type(found) for found in reply.types])
 
-
-async def complete(request: Request, body: Completion) -> scores.Award | Completed:
-    """Verifies a proof, and awards at once where the token is given."""
-    if body.action_token is not None:
-        return await scores.award(request, token=body.action_token, claims=body.claims())
-    completed = await request.parts.upstreams.complete.submit(
-        actions_pb2.CompleteItem(user_id=request.identity.user_id, claims=body.claims()),
-        timeout_s=left_s(),
-    )
-    return Completed(
-        action_id=completed.action_id,
-        action_token=completed.action_token,
-        expires_in=completed.expires_in_s,
-        score_increment=completed.score_increment,
-    )
-
-
-async def state(request: Request) -> Action:
-    """What became of one's own play."""
-    action = await request.parts.upstreams.actions.Get(
-        actions_pb2.GetActionRequest(
-            user_id=request.identity.user_id, action_id=request.params["action_id"]
+    async def issue(self, request: Request, body: ActionRequest) -> Issued:
+        """A token for one play."""
+        item = actions_pb2.IssueItem(user_id=request.caller.user_id, action_type=body.action_type)
+        try:
+            issued = await self._upstreams.issue.submit(item, timeout_s=left_s())
+        except TooMany as refused:
+            if refused.code != "TOO_MANY_PENDING":
+                raise
+            # The player's last award may be settled any moment. Whoever waits for that waits in
+            # a batch of their own, so that nobody else is held up.
+            issued = await self._upstreams.issue_patiently.submit(item, timeout_s=left_s())
+        return Issued(
+            action_id=issued.action_id,
+            action_type=issued.action_type,
+            action_token=issued.action_token,
+            signing_key=issued.signing_key,
+            nonce=issued.nonce,
+            issued_at=rfc3339(issued.issued_at_ms),
+            expires_at=rfc3339(issued.expires_at_ms),
+            expires_in=(issued.expires_at_ms - issued.issued_at_ms) // 1000,
+            score_increment=issued.score_increment if issued.HasField("score_increment") else None,
+            min_duration_ms=issued.min_duration_ms,
+            max_duration_ms=issued.max_duration_ms,
         )
-    )
-    return Action(
-        action_id=action.action_id,
-        action_type=action.action_type,
-        state=action.state,
-        issued_at=rfc3339(action.issued_at_ms),
-        expires_at=rfc3339(action.expires_at_ms),
-    )
+
+    async def complete(self, request: Request, body: Completion) -> scores.Award | Completed:
+        """Verifies a proof, and awards at once where the token is given."""
+        if body.action_token is not None:
+            return await self._scores.award(request, token=body.action_token, claims=body.claims())
+        completed = await self._upstreams.complete.submit(
+            actions_pb2.CompleteItem(user_id=request.caller.user_id, claims=body.claims()),
+            timeout_s=left_s(),
+        )
+        return Completed(
+            action_id=completed.action_id,
+            action_token=completed.action_token,
+            expires_in=completed.expires_in_s,
+            score_increment=completed.score_increment,
+        )
+
+    async def state(self, request: Request) -> Action:
+        """What became of one's own play."""
+        action = await self._upstreams.actions.Get(
+            actions_pb2.GetActionRequest(
+                user_id=request.caller.user_id, action_id=request.params["action_id"]
+            )
+        )
+        return Action(
+            action_id=action.action_id,
+            action_type=action.action_type,
+            state=action.state,
+            issued_at=rfc3339(action.issued_at_ms),
+            expires_at=rfc3339(action.expires_at_ms),
+        )
 
 
 def action_type(found: actions_pb2.ActionType) -> ActionType:

@@ -9,8 +9,9 @@ from gateway.api import actions
 from gateway.api.claims import Exact, Name, Small, Title
 from gateway.edge.body import Body
 from gateway.edge.idempotency import Once
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 from protos import actions_pb2
+from protos.actions_pb2_grpc import ActionsStub
 
 # What an Idempotency-Key does on calls that change what there is.
 CHANGED = Once(kept=True)
@@ -53,24 +54,27 @@ class ActionTypeChange(Body):
     points_max: Exact | UnsetType | None = UNSET
 
 
-async def create_type(request: Request, body: NewActionType) -> actions.ActionType:
-    """Adds an action type."""
-    created = await request.parts.upstreams.actions.CreateType(
-        actions_pb2.ActionType(**_given(body))
-    )
-    return actions.action_type(created)
+class ActionTypes:
+    """Handlers of the catalogue's administration."""
 
+    def __init__(self, actions: ActionsStub) -> None:
+        self._actions = actions
 
-async def change_type(request: Request, body: ActionTypeChange) -> actions.ActionType:
-    """Changes an action type, from the next request for a token on."""
-    given = _given(body)
-    changed = await request.parts.upstreams.actions.UpdateType(
-        actions_pb2.UpdateTypeRequest(
-            type=actions_pb2.ActionType(action_type=request.params["action_type"], **given),
-            fields=given,
+    async def create_type(self, request: Request, body: NewActionType) -> actions.ActionType:
+        """Adds an action type."""
+        created = await self._actions.CreateType(actions_pb2.ActionType(**_given(body)))
+        return actions.action_type(created)
+
+    async def change_type(self, request: Request, body: ActionTypeChange) -> actions.ActionType:
+        """Changes an action type, from the next request for a token on."""
+        given = _given(body)
+        changed = await self._actions.UpdateType(
+            actions_pb2.UpdateTypeRequest(
+                type=actions_pb2.ActionType(action_type=request.params["action_type"], **given),
+                fields=given,
+            )
         )
-    )
-    return actions.action_type(changed)
+        return actions.action_type(changed)
 
 
 def _given(body: Body) -> dict[str, Any]:

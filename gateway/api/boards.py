@@ -7,14 +7,16 @@ import msgspec
 from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
-from gateway.api.answers import Answer, optional, rfc3339
+from chassis.times import rfc3339
+from gateway.api.answers import Answer, optional
 from gateway.api.claims import UserId
 from gateway.api.query import cursor, number, period, required_number
 from gateway.edge.body import Body
+from gateway.edge.etags import Etags
 from gateway.edge.identity import NOBODY
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 from gateway.edge.seen import seen_on
-from gateway.upstreams import left_s
+from gateway.upstreams import Upstreams, left_s
 from protos import scores_pb2
 
 MAIN_BOARD = "all_time"
@@ -101,67 +103,117 @@ class WouldBe(Answer):
     degraded: bool
 
 
-async def main(request: Request) -> web.Response:
-    """The top of the main board."""
-    return await _top(request, MAIN_BOARD)
+class Boards:
+    """Handlers of reads of boards."""
 
+    def __init__(self, upstreams: Upstreams, etags: Etags) -> None:
+        self._upstreams = upstreams
+        self._etags = etags
 
-async def top(request: Request) -> web.Response:
-    """A page of a board."""
-    return await _top(request, request.params["board"])
+    async def main(self, request: Request) -> web.Response:
+        """The top of the main board."""
+        return await self._top(request, MAIN_BOARD)
 
+    async def top(self, request: Request) -> web.Response:
+        """A page of a board."""
+        return await self._top(request, request.params["board"])
 
-async def place(request: Request) -> Place:
-    """A player's place and neighbours."""
-    return await _place(request, request.params["user_id"])
+    async def place(self, request: Request) -> Place:
+        """A player's place and neighbours."""
+        return await self._place(request, request.params["user_id"])
 
+    async def own_place(self, request: Request) -> Place:
+        """The caller's place and neighbours."""
+        return await self._place(request, request.caller.user_id)
 
-async def own_place(request: Request) -> Place:
-    """The caller's place and neighbours."""
-    return await _place(request, request.identity.user_id)
-
-
-async def ranks(request: Request, body: Friends) -> Ranks:
-    """The ranks of up to 200 players."""
-    board, asked = request.params["board"], period(request)
-    found = await request.parts.upstreams.scores.Ranks(
-        scores_pb2.RanksRequest(
-            board=board, user_ids=body.user_ids, period=asked, anonymous=_anonymous(request)
+    async def ranks(self, request: Request, body: Friends) -> Ranks:
+        """The ranks of up to 200 players."""
+        board, asked = request.params["board"], period(request)
+        found = await self._upstreams.scores.Ranks(
+            scores_pb2.RanksRequest(
+                board=board, user_ids=body.user_ids, period=asked, anonymous=_anonymous(request)
+            )
         )
-    )
-    seen_on(request).show(board, asked, period=found.period, version=found.board_version)
-    return Ranks(board, found.period, [_entry(entry) for entry in found.entries], found.degraded)
+        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+        return Ranks(
+            board=board,
+            period=found.period,
+            entries=list(map(_entry, found.entries)),
+            degraded=found.degraded,
+        )
 
+    async def would_be(self, request: Request) -> WouldBe:
+        """The rank that a score would have."""
+        board, asked = request.params["board"], period(request)
+        score = required_number(request, "score", low=-(2**63), high=2**63 - 1)
+        found = await self._upstreams.would_be.submit(
+            scores_pb2.WouldBeItem(
+                board=board, score=score, period=asked, anonymous=_anonymous(request)
+            ),
+            timeout_s=left_s(),
+        )
+        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+        return WouldBe(
+            board=board,
+            period=found.period,
+            score=score,
+            rank=found.rank,
+            total=found.total,
+            degraded=found.degraded,
+        )
 
-async def would_be(request: Request) -> WouldBe:
-    """The rank that a score would have."""
-    board, asked = request.params["board"], period(request)
-    score = required_number(request, "score", low=-(2**63), high=2**63 - 1)
-    found = await request.parts.upstreams.would_be.submit(
-        scores_pb2.WouldBeItem(
-            board=board, score=score, period=asked, anonymous=_anonymous(request)
-        ),
-        timeout_s=left_s(),
-    )
-    seen_on(request).show(board, asked, period=found.period, version=found.board_version)
-    return WouldBe(board, found.period, score, found.rank, found.total, found.degraded)
+    async def _top(self, request: Request, board: str) -> web.Response:
+        asked, seen = period(request), seen_on(request)
+        item = scores_pb2.TopItem(
+            board=board,
+            limit=number(request, "limit", default=10, low=1, high=100),
+            period=asked,
+            cursor=cursor(request),
+            version_min=max(seen.version(board, asked), self._etags.version(request.http)),
+            fresh=seen.fresh,
+            anonymous=_anonymous(request),
+        )
+        found = await self._upstreams.top.submit(item, timeout_s=left_s())
+        seen.show(board, asked, period=found.period, version=found.version)
+        page = _page(found.SerializeToString())
+        return self._etags.response(request.http, page, version=found.version)
 
-
-async def _top(request: Request, board: str) -> web.Response:
-    asked, seen = period(request), seen_on(request)
-    item = scores_pb2.TopItem(
-        board=board,
-        limit=number(request, "limit", default=10, low=1, high=100),
-        period=asked,
-        cursor=cursor(request),
-        version_min=max(seen.version(board, asked), request.parts.etags.version(request.http)),
-        fresh=seen.fresh,
-        anonymous=_anonymous(request),
-    )
-    found = await request.parts.upstreams.top.submit(item, timeout_s=left_s())
-    seen.show(board, asked, period=found.period, version=found.version)
-    page = _page(found.SerializeToString())
-    return request.parts.etags.response(request.http, page, version=found.version)
+    async def _place(self, request: Request, user_id: str) -> Place:
+        board, asked = request.params["board"], period(request)
+        found = await self._upstreams.around.submit(
+            scores_pb2.AroundItem(
+                board=board,
+                user_id=user_id,
+                radius=number(request, "radius", default=5, low=0, high=50),
+                period=asked,
+                anonymous=_anonymous(request),
+            ),
+            timeout_s=left_s(),
+        )
+        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+        return Place(
+            board=found.board,
+            period=found.period,
+            user_id=found.user_id,
+            rank=found.rank,
+            score=found.score,
+            percentile=round(100 * found.behind / found.total, 1) if found.total else 0.0,
+            total=found.total,
+            points_to_next_rank=found.points_to_next if found.HasField("points_to_next") else None,
+            neighbours=[
+                Neighbour(
+                    rank=entry.rank,
+                    user_id=entry.user_id,
+                    username=entry.username,
+                    score=entry.score,
+                    reached_at=rfc3339(entry.reached_at_ms),
+                    removed=entry.removed or UNSET,
+                    own=entry.user_id == user_id,
+                )
+                for entry in found.neighbours
+            ],
+            degraded=found.degraded,
+        )
 
 
 @lru_cache(maxsize=256)
@@ -182,47 +234,9 @@ def _page(message: bytes) -> bytes:
     return msgspec.json.encode(answer)
 
 
-async def _place(request: Request, user_id: str) -> Place:
-    board, asked = request.params["board"], period(request)
-    found = await request.parts.upstreams.around.submit(
-        scores_pb2.AroundItem(
-            board=board,
-            user_id=user_id,
-            radius=number(request, "radius", default=5, low=0, high=50),
-            period=asked,
-            anonymous=_anonymous(request),
-        ),
-        timeout_s=left_s(),
-    )
-    seen_on(request).show(board, asked, period=found.period, version=found.board_version)
-    return Place(
-        board=found.board,
-        period=found.period,
-        user_id=found.user_id,
-        rank=found.rank,
-        score=found.score,
-        percentile=round(100 * found.behind / found.total, 1) if found.total else 0.0,
-        total=found.total,
-        points_to_next_rank=found.points_to_next if found.HasField("points_to_next") else None,
-        neighbours=[
-            Neighbour(
-                rank=entry.rank,
-                user_id=entry.user_id,
-                username=entry.username,
-                score=entry.score,
-                reached_at=rfc3339(entry.reached_at_ms),
-                removed=entry.removed or UNSET,
-                own=entry.user_id == user_id,
-            )
-            for entry in found.neighbours
-        ],
-        degraded=found.degraded,
-    )
-
-
 def _anonymous(request: Request) -> bool:
     """Nobody is known to ask: boards that are not public are closed then."""
-    return request.identity is NOBODY
+    return request.caller is NOBODY
 
 
 def _entry(entry: scores_pb2.Entry) -> Entry:

@@ -13,8 +13,9 @@ from gateway.api.accounts import client
 from gateway.edge.body import declares, raw
 from gateway.edge.errors import UnsupportedMediaType
 from gateway.edge.middleware import json
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 from protos import auth_pb2
+from protos.auth_pb2_grpc import AuthStub
 
 FIELDS_MAX = 32
 
@@ -40,32 +41,38 @@ class Token(msgspec.Struct):
     scope: str
 
 
-async def token(request: Request) -> web.Response:
-    """An access token for a client's own id and secret."""
-    form = await _form(request)
-    client_id, secret = _credentials(request, form)
-    if "grant_type" not in form:
-        raise InvalidRequest("The parameter grant_type is required.")
-    if form["grant_type"] != "client_credentials":
-        raise UnsupportedGrantType
-    reply = await request.parts.upstreams.auth.ClientToken(
-        auth_pb2.ClientTokenRequest(
-            client_id=client_id,
-            client_secret=secret,
-            scope=form.get("scope", ""),
-            client=client(request),
+class Clients:
+    """The handler of `/auth/token`."""
+
+    def __init__(self, auth: AuthStub) -> None:
+        self._auth = auth
+
+    async def token(self, request: Request) -> web.Response:
+        """An access token for a client's own id and secret."""
+        form = await _form(request)
+        client_id, secret = _credentials(request, form)
+        if "grant_type" not in form:
+            raise InvalidRequest("The parameter grant_type is required.")
+        if form["grant_type"] != "client_credentials":
+            raise UnsupportedGrantType
+        reply = await self._auth.ClientToken(
+            auth_pb2.ClientTokenRequest(
+                client_id=client_id,
+                client_secret=secret,
+                scope=form.get("scope", ""),
+                client=client(request),
+            )
         )
-    )
-    response = json(
-        Token(
-            access_token=reply.access_token,
-            token_type="Bearer",  # noqa: S106  The scheme's name.
-            expires_in=reply.expires_in_s,
-            scope=reply.scope,
+        response = json(
+            Token(
+                access_token=reply.access_token,
+                token_type="Bearer",  # noqa: S106  The scheme's name.
+                expires_in=reply.expires_in_s,
+                scope=reply.scope,
+            )
         )
-    )
-    response.headers["Pragma"] = "no-cache"  # as RFC 6749 wants it, beside Cache-Control
-    return response
+        response.headers["Pragma"] = "no-cache"  # as RFC 6749 wants it, beside Cache-Control
+        return response
 
 
 async def _form(request: Request) -> Mapping[str, str]:

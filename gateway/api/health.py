@@ -1,23 +1,27 @@
-"""How the parts are doing: every unit is asked every 2 s, and what was last heard is served."""
+"""How the suite is doing: every unit is checked every 2 s, and the last result is served."""
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import grpc
+from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis import clock
 from chassis.errors import Failed
-from gateway.api.answers import Answer, rfc3339
+from chassis.times import rfc3339
+from gateway.api.answers import Answer
+from gateway.edge.middleware import json
+from gateway.edge.request import Request
 
 PAUSE_S = 2.0
-ASK_S = 1.5
-STALE_S = 6.0  # what was heard longer ago counts as down
+CHECK_S = 1.5
+STALE_S = 6.0  # an older result counts as down
 
 POSTGRES, REDIS = "postgres", "redis"
-# Whom to ask about which of its dependencies.
+# The dependencies that each unit reports.
 DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
     "auth": (POSTGRES, REDIS),
     "actions": (POSTGRES,),
@@ -25,42 +29,42 @@ DEPENDENCIES: Mapping[str, tuple[str, ...]] = {
     "fraud": (POSTGRES, REDIS),
     "realtime": (REDIS,),
 }
-# Without these nobody can play; without the others the suite limps.
+# Without these no one can play; without the others the suite is degraded.
 NEEDED = ("auth", "actions", "scores")
 
-Part = Literal["up", "down"]
+State = Literal["up", "down"]
 
 
 class Report(Answer):
     """How the suite is doing."""
 
     status: Literal["healthy", "degraded", "unhealthy"]
-    redis: Part
-    database: Part
-    services: dict[str, Part]
+    redis: State
+    database: State
+    services: dict[str, State]
     uptime: int  # of this gateway, s
     timestamp: str
 
 
 class Health:
-    """Asks the units over `channels`, by unit."""
+    """Checks the units over `channels`, by unit."""
 
     def __init__(self, channels: Mapping[str, grpc.aio.Channel]) -> None:
         self._stubs: dict[str, Any] = {
             unit: health_pb2_grpc.HealthStub(channels[unit]) for unit in DEPENDENCIES
         }
-        self._heard_s: dict[tuple[str, str], float] = {}  # when (unit, name) last said "serving"
-        self._answered_s: dict[tuple[str, str], float] = {}  # when it last said anything
+        self._serving_s: dict[tuple[str, str], float] = {}  # when (unit, name) last served
+        self._answered_s: dict[tuple[str, str], float] = {}  # when it last answered
         self._started_s = time.monotonic()
 
-    async def ask(self) -> None:
-        """Asks all units once."""
+    async def check(self) -> None:
+        """Checks all units once."""
         questions = [(unit, name) for unit, names in DEPENDENCIES.items() for name in ("", *names)]
-        await asyncio.gather(*(self._ask(unit, name) for unit, name in questions))
+        await asyncio.gather(*(self._check(unit, name) for unit, name in questions))
 
     def report(self) -> Report:
-        """What was last heard."""
-        services: dict[str, Part] = {unit: self._part(unit) for unit in DEPENDENCIES}
+        """The last results."""
+        services: dict[str, State] = {unit: self._unit(unit) for unit in DEPENDENCIES}
         database, redis = self._dependency(POSTGRES), self._dependency(REDIS)
         status: Literal["healthy", "degraded", "unhealthy"] = "healthy"
         if "down" in services.values():
@@ -70,33 +74,56 @@ class Health:
         uptime_s = int(time.monotonic() - self._started_s)
         return Report(status, redis, database, services, uptime_s, rfc3339(clock.now_ms()))
 
-    async def _ask(self, unit: str, name: str) -> None:
+    async def _check(self, unit: str, name: str) -> None:
         try:
             reply = await self._stubs[unit].Check(
-                health_pb2.HealthCheckRequest(service=name), timeout=ASK_S
+                health_pb2.HealthCheckRequest(service=name), timeout=CHECK_S
             )
         except Failed:
             return
         now_s = time.monotonic()
         self._answered_s[unit, name] = now_s
         if reply.status == health_pb2.HealthCheckResponse.SERVING:
-            self._heard_s[unit, name] = now_s
+            self._serving_s[unit, name] = now_s
         else:
-            self._heard_s.pop((unit, name), None)
+            self._serving_s.pop((unit, name), None)
 
-    def _part(self, unit: str) -> Part:
-        return "up" if self._fresh(self._heard_s, unit, "") else "down"
+    def _unit(self, unit: str) -> State:
+        return "up" if self._fresh(self._serving_s, unit, "") else "down"
 
-    def _dependency(self, name: str) -> Part:
-        """Down when a unit that is heard misses it, or when nobody is heard at all.
+    def _dependency(self, name: str) -> State:
+        """Down when a unit that answers misses it, or when none answers at all.
 
-        A unit that is silent tells nothing of it: its own loss is shown as its own.
+        A unit that is silent says nothing of it: its own loss is shown as its own.
         """
         asked = [unit for unit, names in DEPENDENCIES.items() if name in names]
         answered = [unit for unit in asked if self._fresh(self._answered_s, unit, name)]
-        fine = all(self._fresh(self._heard_s, unit, name) for unit in answered)
+        fine = all(self._fresh(self._serving_s, unit, name) for unit in answered)
         return "up" if answered and fine else "down"
 
     @staticmethod
     def _fresh(times_s: Mapping[tuple[str, str], float], unit: str, name: str) -> bool:
         return time.monotonic() - times_s.get((unit, name), float("-inf")) < STALE_S
+
+
+class Probes:
+    """Handlers of what load balancers and people ask. `draining`: no new requests are welcome."""
+
+    def __init__(self, health: Health, draining: Callable[[], bool]) -> None:
+        self._health = health
+        self._draining = draining
+
+    async def health(self, request: Request) -> web.Response:
+        """How the suite is doing; 503 where no player can play."""
+        report = self._health.report()
+        return json(report, status=503 if report.status == "unhealthy" else 200)
+
+    async def livez(self, request: Request) -> web.Response:
+        """Whether the event loop turns."""
+        return web.Response(text="ok\n")
+
+    async def readyz(self, request: Request) -> web.Response:
+        """Whether new requests are welcome."""
+        if self._draining():
+            return web.Response(text="no\n", status=503)
+        return web.Response(text="ready\n")

@@ -2,7 +2,8 @@
 
 from msgspec import UNSET, UnsetType
 
-from gateway.api.answers import Answer, rfc3339
+from chassis.times import rfc3339
+from gateway.api.answers import Answer
 from protos import scores_pb2
 
 

@@ -1,8 +1,9 @@
-"""The names of players, as auth knows them: asked in batches, remembered for a moment."""
+"""The names of players, from auth: fetched in batches, cached for a minute."""
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import cachetools
 
 from chassis import clock
 from chassis.batching import Batcher
@@ -31,23 +32,20 @@ class Names:
 
     def __init__(self, auth: AuthStub, *, batch_max: int) -> None:
         self._auth = auth
-        self._known: OrderedDict[str, tuple[int, Name]] = OrderedDict()  # with the time it ends
-        self._batcher: Batcher[str, Name] = Batcher(self._ask, batch_max=batch_max, name="names")
+        self._known: cachetools.TTLCache[str, Name] = cachetools.TTLCache(
+            KNOWN_MAX, KNOWN_MS, timer=clock.now_ms
+        )
+        self._batcher: Batcher[str, Name] = Batcher(self._fetch, batch_max=batch_max, name="names")
 
     async def of(self, user_id: str, *, timeout_s: float) -> Name:
         """The player's name, at most a minute old. Raises PlayerNotFound, Unavailable."""
         known = self._known.get(user_id)
-        if known and known[0] > clock.now_ms():
-            return known[1]
+        if known:
+            return known
         return await self._batcher.submit(user_id, timeout_s=timeout_s)
 
-    async def _ask(self, user_ids: list[str], timeout_s: float) -> Sequence[Name | Failed]:
+    async def _fetch(self, user_ids: list[str], timeout_s: float) -> Sequence[Name | Failed]:
         reply = await self._auth.Names(NamesRequest(user_ids=user_ids), timeout=timeout_s)
         found = {a.user_id: Name(a.username, a.name_version) for a in reply.accounts}
-        until_ms = clock.now_ms() + KNOWN_MS
-        for user_id, name in found.items():
-            self._known[user_id] = until_ms, name
-            self._known.move_to_end(user_id)
-        while len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
+        self._known.update(found)
         return [found.get(user_id) or PlayerNotFound() for user_id in user_ids]

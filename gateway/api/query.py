@@ -5,7 +5,7 @@ from typing import NoReturn
 
 from chassis.errors import FieldError
 from gateway.edge.errors import ValidationFailed
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _PERIOD = re.compile(r"current|previous|all|[0-9]{8}T[0-9]{6}Z")

@@ -1,24 +1,21 @@
 """Voiding awards and restoring voided ones, by compensating rows of the ledger."""
 
-import re
-from datetime import datetime
 from typing import Annotated
 
 from msgspec import Meta, field
 
 from chassis.errors import FieldError
+from chassis.times import parse_rfc3339
 from gateway.api.answers import Answer
 from gateway.api.claims import Name, UserId
 from gateway.api.ledger import Row, row
 from gateway.edge.body import Body
 from gateway.edge.errors import ValidationFailed
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 from protos import scores_pb2
+from protos.scores_pb2_grpc import ScoresStub
 
 Reason = Annotated[str, Meta(min_length=1, max_length=500, pattern=r"^[^\x00]*$")]
-
-# RFC 3339, with any number of fraction digits.
-_TIME = re.compile(r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
 
 
 class Reversal(Body, kw_only=True):
@@ -43,39 +40,43 @@ class Reversed(Answer):
     more: bool
 
 
-async def void(request: Request, body: Reversal) -> Reversed:
-    """Voids awards of a player."""
-    return await _reverse(request, body, scores_pb2.ReverseRequest.VOID)
+class Reversals:
+    """Handlers of voids and restores."""
 
+    def __init__(self, scores: ScoresStub) -> None:
+        self._scores = scores
 
-async def restore(request: Request, body: Reversal) -> Reversed:
-    """Restores voided awards of a player."""
-    return await _reverse(request, body, scores_pb2.ReverseRequest.RESTORE)
+    async def void(self, request: Request, body: Reversal) -> Reversed:
+        """Voids awards of a player."""
+        return await self._reverse(request, body, scores_pb2.ReverseRequest.VOID)
 
+    async def restore(self, request: Request, body: Reversal) -> Reversed:
+        """Restores voided awards of a player."""
+        return await self._reverse(request, body, scores_pb2.ReverseRequest.RESTORE)
 
-async def _reverse(
-    request: Request, body: Reversal, kind: scores_pb2.ReverseRequest.Kind
-) -> Reversed:
-    found = await request.parts.upstreams.scores.Reverse(
-        scores_pb2.ReverseRequest(
-            kind=kind,
-            user_id=body.user_id,
-            from_ms=_at_ms(body.since, field="from"),
-            to_ms=_at_ms(body.to, field="to"),
-            action_ids=body.action_ids,
-            reason=body.reason,
-            actor=request.identity.user_id,
-            dry_run=body.dry_run,
+    async def _reverse(
+        self, request: Request, body: Reversal, kind: scores_pb2.ReverseRequest.Kind
+    ) -> Reversed:
+        found = await self._scores.Reverse(
+            scores_pb2.ReverseRequest(
+                kind=kind,
+                user_id=body.user_id,
+                from_ms=_at_ms(body.since, field="from"),
+                to_ms=_at_ms(body.to, field="to"),
+                action_ids=body.action_ids,
+                reason=body.reason,
+                actor=request.caller.user_id,
+                dry_run=body.dry_run,
+            )
         )
-    )
-    return Reversed(
-        user_id=body.user_id,
-        dry_run=found.dry_run,
-        old_score=found.old_score,
-        new_score=found.new_score,
-        rows=[row(written) for written in found.rows],
-        more=found.more,
-    )
+        return Reversed(
+            user_id=body.user_id,
+            dry_run=found.dry_run,
+            old_score=found.old_score,
+            new_score=found.new_score,
+            rows=[row(written) for written in found.rows],
+            more=found.more,
+        )
 
 
 def _at_ms(text: str | None, *, field: str) -> int | None:
@@ -83,11 +84,7 @@ def _at_ms(text: str | None, *, field: str) -> int | None:
     if text is None:
         return None
     try:
-        if (match := _TIME.fullmatch(text)) is None:
-            raise ValueError
-        day, moment, fraction, zone = match.groups()
-        at = datetime.fromisoformat(f"{day}T{moment}{zone.upper()}")
-        return round(at.timestamp()) * 1000 + int(f"{(fraction or '.')[1:4]:0<3}")
-    except (ValueError, OverflowError):
+        return parse_rfc3339(text)
+    except ValueError:
         error = FieldError(field, "INVALID", "A time as RFC 3339 has it.")
         raise ValidationFailed(errors=[error]) from None

@@ -8,8 +8,9 @@ from gateway.api.answers import Answer, optional
 from gateway.api.claims import Name, Small, Title
 from gateway.edge.body import Body
 from gateway.edge.identity import NOBODY
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 from protos import scores_pb2
+from protos.scores_pb2_grpc import ScoresStub
 
 
 class Reset(Body):
@@ -63,42 +64,45 @@ class Boards(Answer):
     boards: list[Board]
 
 
-async def boards(request: Request) -> Boards:
-    """The boards that the caller may read."""
-    found = await _all(request)
-    known = request.identity is not NOBODY
-    return Boards([board for board in found if known or board.public])
+class BoardRules:
+    """Handlers of the list of boards."""
 
+    def __init__(self, scores: ScoresStub) -> None:
+        self._scores = scores
 
-async def every_board(request: Request) -> Boards:
-    """All boards."""
-    return Boards(await _all(request))
+    async def boards(self, request: Request) -> Boards:
+        """The boards that the caller may read."""
+        found = await self._all(request)
+        known = request.caller is not NOBODY
+        return Boards([board for board in found if known or board.public])
 
+    async def every_board(self, request: Request) -> Boards:
+        """All boards."""
+        return Boards(await self._all(request))
 
-async def create(request: Request, body: NewBoard) -> Board:
-    """Adds a board."""
-    return _board(
-        await request.parts.upstreams.scores.CreateBoard(
-            scores_pb2.Board(
-                board=body.board,
-                title=body.title,
-                operator=body.operator,
-                order=body.order,
-                ties=body.ties,
-                reset=body.reset.every,
-                reset_at=body.reset.at,
-                zone=body.zone,
-                window=body.window,
-                public=body.public,
-                action_types=body.action_types,
+    async def create(self, request: Request, body: NewBoard) -> Board:
+        """Adds a board."""
+        return _board(
+            await self._scores.CreateBoard(
+                scores_pb2.Board(
+                    board=body.board,
+                    title=body.title,
+                    operator=body.operator,
+                    order=body.order,
+                    ties=body.ties,
+                    reset=body.reset.every,
+                    reset_at=body.reset.at,
+                    zone=body.zone,
+                    window=body.window,
+                    public=body.public,
+                    action_types=body.action_types,
+                )
             )
         )
-    )
 
-
-async def _all(request: Request) -> list[Board]:
-    reply = await request.parts.upstreams.scores.Boards(scores_pb2.BoardsRequest())
-    return [_board(found) for found in reply.boards]
+    async def _all(self, request: Request) -> list[Board]:
+        reply = await self._scores.Boards(scores_pb2.BoardsRequest())
+        return [_board(found) for found in reply.boards]
 
 
 def _board(found: scores_pb2.Board) -> Board:

@@ -3,15 +3,17 @@
 import hashlib
 
 from chassis.ids import uuid7
-from gateway.api.answers import Answer, rfc3339
+from chassis.times import rfc3339
+from gateway.api.answers import Answer
 from gateway.api.claims import Name, Proof, Signature, UserId
 from gateway.api.ledger import Row, row
+from gateway.api.names import Names
 from gateway.api.query import cursor, number
 from gateway.edge.body import Body
 from gateway.edge.idempotency import Once
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 from gateway.edge.seen import seen_on
-from gateway.upstreams import left_s
+from gateway.upstreams import Upstreams, left_s
 from protos import actions_pb2, scores_pb2
 
 # What an Idempotency-Key does: the ledger knows the award and answers it again.
@@ -78,102 +80,105 @@ class History(Answer):
     next_cursor: str | None
 
 
-async def update(request: Request, body: Update) -> Award:
-    """Redeems a token, every claim stated and signed."""
-    claims = actions_pb2.Claims(
-        user_id=body.user_id,
-        action_id=body.action_id,
-        action_type=body.action_type,
-        score_increment=_int64(body.score_increment),
-        timestamp=body.timestamp,
-        client_signature=body.client_signature,
-        proof=body.proof.message() if body.proof else None,
-    )
-    return await award(request, token=_token(request), claims=claims)
+class Scores:
+    """Handlers of awards and of one's own ledger."""
 
+    def __init__(self, upstreams: Upstreams, names: Names) -> None:
+        self._upstreams = upstreams
+        self._names = names
 
-async def increment(request: Request, body: Increment) -> Award:
-    """Redeems a token."""
-    claims = actions_pb2.Claims(
-        timestamp=body.timestamp,
-        client_signature=body.client_signature,
-        proof=body.proof.message() if body.proof else None,
-    )
-    return await award(request, token=_token(request), claims=claims)
+    async def update(self, request: Request, body: Update) -> Award:
+        """Redeems a token, every claim stated and signed."""
+        claims = actions_pb2.Claims(
+            user_id=body.user_id,
+            action_id=body.action_id,
+            action_type=body.action_type,
+            score_increment=_int64(body.score_increment),
+            timestamp=body.timestamp,
+            client_signature=body.client_signature,
+            proof=body.proof.message() if body.proof else None,
+        )
+        return await self.award(request, token=_token(request), claims=claims)
 
+    async def increment(self, request: Request, body: Increment) -> Award:
+        """Redeems a token."""
+        claims = actions_pb2.Claims(
+            timestamp=body.timestamp,
+            client_signature=body.client_signature,
+            proof=body.proof.message() if body.proof else None,
+        )
+        return await self.award(request, token=_token(request), claims=claims)
 
-async def grant(request: Request, body: Grant) -> Award:
-    """Awards a player by the word of the game server that asks."""
-    client = request.identity
-    name = await request.parts.names.of(body.user_id, timeout_s=left_s())
-    granted = actions_pb2.Grant(
-        client_id=client.user_id,
-        action_types=client.action_types,
-        action_id=body.action_id,
-        user_id=body.user_id,
-        action_type=body.action_type,
-        score_increment=None if body.score_increment is None else _int64(body.score_increment),
-    )
-    return await _submit(
-        request,
-        scores_pb2.AwardItem(
-            attempt=actions_pb2.VerifyItem(attempt_id=uuid7(), user_id=body.user_id, grant=granted),
-            username=name.username,
-            name_version=name.version,
-            key_hash=request.key_hash,
-            body_hash=GRANTED.body_hash(body, b""),
-        ),
-    )
+    async def grant(self, request: Request, body: Grant) -> Award:
+        """Awards a player by the word of the game server that asks."""
+        client = request.caller
+        name = await self._names.of(body.user_id, timeout_s=left_s())
+        granted = actions_pb2.Grant(
+            client_id=client.user_id,
+            action_types=client.action_types,
+            action_id=body.action_id,
+            user_id=body.user_id,
+            action_type=body.action_type,
+            score_increment=None if body.score_increment is None else _int64(body.score_increment),
+        )
+        return await self._submit(
+            request,
+            scores_pb2.AwardItem(
+                attempt=actions_pb2.VerifyItem(
+                    attempt_id=uuid7(), user_id=body.user_id, grant=granted
+                ),
+                username=name.username,
+                name_version=name.version,
+                key_hash=request.key_hash,
+                body_hash=GRANTED.body_hash(body, b""),
+            ),
+        )
 
-
-async def receipt(request: Request) -> Award:
-    """An award of one's own, as it was answered."""
-    return _award(
-        await request.parts.upstreams.scores.Receipt(
-            scores_pb2.ReceiptRequest(
-                user_id=request.identity.user_id, action_id=request.params["action_id"]
+    async def receipt(self, request: Request) -> Award:
+        """An award of one's own, as it was answered."""
+        return _award(
+            await self._upstreams.scores.Receipt(
+                scores_pb2.ReceiptRequest(
+                    user_id=request.caller.user_id, action_id=request.params["action_id"]
+                )
             )
         )
-    )
 
-
-async def history(request: Request) -> History:
-    """A page of one's own ledger."""
-    reply = await request.parts.upstreams.scores.History(
-        scores_pb2.HistoryRequest(
-            user_id=request.identity.user_id,
-            cursor=cursor(request),
-            limit=number(request, "limit", default=20, low=1, high=100),
+    async def history(self, request: Request) -> History:
+        """A page of one's own ledger."""
+        reply = await self._upstreams.scores.History(
+            scores_pb2.HistoryRequest(
+                user_id=request.caller.user_id,
+                cursor=cursor(request),
+                limit=number(request, "limit", default=20, low=1, high=100),
+            )
         )
-    )
-    return History([row(found) for found in reply.rows], reply.next_cursor or None)
+        return History([row(found) for found in reply.rows], reply.next_cursor or None)
 
-
-async def award(request: Request, *, token: str, claims: actions_pb2.Claims) -> Award:
-    """Asks for an award. Raises what scores refuses it for."""
-    identity = request.identity
-    return await _submit(
-        request,
-        scores_pb2.AwardItem(
-            attempt=actions_pb2.VerifyItem(
-                # Made here and never taken from the caller: whoever shows it gets the receipt.
-                attempt_id=uuid7(),
-                user_id=identity.user_id,
-                action_token=token,
-                claims=claims,
+    async def award(self, request: Request, *, token: str, claims: actions_pb2.Claims) -> Award:
+        """Asks for an award. Raises what scores refuses it for."""
+        identity = request.caller
+        return await self._submit(
+            request,
+            scores_pb2.AwardItem(
+                attempt=actions_pb2.VerifyItem(
+                    # Made here and never taken from the caller: whoever shows it gets the receipt.
+                    attempt_id=uuid7(),
+                    user_id=identity.user_id,
+                    action_token=token,
+                    claims=claims,
+                ),
+                username=identity.username,
+                name_version=identity.name_version,
+                key_hash=request.key_hash,
+                body_hash=hashlib.sha256(request.body).digest(),
             ),
-            username=identity.username,
-            name_version=identity.name_version,
-            key_hash=request.key_hash,
-            body_hash=hashlib.sha256(request.body).digest(),
-        ),
-    )
+        )
 
-
-async def _submit(request: Request, item: scores_pb2.AwardItem) -> Award:
-    found = await request.parts.upstreams.award.submit(item, timeout_s=left_s())
-    seen_on(request).award()
-    return _award(found)
+    async def _submit(self, request: Request, item: scores_pb2.AwardItem) -> Award:
+        found = await self._upstreams.award.submit(item, timeout_s=left_s())
+        seen_on(request).award()
+        return _award(found)
 
 
 def _award(found: scores_pb2.Award) -> Award:

@@ -22,7 +22,7 @@ from gateway.edge.errors import (
     UnsupportedMediaType,
     ValidationFailed,
 )
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 
 BYTES_MAX = 64 * 1024
 DEADLINE_S = 10.0

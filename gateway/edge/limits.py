@@ -9,12 +9,13 @@ import contextlib
 import itertools
 import math
 import zlib
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import cachetools
 import msgspec
 
 from chassis import clock
@@ -232,13 +233,13 @@ def _standing(check: Check, judged: Judged) -> Standing:
 
 
 class _Local:
-    """The minute's limits in this process alone, for as long as Redis is away.
+    """The minute's limits in this process alone, while Redis is unavailable.
 
     A policy's share here is its limit over the gateways that are known, at least 2.
     """
 
     def __init__(self) -> None:
-        self._times_ms: OrderedDict[str, deque[int]] = OrderedDict()
+        self._times_ms: cachetools.LRUCache[str, deque[int]] = cachetools.LRUCache(LOCAL_KEYS_MAX)
 
     def take(self, checks: Sequence[Check]) -> list[Judged]:
         now_ms = clock.now_ms()
@@ -251,11 +252,8 @@ class _Local:
 
     def _minute(self, key: str, now_ms: int) -> deque[int]:
         times_ms = self._times_ms.setdefault(key, deque(maxlen=128))
-        self._times_ms.move_to_end(key)
         while times_ms and times_ms[0] <= now_ms - 60_000:
             times_ms.popleft()
-        if len(self._times_ms) > LOCAL_KEYS_MAX:
-            self._times_ms.popitem(last=False)
         return times_ms
 
     def _judge(self, check: Check, times_ms: deque[int], now_ms: int) -> Judged:

@@ -1,7 +1,7 @@
 """The public port: connections with deadlines, requests in flight, and the drain."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -22,32 +22,25 @@ KEEP_ALIVE_S = 75.0
 BACKLOG = 1024
 
 
-async def serve(
-    gateway: Gateway, *, settings: Settings, farewell: Callable[[], Awaitable[object]]
-) -> None:
-    """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once.
-
-    `farewell` tells long-lived connections to go, while requests in flight are answered.
-    """
+async def serve(gateway: Gateway, *, settings: Settings) -> None:
+    """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once."""
     stop = stop_signal()
     async with (
-        listening(gateway, settings=settings, farewell=farewell) as port,
+        listening(gateway, settings=settings) as port,
         operations(settings, ready=lambda: not stop.is_set()) as ops_port,
     ):
         freeze_garbage()
         log.info("ready", port=port, ops_port=ops_port)
         await stop.wait()
         log.info("draining")
-        gateway.parts.traffic.draining = True
+        gateway.traffic.draining = True
         await asyncio.sleep(settings.drain_pause_s)
     log.info("stopped")
 
 
 @asynccontextmanager
-async def listening(
-    gateway: Gateway, *, settings: Settings, farewell: Callable[[], Awaitable[object]]
-) -> AsyncIterator[int]:
-    """Accepts connections within the context and drains at its end; answers the port."""
+async def listening(gateway: Gateway, *, settings: Settings) -> AsyncIterator[int]:
+    """Accepts connections within the context and drains at its end; yields the port."""
     # What is left when the time to drain is over is cut off, so the rest may be short.
     server = web.Server(gateway.answer)
     runner = web.ServerRunner(server, shutdown_timeout=0.5)
@@ -62,16 +55,16 @@ async def listening(
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
-        gateway.parts.traffic.draining = True
+        gateway.traffic.draining = True
         listener.close()
         for connection in server.connections:
             if isinstance(connection, Connection) and connection.idle:
                 connection.force_close()
         try:
             async with asyncio.timeout(settings.drain_s):
-                await asyncio.gather(farewell(), gateway.parts.traffic.ended())
+                await asyncio.gather(gateway.shutdown(), gateway.traffic.ended())
         except TimeoutError:
-            log.warning("requests_cut_off", count=gateway.parts.traffic.in_flight)
+            log.warning("requests_cut_off", count=gateway.traffic.in_flight)
         await runner.cleanup()
 
 

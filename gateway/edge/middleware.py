@@ -1,7 +1,7 @@
 """What happens around every handler, on the way in and on the way out.
 
 `Gateway` is the outermost: request ids, failures, the log line, metrics. `Endpoint` stands
-before one route's handler: who calls, what they sent, how often they may.
+before one route's handler: the caller, the body, the limits. `Checks` is what they share.
 """
 
 import re
@@ -21,14 +21,17 @@ from chassis.ids import uuid7
 from chassis.rpc.server import deadline
 from chassis.telemetry import log
 from gateway.edge import errors
+from gateway.edge.addresses import Proxies
 from gateway.edge.body import Body, Reader
 from gateway.edge.errors import MethodNotAllowed, NotFound
 from gateway.edge.idempotency import HEADER as IDEMPOTENCY_KEY
-from gateway.edge.idempotency import Once, repeatable
-from gateway.edge.identity import AccessTokenInvalid, Identity
-from gateway.edge.limits import Policy, RateLimited, checks
-from gateway.edge.resources import Parts, Request
+from gateway.edge.idempotency import Idempotency, Once, repeatable
+from gateway.edge.identity import AccessTokenInvalid, Caller, Verifier
+from gateway.edge.limits import Limiter, Policy, RateLimited, checks
+from gateway.edge.request import Request
 from gateway.edge.router import Router, template
+from gateway.edge.sanctions import Sanctions
+from gateway.edge.traffic import Traffic
 from gateway.upstreams import BUDGET_S
 
 PUBLIC = "public"
@@ -94,14 +97,51 @@ class Route:
     budget_s: float | None = BUDGET_S
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checks:
+    """What stands before every handler, of this process."""
+
+    proxies: Proxies
+    verifier: Verifier
+    sanctions: Sanctions
+    limiter: Limiter
+    idempotency: Idempotency
+
+    def identify(self, request: Request, scope: str) -> Caller:
+        """Raises AccessTokenInvalid, AccessTokenExpired, ScopeMissing."""
+        kind, _, token = request.headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "bearer":
+            raise AccessTokenInvalid
+        caller = self.verifier.verify(token.strip())
+        if not caller.may(scope):
+            raise ScopeMissing
+        return caller
+
+    async def count(self, request: Request, policy: Policy | None) -> None:
+        """Takes the request from all its limits at once. Raises RateLimited."""
+        user_id = request.caller.user_id
+        if not user_id:
+            policy = None
+        elif policy and self.sanctions.flagged(user_id):
+            policy = policy.half
+        try:
+            request.standing = await self.limiter.take(
+                checks(request.address, policy, user_id if policy else "")
+            )
+        except RateLimited as limited:
+            request.standing = limited.standing
+            raise
+
+
 class Endpoint:
-    """A route's handler behind its checks. A handler that takes a `body` is given it decoded.
+    """A route's handler behind its checks. A handler that takes a `body` gets it decoded.
 
     What it returns is encoded as JSON, unless it is a response already.
     """
 
-    def __init__(self, route: Route) -> None:
+    def __init__(self, route: Route, checks: Checks) -> None:
         self._route = route
+        self._checks = checks
         self.method, self.path = route.method, template(route.path)  # as metrics call it
         kind = get_type_hints(route.handler).get("body")
         self._reader: Reader[Body] | None = Reader(kind) if kind else None
@@ -113,17 +153,17 @@ class Endpoint:
         body: Any = None
         try:
             if self._identifies(request):
-                request.identity = _identify(request, route.scope)
+                request.caller = self._checks.identify(request, route.scope)
             if self._reader:
                 body = await self._reader.read(request)
         except Failed as failed:
-            # Held back until the request was counted: who only sends rubbish is limited too.
+            # Raised after the request was counted: unreadable requests are limited too.
             refused = failed
         if route.counted:
-            await _count(request, self._policy(body))
+            await self._checks.count(request, self._policy(body))
         if refused:
             raise refused
-        if request.parts.sanctions.banned(request.identity.user_id):
+        if self._checks.sanctions.banned(request.caller.user_id):
             raise AccountBanned
         if route.budget_s is not None:
             deadline.set(time.monotonic() + route.budget_s)
@@ -148,11 +188,11 @@ class Endpoint:
             return await self._handled(request, body)
         call = repeatable(
             request.http,
-            subject=request.identity.user_id,
+            subject=request.caller.user_id,
             body_hash=once.body_hash(body, request.body),
         )
         request.key_hash = call.key_hash
-        return await request.parts.idempotency.answer(
+        return await self._checks.idempotency.answer(
             call,
             lambda: self._handled(request, body),
             kept=once.kept,
@@ -161,7 +201,7 @@ class Endpoint:
         )
 
     def _identifies(self, request: Request) -> bool:
-        """Whether it matters who asks."""
+        """Whether the caller matters."""
         if self._route.optional:
             return "Authorization" in request.headers
         return self._route.scope != PUBLIC
@@ -181,25 +221,35 @@ def json(answer: object, *, status: int = 200) -> web.Response:
 
 
 class Gateway:
-    """Answers every request: it finds the endpoint, counts, times and tells.
+    """Answers every request: finds the endpoint, counts, times and logs.
 
     Every answer has a request id, every failure is a problem, every request one log line.
     """
 
-    def __init__(self, parts: Parts, routes: Iterable[Route]) -> None:
-        self.parts = parts
+    def __init__(
+        self,
+        routes: Iterable[Route],
+        checks: Checks,
+        traffic: Traffic,
+        *,
+        shutdown: Callable[[], Awaitable[object]],
+    ) -> None:
+        """`shutdown` closes long-lived connections, while requests in flight are answered."""
+        self.traffic = traffic
+        self.shutdown = shutdown
+        self._proxies = checks.proxies
         self._router: Router[Endpoint] = Router()
         for route in routes:
-            self._router.add(route.method, route.path, Endpoint(route))
+            self._router.add(route.method, route.path, Endpoint(route, checks))
         # What no route answers is counted as any other. Its method and its path are the
         # caller's words, which metrics and logs do not repeat.
-        self._unknown = Endpoint(Route("unknown", "unknown", self._refuse, PUBLIC))
+        self._unknown = Endpoint(Route("unknown", "unknown", self._refuse, PUBLIC), checks)
 
     async def answer(self, http: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request, whatever happens."""
         started = time.perf_counter()
         endpoint, request = self._found(http)
-        traffic = self.parts.traffic
+        traffic = self.traffic
         traffic.enter()
         code = "OK"
         try:
@@ -222,10 +272,8 @@ class Gateway:
         endpoint = methods.get(http.method, self._unknown)
         given = http.headers.get("X-Request-Id")
         request_id = given if given and _REQUEST_ID.fullmatch(given) else uuid7()
-        address = self.parts.settings.trusted_proxies.address(http)
-        return endpoint, Request(
-            http, self.parts, request_id=request_id, address=address, params=params
-        )
+        address = self._proxies.address(http)
+        return endpoint, Request(http, request_id=request_id, address=address, params=params)
 
     async def _refuse(self, request: Request) -> None:
         methods, _ = self._router.methods(request.http.rel_url.path_safe)
@@ -241,33 +289,6 @@ def _failed(error: Exception, request: Request) -> Failed:
     if shown is not error:
         log.warning("request_failed", request_id=request.request_id, error=repr(error))
     return shown
-
-
-def _identify(request: Request, scope: str) -> Identity:
-    """Raises AccessTokenInvalid, AccessTokenExpired, ScopeMissing."""
-    kind, _, token = request.headers.get("Authorization", "").partition(" ")
-    if kind.lower() != "bearer":
-        raise AccessTokenInvalid
-    identity = request.parts.verifier.verify(token.strip())
-    if not identity.may(scope):
-        raise ScopeMissing
-    return identity
-
-
-async def _count(request: Request, policy: Policy | None) -> None:
-    """Takes the request from all its limits at once. Raises RateLimited."""
-    user_id = request.identity.user_id
-    if not user_id:
-        policy = None
-    elif policy and request.parts.sanctions.flagged(user_id):
-        policy = policy.half
-    try:
-        request.standing = await request.parts.limiter.take(
-            checks(request.address, policy, user_id if policy else "")
-        )
-    except RateLimited as limited:
-        request.standing = limited.standing
-        raise
 
 
 def _problem(request: Request, failed: Failed) -> web.Response:
@@ -298,6 +319,6 @@ def _record(request: Request, endpoint: Endpoint, status: int, code: str, took_s
             code=code,
             took_ms=round(took_s * 1000, 1),
             request_id=request.request_id,
-            user_id=request.identity.user_id or None,
+            user_id=request.caller.user_id or None,
         )
     )

@@ -1,11 +1,12 @@
-"""What a connection was shown: no later read on it may answer anything older."""
+"""What a connection was shown: no later read on it returns anything older."""
 
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol, cast
 
-from gateway.edge.resources import Request
+import cachetools
+
+from gateway.edge.request import Request
 
 BOARDS_MAX = 32  # remembered for one connection
 FRESH_S = 1.0  # after an award reads go past every cache
@@ -27,7 +28,7 @@ class Seen:
     __slots__ = ("_awarded_s", "_shown")
 
     def __init__(self) -> None:
-        self._shown: OrderedDict[tuple[str, str], _Shown] = OrderedDict()
+        self._shown: cachetools.LRUCache[tuple[str, str], _Shown] = cachetools.LRUCache(BOARDS_MAX)
         self._awarded_s = float("-inf")
 
     def show(self, board: str, asked: str, *, period: str, version: int) -> None:
@@ -38,9 +39,6 @@ class Seen:
         if before and (before.period, before.version) >= (period, version):
             return
         self._shown[board, asked] = _Shown(period, version)
-        self._shown.move_to_end((board, asked))
-        if len(self._shown) > BOARDS_MAX:
-            self._shown.popitem(last=False)
 
     def version(self, board: str, asked: str) -> int:
         """The newest version that such a read was answered with; 0: there was none."""

@@ -15,6 +15,7 @@ from chassis.errors import Forbidden, Invalid, TooMany
 from chassis.rpc.server import deadline
 from gateway.edge.addresses import prefix
 from gateway.edge.errors import ServiceUnavailable
+from gateway.edge.request import Request
 from gateway.live import frames
 from gateway.live.hub import Hub
 from gateway.live.limits import LiveLimits
@@ -79,6 +80,10 @@ class LiveHandler:
             yield
         finally:
             ticking.cancel()
+
+    async def leaderboard(self, request: Request) -> web.StreamResponse:
+        """The live channel's address."""
+        return await self.handle(request.http, request.stamp())
 
     async def handle(
         self, request: web.BaseRequest, headers: Mapping[str, str] = _NO_HEADERS

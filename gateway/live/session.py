@@ -11,7 +11,8 @@ from chassis import clock
 from chassis.errors import Failed, Forbidden
 from chassis.ids import uuid7
 from chassis.telemetry import log
-from gateway.edge.identity import Identity
+from chassis.times import rfc3339
+from gateway.edge.identity import Caller
 from gateway.live import frames
 from gateway.live.channels import Channel
 from gateway.live.hub import FeedUnavailable, Hub, UnknownChannel
@@ -30,7 +31,7 @@ _BY_CODE = {
 
 SCOPE = "realtime:subscribe"
 
-Verify = Callable[[str], Identity]  # raises Failed
+Verify = Callable[[str], Caller]  # raises Failed
 
 
 class ScopeMissing(Forbidden):
@@ -62,7 +63,7 @@ class Session:
         """`admit_user` counts this socket for a user and says whether it may stay."""
         self.conn_id = uuid7()
         self.outlet = outlet
-        self.identity: Identity | None = None
+        self.identity: Caller | None = None
         self._ws = ws
         self._hub = hub
         self._verify = verify
@@ -229,7 +230,7 @@ class Session:
         return frames.Welcome(
             id=request_id,
             conn_id=self.conn_id,
-            server_time=clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            server_time=rfc3339(clock.now_ms()),
             session=session,
             heartbeat=frames.Heartbeat(
                 interval_ms=round(limits.ping_s * 1000), timeout_ms=round(limits.dead_s * 1000)
@@ -276,7 +277,7 @@ class Session:
         self.identity, self._warned = identity, False
         self.outlet.send(frames.Ok(id=frame.id))
 
-    def _identify(self, token: str) -> Identity | None:
+    def _identify(self, token: str) -> Caller | None:
         """Who `token` speaks for; where that fails the socket closes."""
         try:
             identity = self._verify(token)
@@ -309,7 +310,7 @@ class Session:
         except FeedUnavailable as failed:
             raise Refused("unavailable", failed.detail, retryable=True) from None
 
-    def _expires_in_ms(self, identity: Identity) -> int:
+    def _expires_in_ms(self, identity: Caller) -> int:
         return identity.expires_at_ms - clock.now_ms()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from aiohttp import web
 
 from gateway.edge.errors import NotFound
-from gateway.edge.resources import Request
+from gateway.edge.request import Request
 
 FOLDER = Path(__file__).parent
 

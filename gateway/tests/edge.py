@@ -13,6 +13,8 @@ from chassis.testing import Certificates
 from gateway.__main__ import opened
 from gateway.edge.addresses import Proxies
 from gateway.edge.listener import listening
+from gateway.edge.middleware import Route
+from gateway.routes import routes
 from gateway.settings import Settings
 from gateway.tests.services import ACTION, ADA, AT, AUDIENCE, ISSUER, Fakes, encoded
 
@@ -26,6 +28,27 @@ UPDATE = {
     "clientSignature": "ab" * 32,
 }
 PROOF = {"completionTime": 5000, "checksum": "cd" * 32}
+
+
+class Unused:
+    """Stands for what a route's handler is made of, where no handler is called."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+
+def api() -> tuple[Route, ...]:
+    """Every route, to be looked at."""
+    unused: Any = Unused()
+    return routes(
+        unused,
+        verifier=unused,
+        etags=unused,
+        names=unused,
+        live=unused,
+        health=unused,
+        draining=unused,
+    )
 
 
 @dataclass(frozen=True)
@@ -109,12 +132,9 @@ def edge_settings(
 async def edge_of(settings: Settings, fakes: Fakes) -> AsyncIterator[Edge]:
     """A gateway of these settings within the context."""
 
-    async def farewell() -> None:
-        """There are no sockets to tell."""
-
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client,
         opened(settings) as gateway,
-        listening(gateway, settings=settings, farewell=farewell) as port,
+        listening(gateway, settings=settings) as port,
     ):
         yield Edge(f"http://127.0.0.1:{port}", port, client, fakes)

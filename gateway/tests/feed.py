@@ -15,7 +15,7 @@ from chassis import clock
 from chassis.errors import Failed, Unauthenticated, Unavailable
 from chassis.testing import Certificates, served
 from gateway.edge import errors
-from gateway.edge.identity import AccessTokenExpired, AccessTokenInvalid, Identity
+from gateway.edge.identity import AccessTokenExpired, AccessTokenInvalid, Caller
 from gateway.live.handler import LiveHandler
 from gateway.live.hub import Hub, HubLimits
 from gateway.live.limits import LiveLimits
@@ -147,7 +147,7 @@ class Feed(realtime_pb2_grpc.RealtimeServicer):
                 stream.put_nowait(realtime_pb2.FeedFrame(state=state))
 
 
-def verify(token: str) -> Identity:
+def verify(token: str) -> Caller:
     """`ada`, `bob`: their tokens, for an hour; `ada:90`: for 90 s. `robot` is a game server, whose
     token has a scope too many."""
     name, _, seconds = token.partition(":")
@@ -157,14 +157,12 @@ def verify(token: str) -> Identity:
         raise AccessTokenExpired
     if name not in ("ada", "bob", "robot"):
         raise AccessTokenInvalid
-    return Identity(
+    return Caller(
         user_id=ADA if name == "ada" else BOB,
         username=name,
         name_version=1,
-        roles=frozenset({"player"}),
         scopes=frozenset({SCOPE}),
         action_types=("WIN_GAME",) if name == "robot" else None,
-        session_id="s",
         expires_at_ms=clock.now_ms() + int(seconds or 3600) * 1000,
     )
 

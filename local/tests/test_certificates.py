@@ -10,7 +10,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from chassis import clock
-from local import certificates
+from local.suite import certificates
 
 UNITS = ("auth", "gateway")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local.claim import claimed
-from local.parts import ROOT
+from local.suite.claim import claimed
+from local.suite.processes import ROOT
 
 Refusal = Callable[..., str]
 

@@ -20,7 +20,8 @@ import psutil
 import pytest
 from redis import Redis, RedisError
 
-from local import binaries, servers
+from local.servers import binaries
+from local.servers import embedded as servers
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = 'a"b\\ c/@%'

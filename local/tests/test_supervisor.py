@@ -15,8 +15,8 @@ import pytest
 
 from chassis.testing import eventually
 from local import ports
-from local.parts import ROOT, Program
-from local.supervisor import Refused, Stopped, Supervisor
+from local.suite.processes import ROOT, Program
+from local.suite.supervisor import Refused, Stopped, Supervisor
 
 STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 PATIENT = "import time; print('up', flush=True); time.sleep(60)"
@@ -271,8 +271,8 @@ class Running:
             import sys
             from pathlib import Path
             from signal import SIGINT, SIGTERM
-            from local.parts import Program
-            from local.supervisor import Supervisor
+            from local.suite.processes import Program
+            from local.suite.supervisor import Supervisor
             folder = Path(sys.argv[1])
             def part(name, code, grace_s):
                 return Program(name=name, command=("-I", "-c", code), environment={},

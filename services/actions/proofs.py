@@ -2,12 +2,11 @@
 
 import hashlib
 import hmac
-import re
-from datetime import datetime
 from enum import Enum, auto
 from typing import NamedTuple
 
 from chassis.errors import Failed
+from chassis.times import parse_rfc3339
 from services.actions.catalogue import ActionType
 from services.actions.failures import (
     ActionClosed,
@@ -143,9 +142,6 @@ class _Signed(Enum):
     WRONG = auto()
 
 
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-
-
 def _signed(sealed: Sealed, claims: Claims, key: bytes, value: int | Failed | None) -> _Signed:
     signed = _Signed.NOT
     amount = value if claims.score_increment is None else claims.score_increment
@@ -164,12 +160,10 @@ def _signed(sealed: Sealed, claims: Claims, key: bytes, value: int | Failed | No
 
 
 def _in_time(timestamp: str, now_ms: int) -> bool:
-    if not _RFC_3339.fullmatch(timestamp):
-        return False
     try:
-        at_ms = datetime.fromisoformat(timestamp.upper()).timestamp() * 1000
+        at_ms = parse_rfc3339(timestamp)
     except ValueError:
-        return False  # no such day or hour
+        return False
     return now_ms - TIMESTAMP_OLD_MS <= at_ms <= now_ms + TIMESTAMP_AHEAD_MS
 
 

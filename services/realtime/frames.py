@@ -1,9 +1,10 @@
 """The frames clients read on live channels, and how two windows of a board differ."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import msgspec
+
+from chassis.times import rfc3339
 
 Reason = Literal["epochChanged", "tooManyChanges"]
 
@@ -128,13 +129,6 @@ def score_updated(update: ScoreUpdated, *, channel: str, at_ms: int) -> bytes:
     return _encode(frame)
 
 
-def rfc3339(at_ms: int) -> str:
-    """Unix milliseconds as `2026-11-02T00:00:00.000Z`."""
-    at = _UNIX_EPOCH + timedelta(milliseconds=at_ms)
-    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-_UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _encode = msgspec.json.Encoder().encode
 
 

@@ -1,11 +1,12 @@
 """User channels: where a player stands, and every award of a player told to that player."""
 
-from collections import OrderedDict
+import cachetools
 
 from chassis import clock
 from chassis.batching import Batcher
 from chassis.errors import Failed
 from chassis.telemetry import log
+from chassis.times import rfc3339
 from protos import events_pb2
 from services.realtime import frames
 from services.realtime.channels import Channels, Publication, State
@@ -22,7 +23,7 @@ class Personal:
 
     def __init__(self, source: Source, channels: Channels) -> None:
         self._channels = channels
-        self._seen: OrderedDict[str, None] = OrderedDict()
+        self._seen: cachetools.LRUCache[str, bool] = cachetools.LRUCache(SEEN_MAX)
         self._standings: Batcher[str, Standing] = Batcher(
             source.standings, batch_max=USERS_MAX, queue_max=65_536, name="standings"
         )
@@ -44,9 +45,7 @@ class Personal:
             return
         if event.event_id in self._seen:
             return
-        self._seen[event.event_id] = None
-        if len(self._seen) > SEEN_MAX:
-            self._seen.popitem(last=False)
+        self._seen[event.event_id] = True
         at_ms = clock.now_ms()
         frame = frames.score_updated(_update(event), channel=channel, at_ms=at_ms)
         self._channels.publish(Publication(channel, frame, at_ms))
@@ -64,5 +63,5 @@ def _update(event: events_pb2.ScoreEvent) -> ScoreUpdated:
         old_rank=event.old_rank if event.HasField("old_rank") else None,
         rank=event.rank if event.HasField("rank") else None,
         version=event.version,
-        timestamp=frames.rfc3339(event.at_ms),
+        timestamp=rfc3339(event.at_ms),
     )

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chassis.errors import Failed, Missing, from_proto
+from chassis.times import rfc3339
 from protos import scores_pb2
 from protos.scores_pb2_grpc import ScoresStub
-from services.realtime import frames
 from services.realtime.frames import Entry, Standing, Window
 
 TIMEOUT_S = 2.0
@@ -82,7 +82,7 @@ def _top(top: scores_pb2.Top) -> Top:
             for entry in top.entries
         ),
         total=top.total,
-        updated_at=frames.rfc3339(top.updated_at_ms),
+        updated_at=rfc3339(top.updated_at_ms),
     )
     return Top(window, top.resets_at_ms if top.HasField("resets_at_ms") else None)
 

@@ -12,7 +12,7 @@ import psutil
 from redis.asyncio import Redis
 
 from chassis.testing import eventually
-from local import probe
+from local.suite import probe
 from tests import books
 from tests.suite import Suite
 

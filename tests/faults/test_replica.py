@@ -15,7 +15,8 @@ import pytest
 from chassis.postgres import Database, open_pool
 from chassis.postgres.replica import Replica, open_reader
 from chassis.testing import eventually
-from local import binaries, servers
+from local.servers import binaries
+from local.servers import embedded as servers
 
 LAG_MAX_S = 1.5
 

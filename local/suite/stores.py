@@ -8,11 +8,13 @@ from pathlib import Path
 import asyncpg
 
 from chassis.postgres import UNAVAILABLE, SchemaBehind
-from local import databases, secrets, servers
-from local.parts import Server
+from local import secrets
+from local.servers import databases
+from local.servers import embedded as servers
 from local.settings import Settings
-from local.supervisor import Refused, Supervisor
-from local.units import Places
+from local.suite.processes import Server
+from local.suite.supervisor import Refused, Supervisor
+from local.suite.units import Places
 
 Opened = AbstractContextManager[servers.Server]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from local.supervisor import Refused
+from local.suite.supervisor import Refused
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import asyncpg
 
 from chassis import postgres
 
-SERVICES = Path(__file__).parent.parent / "services"
+SERVICES = Path(__file__).parents[2] / "services"
 UNITS = ("auth", "actions", "scores", "fraud")  # those that keep anything in Postgres
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Protocol
 
-from local import probe, servers
-from local.launch import dying_with_parent
+from local.servers import embedded as servers
+from local.servers.launch import dying_with_parent
+from local.suite import probe
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 _LOG_BYTES_MAX = 10_000_000
 _LOG_TAIL_BYTES = 4096

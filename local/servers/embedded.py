@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from local import binaries
-from local.binaries import Unavailable, find_postgres, find_redis
-from local.launch import Launch
+from local.servers import binaries
+from local.servers.binaries import Unavailable, find_postgres, find_redis
+from local.servers.launch import Launch
 
 __all__ = ["Postgres", "Redis", "Unavailable", "find_postgres", "find_redis", "postgres", "redis"]
 

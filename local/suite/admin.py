@@ -9,9 +9,9 @@ from pathlib import Path
 from signal import SIGKILL
 
 from local import secrets
-from local.launch import dying_with_parent
-from local.parts import ROOT, environment
-from local.supervisor import Refused
+from local.servers.launch import dying_with_parent
+from local.suite.processes import ROOT, environment
+from local.suite.supervisor import Refused
 
 _TIMEOUT_S = 60.0
 

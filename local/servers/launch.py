@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from local import binaries
-from local.binaries import Unavailable
+from local.servers import binaries
+from local.servers.binaries import Unavailable
 
 _START_S = 30.0
 _STOP_S = 15.0

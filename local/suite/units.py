@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from local import databases
-from local.parts import ROOT, Program
+from local.servers import databases
 from local.settings import DRAIN_S, Settings, reached
+from local.suite.processes import ROOT, Program
 from protos.arrows import CALLERS
 
 # Who is called stands before who calls, so that the reverse is the order to stop in.

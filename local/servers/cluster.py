@@ -10,7 +10,7 @@ from typing import Any
 
 from redis import Redis
 
-from local import servers
+from local.servers import embedded as servers
 
 SLOTS = 16384
 _JOIN_S = 20.0

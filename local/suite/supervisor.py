@@ -14,8 +14,8 @@ from typing import Self
 import psutil
 
 from local import secrets
-from local.binaries import Unavailable
-from local.parts import Part
+from local.servers.binaries import Unavailable
+from local.suite.processes import Part
 
 PAUSE_MIN_S, PAUSE_MAX_S = 0.5, 10.0
 SETTLED_S = 30.0  # who lived that long and dies has the first, short pause again
