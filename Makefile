@@ -69,11 +69,11 @@ setup: $(DEV) ## Install everything for development into .venv
 hooks: $(DEV) ## Let git check each commit (pre-commit)
 	@$(BIN)/python -m pre_commit install
 
-protos: $(DEV) ## Make the stubs of protos/ anew
+protos: $(DEV) ## Make the stubs of protos/ again
 	@rm -f protos/*_pb2.py protos/*_pb2.pyi protos/*_pb2_grpc.py
 	@$(BIN)/python -m grpc_tools.protoc -I . $(STUBS) protos/*.proto
 
-lock: $(DEV) ## Write the locks anew after a change of pyproject.toml
+lock: $(DEV) ## Write the locks again after a change of pyproject.toml
 	@$(COMPILE) --group dev -o requirements-dev.lock
 	@$(COMPILE) --group local -c requirements-dev.lock -o requirements-local.lock
 	@$(COMPILE) -c requirements-dev.lock -o requirements.lock

@@ -160,7 +160,7 @@ def migrated(
 ) -> Callable[..., Awaitable[dict[str, str]]]:
     """`await migrated("scores", …)`: a fresh database with those services' schemas.
 
-    Answers the URL for each service's own role, and under "admin" the superuser's.
+    Returns the URL for each service's own role, and under "admin" the superuser's.
     """
 
     async def make(*units: str) -> dict[str, str]:

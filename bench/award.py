@@ -1,7 +1,7 @@
 """`make bench`: what an award costs, measured in turns.
 
 Two suites run side by side, one with batches as they come, one with batches of one item;
-or, told of another tree, one of this tree and one of that; or, told of several numbers of
+or, given another tree, one of this tree and one of that; or, given several numbers of
 users or of rates, one suite under each of these loads. The same users play, case by case,
 over and over; what each process used meanwhile, over the awards answered rightly, is the
 cost of an award. Between them a bare aiohttp server is measured: how slow this hour is.

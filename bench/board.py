@@ -200,8 +200,8 @@ async def _settled(database: asyncpg.Connection, redis: Redis) -> None:
     await database.execute("VACUUM (ANALYZE) scores.players")
     await database.execute("CHECKPOINT")
     while True:
-        told = await redis.info("persistence")
-        if not told["aof_rewrite_in_progress"]:
+        about = await redis.info("persistence")
+        if not about["aof_rewrite_in_progress"]:
             return
         await asyncio.sleep(0.5)
 

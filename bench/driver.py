@@ -34,7 +34,7 @@ class Load(msgspec.Struct, kw_only=True):
     """What to do: `users` play for `seconds`. The first of them are `known`, the rest register.
 
     Without a `rate` each of them asks again when answered; with one, so many plays a second
-    begin at random moments, whatever is still unanswered. `alone`: a play is the award of an
+    begin at random moments, also while others are unanswered. `alone`: a play is the award of an
     action that was completed beforehand, else all from the request of its token on.
     """
 
@@ -208,7 +208,7 @@ class User:
 
     def _check(self, award: Mapping[str, Any], total: int | None) -> None:
         old, new = award["oldScore"], award["newScore"]
-        # Nobody else plays for this user, so each award goes on where the last one ended.
+        # No one else plays for this user, so each award goes on where the last one ended.
         goes_on = total is None or total == old
         if not goes_on or new != old + self._load.points or award["held"]:
             raise Refused("WRONG_SCORE")
@@ -280,7 +280,7 @@ def main() -> None:
         users = runner.run(enter(load))
         print("ready", flush=True)
         if not sys.stdin.readline():
-            return  # Who started us is gone.
+            return  # Who started us is unavailable.
         measured = runner.run(play(users, load))
     print(_encode(measured).decode(), flush=True)
 

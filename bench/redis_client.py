@@ -73,11 +73,11 @@ async def measure(url: str, *, rounds: int, seconds: float) -> str:
                 used_us = await _round(case, shared, seconds)
                 case.client_us.append(used_us[0])
                 case.server_us.append(used_us[1])
-        told: dict[str, Any] = await shared.info("server")
+        about: dict[str, Any] = await shared.info("server")
         await shared.delete(KEY)
     await plain.aclose()
     await pool.aclose()
-    return "\n".join([*_head(told, rounds, seconds), "", *_table(cases), ""])
+    return "\n".join([*_head(about, rounds, seconds), "", *_table(cases), ""])
 
 
 def _cases(plain: "redis.asyncio.Redis", shared: Redis) -> list[Case]:
@@ -134,13 +134,13 @@ async def _round(case: Case, shared: Redis, seconds: float) -> tuple[float, floa
 
 
 async def _server_s(shared: Redis) -> float:
-    told: dict[str, Any] = await shared.info("cpu")
-    return float(told["used_cpu_user"]) + float(told["used_cpu_sys"])
+    about: dict[str, Any] = await shared.info("cpu")
+    return float(about["used_cpu_user"]) + float(about["used_cpu_sys"])
 
 
-def _head(told: dict[str, Any], rounds: int, seconds: float) -> list[str]:
+def _head(about: dict[str, Any], rounds: int, seconds: float) -> list[str]:
     libraries = ", ".join(f"{name} {version(name)}" for name in ("redis", "hiredis", "uvloop"))
-    server = told.get("valkey_version") or told["redis_version"]
+    server = about.get("valkey_version") or about["redis_version"]
     return [
         "CPU of a call to Redis; a closed loop of callers in one process.",
         f"{rounds} rounds of {seconds:g} s for each line, in turns.",

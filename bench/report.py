@@ -175,8 +175,8 @@ class Report:
         lines = self._ratio() if self.compared else []
         for title, rounds in zip(self.titles, self.rounds, strict=True):
             errors = sum((Counter(r.measured.errors) for r in rounds), Counter[str]())
-            told = ", ".join(f"{count} {code}" for code, count in errors.items())
-            lines.append(f"errors, {title}: {told or 'none'}")
+            listed = ", ".join(f"{count} {code}" for code, count in errors.items())
+            lines.append(f"errors, {title}: {listed or 'none'}")
         lines += [f"books of {name}: {books}" for name, books in self.books.items()]
         every = [each for rounds in self.rounds for each in rounds]
         rested = median(each.idle_cores for each in every)
@@ -224,7 +224,7 @@ def processor() -> str:
 def code() -> str:
     """The commit that is measured, and whether files differ from it."""
     try:
-        told = subprocess.run(
+        done = subprocess.run(
             ["git", "describe", "--always", "--dirty= with changes"],
             cwd=Path(__file__).parent,
             check=True,
@@ -234,4 +234,4 @@ def code() -> str:
         )
     except (OSError, subprocess.SubprocessError):
         return "unknown"
-    return told.stdout.strip()
+    return done.stdout.strip()

@@ -42,7 +42,7 @@ _STOP_S = 60.0
 _SETTLE_S = 30.0
 _POLL_S = 0.1
 _ASK_S = 10.0
-# What a suite may know of the environment; above all no servers of somebody else's.
+# What a suite may know of the environment; above all no servers of another one's.
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE")
 
 Sizes = dict[str, tuple[float, float]]
@@ -155,9 +155,9 @@ class Stack:
         finally:
             await connection.close()
         async with Redis.from_url(self._known["redis"]["url"], socket_timeout=_ASK_S) as redis:
-            told = await redis.info("server")
-        kind = "valkey" if "valkey_version" in told else "redis"
-        return {"postgres": postgres, kind: told[f"{kind}_version"]}
+            about = await redis.info("server")
+        kind = "valkey" if "valkey_version" in about else "redis"
+        return {"postgres": postgres, kind: about[f"{kind}_version"]}
 
     def _record(self) -> Mapping[str, Any]:
         known: Mapping[str, Any] = json.loads((self._folder / "processes.json").read_text())
@@ -166,14 +166,14 @@ class Stack:
 
 @contextmanager
 def running(name: str, *, batch_max: int, root: Path = ROOT) -> Iterator[Stack]:
-    """A suite of the tree `root` with fresh data, thresholds lifted, within the context.
+    """A suite of the tree `root` with fresh data, thresholds disabled, within the context.
 
     Raises Broken.
     """
     with TemporaryDirectory(prefix="bench-") as place:
         folder = Path(place)
         log = folder / "suite.log"
-        told = {
+        environment = {
             "SCOREBOARD_PORT": str(_free_port()),
             "SCOREBOARD_DATA_DIR": str(folder),
             "SCOREBOARD_PLAYERS": "0",
@@ -185,7 +185,7 @@ def running(name: str, *, batch_max: int, root: Path = ROOT) -> Iterator[Stack]:
             process = subprocess.Popen(
                 [sys.executable, "-m", "local"],
                 cwd=root,
-                env={**{n: os.environ[n] for n in _INHERITED if n in os.environ}, **told},
+                env={**{n: os.environ[n] for n in _INHERITED if n in os.environ}, **environment},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

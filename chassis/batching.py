@@ -69,10 +69,10 @@ class _Rate:
 class Batcher(Generic[Item, Result]):
     """Gathers single items into calls of `send`; belongs to the event loop it is made in.
 
-    `send(items, timeout_s)` answers one result per item, in order; a result that
+    `send(items, timeout_s)` returns one result per item, in order; a result that
     is a `Failed` fails its own item only. `timeout_s` is the time the most patient
     of the items has left. If `send` itself fails, all items of that flight do. Under a
-    `name` the metrics tell how many items fly together and how many wait. While more than
+    `name` the metrics count how many items fly together and how many wait. While more than
     `BUSY_PER_S` items come, a flight waits `linger_s` for company.
     """
 

@@ -9,7 +9,7 @@
     ├── Missing            what is asked for is not there
     ├── Conflict           the state of things forbids it
     ├── TooMany            a limit is reached
-    ├── Unavailable        a part that is needed is away
+    ├── Unavailable        a part that is needed is unavailable
     └── Timeout            the time given ran out
 
 A unit names its own failures by a class below one of these: the class name is the
@@ -120,7 +120,7 @@ class TooMany(Failed):
 
 
 class Unavailable(Failed):
-    """A part that is needed is away."""
+    """A part that is needed is unavailable."""
 
     kind = failure_pb2.Failure.UNAVAILABLE
     status = grpc.StatusCode.UNAVAILABLE

@@ -39,7 +39,7 @@ def uuid7() -> str:
 
 
 def random_bytes(number: int) -> bytes:
-    """That many (at most 4096) that nobody can guess."""
+    """That many (at most 4096) that no one can guess."""
     global _bytes
     drawn = _bytes.read(number)
     if len(drawn) < number:

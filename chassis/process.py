@@ -47,7 +47,7 @@ def allow_open_files() -> None:
 
 
 async def repeat(work: Callable[[], Awaitable[object]], *, pause_s: float) -> None:
-    """Calls `work` every `pause_s`, for ever; a call that fails is logged and made again."""
+    """Calls `work` every `pause_s`, forever; a call that fails is logged and made again."""
     while True:
         try:
             await work()
@@ -57,7 +57,7 @@ async def repeat(work: Callable[[], Awaitable[object]], *, pause_s: float) -> No
 
 
 async def until_done(attempt: Callable[[], Awaitable[None]]) -> None:
-    """Tries again for as long as a peer is away: the process is not ready meanwhile."""
+    """Tries again for as long as a peer is unavailable: the process is not ready meanwhile."""
     pause_s = 0.1
     while True:
         try:

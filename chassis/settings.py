@@ -22,7 +22,7 @@ class Between:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessSettings:
-    """What every process is told; each unit's `Settings` adds its own."""
+    """The settings of every process; each unit's `Settings` adds its own."""
 
     host: str = "127.0.0.1"  # where the port is opened
     port: Annotated[int, Between(0, 65535)] = 0  # gRPC (HTTP on the edge); 0: any
@@ -33,7 +33,7 @@ class ProcessSettings:
     otlp_endpoint: str = ""  # empty: no traces
     clock_offset_s: float = 0.0  # added to every clock; 0 outside tests
     batch_max: Annotated[int, Between(1, 256)] = 256  # items in one flight
-    # After which callers connect anew, so that new replicas get calls too; 0: never.
+    # After which callers connect again, so that new replicas get calls too; 0: never.
     connection_age_s: Annotated[float, Between(0, 86400)] = 60.0
     drain_pause_s: Annotated[float, Between(0, 60)] = 0.0  # for the load balancer to notice
     drain_s: Annotated[float, Between(0, 300)] = 30.0  # for requests in flight

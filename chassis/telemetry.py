@@ -72,7 +72,7 @@ def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
         cache_logger_on_first_use=True,
     )
     _write = _writer(lines, unit) if log.is_enabled_for(logging.INFO) else _silent
-    # Libraries speak through the standard logger; only what they warn of is ours to hear.
+    # Libraries speak through the standard logger; only their warnings are of use.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
     if otlp_endpoint:
         _export_traces(unit, otlp_endpoint)

@@ -49,7 +49,7 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
         health = Health(upstreams.channels)
         hub = Hub(RealtimeStub(upstreams.channels["realtime"]), gateway_id=uuid7())
         live = _live(hub, verifier, sanctions, settings)
-        limiter = Limiter(redis, lifted=settings.limits == "off", batch_max=settings.batch_max)
+        limiter = Limiter(redis, disabled=settings.limits == "off", batch_max=settings.batch_max)
         traffic = Traffic()
         checks = Checks(
             proxies=settings.trusted_proxies,
@@ -114,7 +114,7 @@ def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings
         address=settings.trusted_proxies.address,
         allowed_origins=settings.allowed_origins,
         query_token=settings.ws_query_token,
-        limits=limits.lifted() if settings.limits == "off" else limits,
+        limits=limits.disabled() if settings.limits == "off" else limits,
     )
 
     def revoke(sanction: Sanction) -> None:

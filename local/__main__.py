@@ -40,7 +40,7 @@ def main(settings: Settings) -> None:
         asyncio.run(stores.migrate(database_url, places))
         administrator = admin.ensure(
             folder / "admin.json",
-            told=units.account_environment(settings, places),
+            given=units.account_environment(settings, places),
             again=bool(settings.database_url),
         )
         say(f"starting {', '.join(units.UNITS)}…")
@@ -64,7 +64,7 @@ def greet(settings: Settings, administrator: Admin, kept_in: Path) -> None:
 
 @contextmanager
 def one_line(folder: Path) -> Iterator[None]:
-    """Ends the process with one line for whatever is the machine's or its owner's to mend."""
+    """Ends the process with one line for what the machine or its owner has to mend."""
     try:
         yield
     except Stopped:
@@ -80,8 +80,8 @@ if __name__ == "__main__":
     # The chassis logs for machines; what a person wants to know is said here.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
     try:
-        told = load(Settings)
+        given = load(Settings)
     except SettingsError as problems:
         sys.exit(f"the settings do not fit\n{problems}")
-    with one_line(told.data_dir):
-        main(told)
+    with one_line(given.data_dir):
+        main(given)

@@ -43,7 +43,7 @@ class Happened:
     resting: int = 0
 
     def summary(self, *, players: int) -> str:
-        """One line; begins the count anew."""
+        """One line; begins the count again."""
         codes = ", ".join(f"{code} {count}" for code, count in self.failures.most_common(3))
         line = (
             f"players: {players - self.resting} play, {self.resting} rest;"

@@ -42,7 +42,7 @@ class Roster:
         self.save()
 
     def unused_name(self) -> str:
-        """A name that nobody of the roster has: 3 to 20 letters and hyphens."""
+        """A name that no one of the roster has: 3 to 20 letters and hyphens."""
         used = {person.username for person in self._people}
         while True:
             name = f"{random.choice(_ADJECTIVES)}-{random.choice(_ANIMALS)}"

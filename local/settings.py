@@ -1,4 +1,4 @@
-"""What `make run` is told by the environment."""
+"""The settings of `make run`."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -224,12 +224,13 @@ class VerifyRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[VerifyItem, _Mapping]]] = ...) -> None: ...
 
 class VerifyResult(_message.Message):
-    __slots__ = ("sealed", "points", "elapsed_ms", "failure", "closes", "claimed_ms", "min_duration_ms", "max_duration_ms")
+    __slots__ = ("sealed", "points", "elapsed_ms", "failure", "closes", "mismatch", "claimed_ms", "min_duration_ms", "max_duration_ms")
     SEALED_FIELD_NUMBER: _ClassVar[int]
     POINTS_FIELD_NUMBER: _ClassVar[int]
     ELAPSED_MS_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     CLOSES_FIELD_NUMBER: _ClassVar[int]
+    MISMATCH_FIELD_NUMBER: _ClassVar[int]
     CLAIMED_MS_FIELD_NUMBER: _ClassVar[int]
     MIN_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
     MAX_DURATION_MS_FIELD_NUMBER: _ClassVar[int]
@@ -238,10 +239,11 @@ class VerifyResult(_message.Message):
     elapsed_ms: int
     failure: _failure_pb2.Failure
     closes: bool
+    mismatch: bool
     claimed_ms: int
     min_duration_ms: int
     max_duration_ms: int
-    def __init__(self, sealed: _Optional[_Union[Sealed, _Mapping]] = ..., points: _Optional[int] = ..., elapsed_ms: _Optional[int] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., closes: _Optional[bool] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, sealed: _Optional[_Union[Sealed, _Mapping]] = ..., points: _Optional[int] = ..., elapsed_ms: _Optional[int] = ..., failure: _Optional[_Union[_failure_pb2.Failure, _Mapping]] = ..., closes: _Optional[bool] = ..., mismatch: _Optional[bool] = ..., claimed_ms: _Optional[int] = ..., min_duration_ms: _Optional[int] = ..., max_duration_ms: _Optional[int] = ...) -> None: ...
 
 class VerifyReply(_message.Message):
     __slots__ = ("results",)

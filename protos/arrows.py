@@ -35,12 +35,12 @@ CALLERS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "Boards": frozenset({"gateway", "realtime"}),
         "Top": frozenset({"gateway", "realtime"}),
         "Around": frozenset({"gateway", "realtime"}),
-        "Ranks": frozenset({"gateway", "realtime"}),
+        "Ranks": frozenset({"gateway"}),
         "WouldBe": frozenset({"gateway"}),
     },
     "fraud": {
         "Judge": frozenset({"scores"}),
-        "Report": frozenset({"actions", "scores", "gateway"}),
+        "Report": frozenset({"actions", "scores"}),
         "SanctionsSince": frozenset({"scores", "gateway"}),
     },
     "realtime": {

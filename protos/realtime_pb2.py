@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/realtime.proto\x12\nscoreboard\"\x87\x01\n\x0cGatewayFrame\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.scoreboard.HelloH\x00\x12(\n\x08interest\x18\x02 \x01(\x0b\x32\x14.scoreboard.InterestH\x00\x12 \n\x04pong\x18\x03 \x01(\x0b\x32\x10.scoreboard.PongH\x00\x42\x07\n\x05\x66rame\"\x1b\n\x05Hello\x12\x12\n\ngateway_id\x18\x01 \x01(\t\"=\n\x08Interest\x12!\n\x03\x61\x64\x64\x18\x01 \x03(\x0b\x32\x14.scoreboard.Position\x12\x0e\n\x06remove\x18\x02 \x03(\t\":\n\x08Position\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\x11\n\x04Pong\x12\t\n\x01t\x18\x01 \x01(\x03\"\xdc\x01\n\tFeedFrame\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x18.scoreboard.ChannelStateH\x00\x12\x30\n\x0cpublications\x18\x02 \x01(\x0b\x32\x18.scoreboard.PublicationsH\x00\x12 \n\x04tops\x18\x03 \x01(\x0b\x32\x10.scoreboard.TopsH\x00\x12%\n\x07go_away\x18\x04 \x01(\x0b\x32\x12.scoreboard.GoAwayH\x00\x12 \n\x04ping\x18\x05 \x01(\x0b\x32\x10.scoreboard.PingH\x00\x42\x07\n\x05\x66rame\"\xac\x01\n\x0c\x43hannelState\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x10\n\x08snapshot\x18\x04 \x01(\x0c\x12\r\n\x05stale\x18\x05 \x01(\x08\x12(\n\x07history\x18\x06 \x03(\x0b\x32\x17.scoreboard.Publication\x12\x10\n\x08\x63omplete\x18\x07 \x01(\x08\x12\x0f\n\x07unknown\x18\x08 \x01(\x08\"m\n\x0bPublication\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05\x66rame\x18\x04 \x01(\x0c\x12\x10\n\x08snapshot\x18\x05 \x01(\x0c\x12\r\n\x05\x61t_ms\x18\x06 \x01(\x03\"=\n\x0cPublications\x12-\n\x0cpublications\x18\x01 \x03(\x0b\x32\x17.scoreboard.Publication\"/\n\x04Tops\x12\'\n\tpositions\x18\x01 \x03(\x0b\x32\x14.scoreboard.Position\"\x18\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x11\n\x04Ping\x12\t\n\x01t\x18\x01 \x01(\x03\x32I\n\x08Realtime\x12=\n\x06\x41ttach\x12\x18.scoreboard.GatewayFrame\x1a\x15.scoreboard.FeedFrame(\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/realtime.proto\x12\nscoreboard\"\x87\x01\n\x0cGatewayFrame\x12\"\n\x05hello\x18\x01 \x01(\x0b\x32\x11.scoreboard.HelloH\x00\x12(\n\x08interest\x18\x02 \x01(\x0b\x32\x14.scoreboard.InterestH\x00\x12 \n\x04pong\x18\x03 \x01(\x0b\x32\x10.scoreboard.PongH\x00\x42\x07\n\x05\x66rame\"\x1b\n\x05Hello\x12\x12\n\ngateway_id\x18\x01 \x01(\t\"=\n\x08Interest\x12!\n\x03\x61\x64\x64\x18\x01 \x03(\x0b\x32\x14.scoreboard.Position\x12\x0e\n\x06remove\x18\x02 \x03(\t\":\n\x08Position\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\"\x11\n\x04Pong\x12\t\n\x01t\x18\x01 \x01(\x03\"\xdc\x01\n\tFeedFrame\x12)\n\x05state\x18\x01 \x01(\x0b\x32\x18.scoreboard.ChannelStateH\x00\x12\x30\n\x0cpublications\x18\x02 \x01(\x0b\x32\x18.scoreboard.PublicationsH\x00\x12 \n\x04tops\x18\x03 \x01(\x0b\x32\x10.scoreboard.TopsH\x00\x12%\n\x07go_away\x18\x04 \x01(\x0b\x32\x12.scoreboard.GoAwayH\x00\x12 \n\x04ping\x18\x05 \x01(\x0b\x32\x10.scoreboard.PingH\x00\x42\x07\n\x05\x66rame\"\x9a\x01\n\x0c\x43hannelState\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\x10\n\x08snapshot\x18\x04 \x01(\x0c\x12\r\n\x05stale\x18\x05 \x01(\x08\x12(\n\x07history\x18\x06 \x03(\x0b\x32\x17.scoreboard.Publication\x12\x0f\n\x07unknown\x18\x08 \x01(\x08\"m\n\x0bPublication\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\t\x12\r\n\x05\x65poch\x18\x02 \x01(\t\x12\x0e\n\x06offset\x18\x03 \x01(\x03\x12\r\n\x05\x66rame\x18\x04 \x01(\x0c\x12\x10\n\x08snapshot\x18\x05 \x01(\x0c\x12\r\n\x05\x61t_ms\x18\x06 \x01(\x03\"=\n\x0cPublications\x12-\n\x0cpublications\x18\x01 \x03(\x0b\x32\x17.scoreboard.Publication\"/\n\x04Tops\x12\'\n\tpositions\x18\x01 \x03(\x0b\x32\x14.scoreboard.Position\"\x18\n\x06GoAway\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x11\n\x04Ping\x12\t\n\x01t\x18\x01 \x01(\x03\x32I\n\x08Realtime\x12=\n\x06\x41ttach\x12\x18.scoreboard.GatewayFrame\x1a\x15.scoreboard.FeedFrame(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,17 +44,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FEEDFRAME']._serialized_start=347
   _globals['_FEEDFRAME']._serialized_end=567
   _globals['_CHANNELSTATE']._serialized_start=570
-  _globals['_CHANNELSTATE']._serialized_end=742
-  _globals['_PUBLICATION']._serialized_start=744
-  _globals['_PUBLICATION']._serialized_end=853
-  _globals['_PUBLICATIONS']._serialized_start=855
-  _globals['_PUBLICATIONS']._serialized_end=916
-  _globals['_TOPS']._serialized_start=918
-  _globals['_TOPS']._serialized_end=965
-  _globals['_GOAWAY']._serialized_start=967
-  _globals['_GOAWAY']._serialized_end=991
-  _globals['_PING']._serialized_start=993
-  _globals['_PING']._serialized_end=1010
-  _globals['_REALTIME']._serialized_start=1012
-  _globals['_REALTIME']._serialized_end=1085
+  _globals['_CHANNELSTATE']._serialized_end=724
+  _globals['_PUBLICATION']._serialized_start=726
+  _globals['_PUBLICATION']._serialized_end=835
+  _globals['_PUBLICATIONS']._serialized_start=837
+  _globals['_PUBLICATIONS']._serialized_end=898
+  _globals['_TOPS']._serialized_start=900
+  _globals['_TOPS']._serialized_end=947
+  _globals['_GOAWAY']._serialized_start=949
+  _globals['_GOAWAY']._serialized_end=973
+  _globals['_PING']._serialized_start=975
+  _globals['_PING']._serialized_end=992
+  _globals['_REALTIME']._serialized_start=994
+  _globals['_REALTIME']._serialized_end=1067
 # @@protoc_insertion_point(module_scope)

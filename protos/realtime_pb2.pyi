@@ -61,14 +61,13 @@ class FeedFrame(_message.Message):
     def __init__(self, state: _Optional[_Union[ChannelState, _Mapping]] = ..., publications: _Optional[_Union[Publications, _Mapping]] = ..., tops: _Optional[_Union[Tops, _Mapping]] = ..., go_away: _Optional[_Union[GoAway, _Mapping]] = ..., ping: _Optional[_Union[Ping, _Mapping]] = ...) -> None: ...
 
 class ChannelState(_message.Message):
-    __slots__ = ("channel", "epoch", "offset", "snapshot", "stale", "history", "complete", "unknown")
+    __slots__ = ("channel", "epoch", "offset", "snapshot", "stale", "history", "unknown")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     STALE_FIELD_NUMBER: _ClassVar[int]
     HISTORY_FIELD_NUMBER: _ClassVar[int]
-    COMPLETE_FIELD_NUMBER: _ClassVar[int]
     UNKNOWN_FIELD_NUMBER: _ClassVar[int]
     channel: str
     epoch: str
@@ -76,9 +75,8 @@ class ChannelState(_message.Message):
     snapshot: bytes
     stale: bool
     history: _containers.RepeatedCompositeFieldContainer[Publication]
-    complete: bool
     unknown: bool
-    def __init__(self, channel: _Optional[str] = ..., epoch: _Optional[str] = ..., offset: _Optional[int] = ..., snapshot: _Optional[bytes] = ..., stale: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[Publication, _Mapping]]] = ..., complete: _Optional[bool] = ..., unknown: _Optional[bool] = ...) -> None: ...
+    def __init__(self, channel: _Optional[str] = ..., epoch: _Optional[str] = ..., offset: _Optional[int] = ..., snapshot: _Optional[bytes] = ..., stale: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[Publication, _Mapping]]] = ..., unknown: _Optional[bool] = ...) -> None: ...
 
 class Publication(_message.Message):
     __slots__ = ("channel", "epoch", "offset", "frame", "snapshot", "at_ms")

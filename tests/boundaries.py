@@ -38,12 +38,27 @@ DOMAIN_WORDS = frozenset(
 # Names of the standard library and of gRPC's retry settings, not ours.
 BORROWED_NAMES = re.compile(r"\b(token_(bytes|hex|urlsafe)|maxTokens|tokenRatio)\b")
 
+# A unit's rooms, each standing on those before it: a room imports no later one.
+ROOMS: Mapping[str, tuple[str, ...]] = {
+    "services.scores": ("boards", "awards", "periods", "reads", "upkeep"),
+    "gateway": ("edge", "api", "live", "pages"),
+    "chassis": ("redis", "postgres", "rpc"),
+    "local": ("servers", "suite"),
+}
+# Rooms side by side, of which neither imports the other.
+APART = frozenset({("gateway", "api"), ("gateway", "live"), ("gateway", "pages")})
+MODULES_MAX = 15  # in a folder
+ENTRANCE_LINES_MAX = 90  # with its imports
+
 VAGUE_NAMES = frozenset("base common helper helpers manager managers misc util utils".split())
 
 _LOADERS = frozenset({"import_module", "__import__", "find_spec", "files", "run_module"})
 
 _SQL_WORDS = "SELECT|INSERT|UPDATE|DELETE|FROM|JOIN|CREATE|ALTER|DROP|TRUNCATE|LOCK|GRANT|CALL|SET"
 _LOOKS_LIKE_SQL = re.compile(rf"\b({_SQL_WORDS})\b|^\s*(?i:{_SQL_WORDS}|WITH)\s+[\w*(]")
+_STATEMENT = re.compile(
+    r"\b(SELECT|INSERT INTO|UPDATE|DELETE FROM)\s[\s\S]*\b(FROM|SET|VALUES|WHERE)\b"
+)
 _SQL_COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _FOREIGN_SCHEMA = re.compile(
     r'(?<![\w.$:{])"?(?P<dotted>auth|actions|scores|fraud|realtime|gateway|public)"?\s*\.\s*["a-z_]'
@@ -59,6 +74,81 @@ def foreign_imports(root: Path) -> list[str]:
         f"{place}: {module} is not {unit}'s to import"
         for unit, place, module in _imports(root)
         if module.partition(".")[0] in OURS and not _may_import(unit, module)
+    ]
+
+
+def imports_back(root: Path) -> list[str]:
+    """Imports of a room by one that it stands on, or by one beside it."""
+    offences = []
+    for unit, place, module in _imports(root):
+        rooms = ROOMS.get(unit)
+        if rooms is None or not module.startswith(f"{unit}."):
+            continue
+        here = Path(place).relative_to(unit.replace(".", "/")).parts[0]
+        there = module.removeprefix(f"{unit}.").split(".")[0]
+        if here not in rooms or there not in rooms:
+            continue
+        beside = here != there and {(unit, here), (unit, there)} <= APART
+        if beside or rooms.index(there) > rooms.index(here):
+            offences.append(f"{place}: {here} does not stand on {there}")
+    return offences
+
+
+def crowded_folders(root: Path) -> list[str]:
+    """Folders outside tests with more modules than one reads at a glance."""
+    counts: dict[str, int] = {}
+    for path in _our_files(root):
+        folder = path.parent.relative_to(root)
+        if "tests" not in folder.parts:
+            counts[folder.as_posix()] = counts.get(folder.as_posix(), 0) + 1
+    return [
+        f"{folder}: {count} modules, at most {MODULES_MAX}"
+        for folder, count in sorted(counts.items())
+        if count > MODULES_MAX
+    ]
+
+
+def rooms_without_a_word(root: Path) -> list[str]:
+    """Rooms whose `__init__.py` does not open with what happens there."""
+    doors = [
+        root / unit.replace(".", "/") / room for unit, rooms in ROOMS.items() for room in rooms
+    ]
+    return [
+        f"{door.relative_to(root).as_posix()}: says nothing about what happens here"
+        for door in doors
+        if not (door / "__init__.py").is_file()
+        or not ast.get_docstring(ast.parse((door / "__init__.py").read_text()))
+    ]
+
+
+def strange_entrances(root: Path) -> list[str]:
+    """Services whose `__main__.py` is not one screen with one `main` that takes the settings."""
+    offences = []
+    for path in sorted((root / "services").glob("*/__main__.py")):
+        text = path.read_text()
+        mains = [
+            node
+            for node in ast.parse(text).body
+            if isinstance(node, ast.AsyncFunctionDef)
+            and node.name == "main"
+            and [argument.arg for argument in node.args.args] == ["settings"]
+        ]
+        if len(mains) != 1 or len(text.splitlines()) > ENTRANCE_LINES_MAX:
+            offences.append(
+                f"{path.relative_to(root).as_posix()}: is not the entrance of a service"
+            )
+    return offences
+
+
+def sql_outside_stores(root: Path) -> list[str]:
+    """SQL of a service that stands in another file than a store."""
+    return [
+        f"{path.relative_to(root).as_posix()}:{line}: SQL belongs into a store"
+        for folder in _folders(root / "services")
+        for path in _python_files(folder)
+        if "tests" not in path.parts and not path.stem.endswith("store")
+        for line, text in _strings(ast.parse(path.read_text()))
+        if _STATEMENT.search(text)
     ]
 
 
@@ -133,7 +223,7 @@ def _there(folder: Path, file: str) -> bool:
 
 
 def missing_files(root: Path) -> list[str]:
-    """Files that every service has and one lacks; and services nobody has heard of."""
+    """Files that every service has and one lacks; and services no one has heard of."""
     offences = []
     for folder in _folders(root / "services"):
         name = f"services/{folder.name}"

@@ -35,6 +35,11 @@ def plant(tmp_path: Path) -> Plant:
     "rule",
     [
         boundaries.foreign_imports,
+        boundaries.imports_back,
+        boundaries.crowded_folders,
+        boundaries.rooms_without_a_word,
+        boundaries.strange_entrances,
+        boundaries.sql_outside_stores,
         boundaries.unlocked_imports,
         boundaries.foreign_sql,
         boundaries.missing_files,
@@ -98,6 +103,86 @@ def test_a_unit_may_import_itself_the_chassis_and_the_contracts(plant: Plant) ->
     )
 
     assert boundaries.foreign_imports(tree) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("services/scores/boards/places.py", "from services.scores.awards import records"),
+        ("services/scores/boards/places.py", "from services.scores.reads.live import LiveReads"),
+        ("services/scores/reads/calls.py", "import services.scores.upkeep.auditor"),
+        ("services/scores/awards/write.py", "from ..reads import store"),
+        ("gateway/edge/middleware.py", "from gateway.api import scores"),
+        ("gateway/live/handler.py", "from gateway.api.answers import Answer"),
+        ("gateway/api/scores.py", "from gateway.pages import assets"),
+        ("chassis/redis/lease.py", "from chassis.postgres import Database"),
+        ("local/servers/launch.py", "from local.suite import units"),
+    ],
+)
+def test_an_import_of_a_later_room_is_refused(path: str, source: str, plant: Plant) -> None:
+    assert len(boundaries.imports_back(plant({path: source}))) == 1
+
+
+def test_a_room_may_import_those_it_stands_on_and_the_unit_s_own_modules(plant: Plant) -> None:
+    tree = plant(
+        {
+            "services/scores/upkeep/rebuild.py": "from services.scores.boards import keys\n"
+            "from services.scores.upkeep import store\nfrom services.scores import settings\n",
+            "services/scores/service.py": "from services.scores.upkeep import Upkeep\n",
+            "gateway/api/scores.py": "from gateway.edge import body\nimport gateway.upstreams\n",
+        }
+    )
+
+    assert boundaries.imports_back(tree) == []
+
+
+def test_a_crowded_folder_is_refused_and_crowded_tests_are_not(plant: Plant) -> None:
+    names = [f"m{number}.py" for number in range(16)]
+    tree = plant({f"gateway/{folder}/{name}": "" for folder in ("api", "tests") for name in names})
+
+    assert boundaries.crowded_folders(tree) == ["gateway/api: 16 modules, at most 15"]
+
+
+def test_a_room_that_does_not_say_what_happens_there_is_refused(plant: Plant) -> None:
+    doors = [f"{u.replace('.', '/')}/{r}" for u, rooms in boundaries.ROOMS.items() for r in rooms]
+    tree = plant({f"{door}/__init__.py": '"""Does it."""\n' for door in doors})
+    assert boundaries.rooms_without_a_word(tree) == []
+
+    (tree / doors[0] / "__init__.py").write_text("import this\n")
+    (tree / doors[1] / "__init__.py").unlink()
+
+    assert len(boundaries.rooms_without_a_word(tree)) == 2
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "async def serve(settings): ...",
+        "def main(settings): ...",
+        "async def main(): ...",
+        "async def main(settings): ...\n" + "\n" * 90,
+    ],
+)
+def test_a_service_with_another_entrance_is_refused(source: str, plant: Plant) -> None:
+    tree = plant({"services/auth/__main__.py": source})
+
+    assert len(boundaries.strange_entrances(tree)) == 1
+
+
+def test_sql_is_refused_outside_a_store(plant: Plant) -> None:
+    query = "QUERY = 'SELECT total FROM scores.players'\n"
+    tree = plant(
+        {
+            "services/scores/awards/publish.py": query,
+            "services/scores/awards/store.py": query,
+            "services/scores/awards/incident_store.py": query,
+            "services/scores/tests/test_award.py": query,
+        }
+    )
+
+    assert boundaries.sql_outside_stores(tree) == [
+        "services/scores/awards/publish.py:1: SQL belongs into a store"
+    ]
 
 
 def test_a_stub_without_an_arrow_is_refused(plant: Plant) -> None:

@@ -49,7 +49,7 @@ async def test_limits_are_kept_exactly_though_a_batch_spans_all_nodes(
     redis_cluster: Redis,
 ) -> None:
     # Two, so that what one counts by itself would be seen.
-    limiters = [Limiter(redis_cluster, lifted=False) for _ in range(2)]
+    limiters = [Limiter(redis_cluster, disabled=False) for _ in range(2)]
     users = [uuid7() for _ in range(40)]
 
     async def passes(user: str, limiter: Limiter) -> bool:
@@ -178,7 +178,7 @@ async def _queued(scores: Scores, user: str, *, points: int) -> None:
         key_hash=None,
         body_hash=None,
     )
-    refused = await scores.awards.journal.queue([claim], received_at_ms=clock.now_ms())
+    refused = await scores.awards.journal.queue([claim])
     assert [failure.code for failure in refused] == ["QUEUED_FOR_REPLAY"]
     await scores.awards.journal.drain()
     assert await scores.redis.xlen(JOURNAL) == 0

@@ -66,7 +66,7 @@ async def open_pool(
     try:
         yield pool
     finally:
-        # Connections still in use after 5 s are of requests that nobody waits for.
+        # Connections still in use after 5 s are of requests that no one waits for.
         try:
             async with asyncio.timeout(5):
                 await pool.close()

@@ -97,7 +97,7 @@ class Replica:
             _, self._seen_at = self._notes.popleft()
 
     async def follow(self) -> None:
-        """Looks for ever."""
+        """Looks forever."""
         asked = False
         while True:
             try:

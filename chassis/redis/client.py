@@ -59,7 +59,7 @@ async def open_redis(url: str, *, timeout_s: float = 2.0) -> AsyncIterator["Redi
 class Redis(Client):
     """redis-py's client with all of its commands; what they raise is redis-py's too.
 
-    Answers are bytes. A call whose connection is lost fails, whether it was run or not.
+    Returns are bytes. A call whose connection is lost fails, whether it was run or not.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
@@ -269,11 +269,11 @@ def _named(url: str) -> tuple[list[ConnectKwargs], bool]:
 
 
 def _server(options: ConnectKwargs) -> Server:
-    told: dict[str, Any] = dict(options)
-    server = Server(**{name: told[name] for name in Server.__annotations__ if name in told})
-    if told.get("connection_class") is not SSLConnection:
+    parsed: dict[str, Any] = dict(options)
+    server = Server(**{name: parsed[name] for name in Server.__annotations__ if name in parsed})
+    if parsed.get("connection_class") is not SSLConnection:
         return server
-    tls = {name: value for name, value in told.items() if name.startswith("ssl_")}
+    tls = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
     return replace(server, tls=SSLConnection(**tls).ssl_context.get())
 
 

@@ -132,7 +132,7 @@ class Cluster:
                 return
 
     async def _ask(self, link: Link, units: Sequence[_Unit]) -> list[_Unit]:
-        """Answers those units that another node is to be asked for."""
+        """Returns those units that another node is to be asked for."""
         try:
             answers = iter(await link.execute([command for u in units for command in u.sent()]))
         except RedisError as error:

@@ -1,7 +1,7 @@
-"""Leases in Redis: work that must not run twice is done by whoever holds the lease.
+"""Leases in Redis: work that must not run twice is done by the holder of the lease.
 
 Each new holder gets a higher fencing number, so that what an old holder still does
-late can be told from the present one's.
+late is recognised.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ class Leases:
     async def hold(self, keys: Sequence[str], *, holder: str, ttl_ms: int) -> list[int]:
         """Takes or renews the leases for `ttl_ms` from now; 0 gives them back.
 
-        Answers each one's fencing number, 0 where somebody else holds it. Raises RedisError.
+        Returns each one's fencing number, 0 where another one holds it. Raises RedisError.
         """
         arguments = (holder, ttl_ms, clock.offset_ms())
         return await self._script.many([([key], arguments) for key in keys])
@@ -41,7 +41,7 @@ class Lease:
         self._ttl_ms = round(ttl_s * 1000)
 
     async def hold(self) -> int:
-        """Takes or renews the lease; answers the fencing number, 0 where another holds it.
+        """Takes or renews the lease; returns the fencing number, 0 where another holds it.
 
         Raises RedisError.
         """
@@ -53,7 +53,7 @@ class Lease:
         await self._leases.hold([self._key], holder=self._me, ttl_ms=0)
 
     async def run(self, work: Callable[[int], Awaitable[object]], *, pause_s: float = 1.0) -> None:
-        """Calls `work(fencing number)` every `pause_s` while the lease is held; for ever.
+        """Calls `work(fencing number)` every `pause_s` while the lease is held; forever.
 
         A call that fails is logged and made again; `pause_s` must be below half the lease's life.
         """

@@ -1,7 +1,7 @@
 """One connection to one Redis, shared: commands leave as they come, answers return in that order.
 
 A call in flight when the connection is lost fails, and is never sent again by itself, since
-the server may have run it; the next call connects anew.
+the server may have run it; the next call connects again.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class Link:
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, a server's errors among them as values.
 
-        All of it is sent in one piece, so that nobody else's commands come between. Raises
+        All of it is sent in one piece, so that no one else's commands come between. Raises
         redis-py's ConnectionError and TimeoutError, and DataError for an argument of another type.
         """
         packed = _packed(commands)
@@ -133,7 +133,7 @@ class Link:
             if asyncio.get_running_loop().time() < self._rests_until:
                 raise _anew(self._problem)
             self._connecting = asyncio.create_task(self._connect())
-        # Whoever gives up waiting does not take the connection from the others.
+        # A caller that gives up waiting does not take the connection from the others.
         await asyncio.shield(self._connecting)
         if self._shared is None or not self._shared.usable:
             raise _anew(self._problem)
@@ -205,7 +205,7 @@ class _Connection(asyncio.Protocol):
                 self.waiting -= 1
                 if len(call.answers) == call.count:
                     calls.popleft()
-                    # Whoever was cancelled meanwhile does not want it any more.
+                    # A caller that was cancelled meanwhile needs no answer.
                     if not call.future.done():
                         call.future.set_result(call.answers)
         except (InvalidResponse, IndexError) as error:
@@ -277,7 +277,7 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
 
 
 def _anew(error: RedisError) -> RedisError:
-    """One for each who is told, since an error that is raised keeps where."""
+    """One object for each caller, since a traceback grows wherever it is raised."""
     return type(error)(*error.args)
 
 

@@ -48,9 +48,9 @@ async def serve(
     """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once.
 
     `register` adds the servicers. `callers` names, by method path, the units that may
-    call it. `checks` are the dependencies by name: asked every 2 s, told by
+    call it. `checks` are the dependencies by name: checked every 2 s, reported by
     `grpc.health.v1` under that name. The loss of one does not end readiness.
-    `draining` is told when new calls are refused, to end the streams that end by nothing else.
+    `draining` is called when new calls are refused, to end the streams that end by nothing else.
     """
     stop = stop_signal()
     async with (
@@ -62,7 +62,7 @@ async def serve(
         log.info("draining")
         await server.health.enter_graceful_shutdown()
         await asyncio.sleep(settings.drain_pause_s)
-        # The stop refuses new calls in its first step, before any stream hears that it ends.
+        # The stop refuses new calls in its first step, before any stream is ended.
         stopping = asyncio.create_task(server.grpc.stop(settings.drain_s))
         await asyncio.sleep(0)
         draining()
@@ -118,7 +118,7 @@ async def running(
 async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) -> AsyncIterator[int]:
     """The operations port within the context: /livez, /readyz, /metrics, plain HTTP.
 
-    Answers its port. Liveness is that the event loop turns; readiness is `ready()`.
+    Returns its port. Liveness is that the event loop turns; readiness is `ready()`.
     """
 
     async def livez(request: web.Request) -> web.Response:
@@ -171,14 +171,14 @@ def freeze_garbage() -> None:
 
 
 async def _watch(status: health.aio.HealthServicer, checks: Mapping[str, Check]) -> None:
-    """Asks every dependency every 2 s and tells its state under its name."""
+    """Checks every dependency every 2 s and reports its state under its name."""
 
     async def ask(name: str, check: Check) -> None:
         try:
             async with asyncio.timeout(1.5):
                 await check()
         except Exception as error:
-            log.warning("dependency_away", dependency=name, error=repr(error))
+            log.warning("dependency_unavailable", dependency=name, error=repr(error))
             await status.set(name, health_pb2.HealthCheckResponse.NOT_SERVING)
         else:
             await status.set(name, health_pb2.HealthCheckResponse.SERVING)

@@ -15,7 +15,7 @@ from chassis.testing import eventually
 
 
 class Peer:
-    """Answers batches of numbers with their doubles; odd ones out as told."""
+    """Returns batches of numbers with their doubles; odd ones out as told."""
 
     def __init__(self, *, bad: frozenset[int] = frozenset()) -> None:
         self.bad = bad

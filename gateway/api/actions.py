@@ -71,7 +71,7 @@ class Catalogue(Answer):
 
 class Issued(Answer):
     """A one-time token, and what its proof is made with. `scoreIncrement` is null where the
-    proof will tell."""
+    proof decides."""
 
     action_id: str
     action_type: str
@@ -135,8 +135,8 @@ class Actions:
         except TooMany as refused:
             if refused.code != "TOO_MANY_PENDING":
                 raise
-            # The player's last award may be settled any moment. Whoever waits for that waits in
-            # a batch of their own, so that nobody else is held up.
+            # The player's last award may be settled any moment. A request that waits for it does so
+            # in another batch, so that no other is held up.
             issued = await self._upstreams.issue_patiently.submit(item, timeout_s=left_s())
         return Issued(
             action_id=issued.action_id,

@@ -13,7 +13,7 @@ from gateway.api.claims import UserId
 from gateway.api.query import cursor, number, period, required_number
 from gateway.edge.body import Body
 from gateway.edge.etags import Etags
-from gateway.edge.identity import NOBODY
+from gateway.edge.identity import ANONYMOUS
 from gateway.edge.request import Request
 from gateway.edge.seen import seen_on
 from gateway.upstreams import Upstreams, left_s
@@ -235,8 +235,8 @@ def _page(message: bytes) -> bytes:
 
 
 def _anonymous(request: Request) -> bool:
-    """Nobody is known to ask: boards that are not public are closed then."""
-    return request.caller is NOBODY
+    """No one is known to ask: boards that are not public are closed then."""
+    return request.caller is ANONYMOUS
 
 
 def _entry(entry: scores_pb2.Entry) -> Entry:

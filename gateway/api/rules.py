@@ -1,4 +1,4 @@
-"""The boards there are and their rules: told to everybody, added by administrators."""
+"""The boards there are and their rules: public, and added by administrators."""
 
 from typing import Annotated
 
@@ -7,14 +7,14 @@ from msgspec import Meta, field
 from gateway.api.answers import Answer, optional
 from gateway.api.claims import Name, Small, Title
 from gateway.edge.body import Body
-from gateway.edge.identity import NOBODY
+from gateway.edge.identity import ANONYMOUS
 from gateway.edge.request import Request
 from protos import scores_pb2
 from protos.scores_pb2_grpc import ScoresStub
 
 
 class Reset(Body):
-    """When a board begins anew: `none`, or each `day`, `week` or `month`, `at` that time."""
+    """When a board begins again: `none`, or each `day`, `week` or `month`, `at` that time."""
 
     every: Name
     at: Name = "00:00"
@@ -36,14 +36,14 @@ class NewBoard(Body):
 
 
 class ResetRule(Answer):
-    """When a board begins anew."""
+    """When a board begins again."""
 
     every: str
     at: str
 
 
 class Board(Answer):
-    """A board's rules, and when it begins anew. No action types: all of them count."""
+    """A board's rules, and when it begins again. No action types: all of them count."""
 
     board: str
     title: str
@@ -73,7 +73,7 @@ class BoardRules:
     async def boards(self, request: Request) -> Boards:
         """The boards that the caller may read."""
         found = await self._all(request)
-        known = request.caller is not NOBODY
+        known = request.caller is not ANONYMOUS
         return Boards([board for board in found if known or board.public])
 
     async def every_board(self, request: Request) -> Boards:

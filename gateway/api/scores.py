@@ -162,7 +162,7 @@ class Scores:
             request,
             scores_pb2.AwardItem(
                 attempt=actions_pb2.VerifyItem(
-                    # Made here and never taken from the caller: whoever shows it gets the receipt.
+                    # Made here and never taken from the caller: who shows it gets the receipt.
                     attempt_id=uuid7(),
                     user_id=identity.user_id,
                     action_token=token,
@@ -205,5 +205,5 @@ def _token(request: Request) -> str:
 
 
 def _int64(number: int) -> int:
-    # Whatever lies beyond 64 bits is as far out of range as their ends.
+    # A number beyond 64 bits is as far out of range as their ends.
     return max(-_INT64_MAX, min(number, _INT64_MAX))

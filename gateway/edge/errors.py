@@ -68,7 +68,7 @@ class HeadersTooLarge(Invalid):
 
 
 class ServiceUnavailable(Unavailable):
-    """A part that is needed is away; try again shortly."""
+    """A part that is needed is unavailable; try again shortly."""
 
 
 _OWN_STATUS: Mapping[type[Failed], int] = {

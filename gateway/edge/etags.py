@@ -1,8 +1,8 @@
-"""Answers that are known by an ETag, so that an unchanged one need not be sent again.
+"""Returns that are known by an ETag, so that an unchanged one need not be sent again.
 
-A tag is strong: the version of what was read, a hash of the answer's bytes, and a MAC. Whoever
-shows one is never answered by anything older than its version. Only tags of ours count for
-that: a version that somebody made up would send every read past the caches.
+A tag is strong: the version of what was read, a hash of the answer's bytes, and a MAC. A
+caller that shows one never gets anything older than its version. Only tags of ours count for
+that: a version that was made up would send every read past the caches.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _TAG = re.compile(r'(?:W/)?"((\d{1,18})-[0-9a-f]{16})-([0-9a-f]{16})"')
 
 
 class Etags:
-    """Makes tags and reads them, by the ring's newest key: older tags are nobody's any more."""
+    """Makes tags and reads them, by the ring's newest key: older tags are no one's any more."""
 
     def __init__(self, keys: Keyring) -> None:
         self._key = hmac.digest(keys[keys.current], b"etag.v1", hashlib.sha256)

@@ -8,7 +8,7 @@
 --        Answers {"begun"}, {"reused"}: it came with another body, {"running"},
 --        or {"answered", the sealed answer}.
 -- end:   ARGV[3] who began, [4] the sealed answer; empty: none is kept
---        Does nothing where somebody else has begun since.
+--        Does nothing where another one has begun since.
 --
 -- The mark, one string: state ("R" running, "F" finished, "A" answered), the body's hash, when
 -- the mark ends and when the run does (8 bytes each), who runs it, the answer. A gateway that

@@ -1,8 +1,8 @@
 """Calls that a client repeats under one Idempotency-Key: run one at a time, answered alike.
 
 The mark of a key stands in Redis for 24 h and holds the body's hash. An award's answer is the
-ledger's to give again, whatever becomes of the mark; that of any other call is kept in it,
-sealed. While Redis is away calls go on without a mark.
+ledger's to give again, also where the mark is lost; that of any other call is kept in it,
+sealed. While Redis is unavailable calls go on without a mark.
 """
 
 import asyncio
@@ -140,7 +140,7 @@ class Idempotency:
                 await self._ask(call, "end", call.owner, self._sealed(call, answer))
 
     async def _ask(self, call: Repeatable, *args: str | bytes | int) -> list[bytes] | None:
-        """The script's answer; None while Redis is away."""
+        """The script's answer; None while Redis is unavailable."""
         now_s = asyncio.get_running_loop().time()
         if now_s < self._away_until_s:
             return None

@@ -59,18 +59,18 @@ class Caller:
 
     def may(self, scope: str) -> bool:
         """Whether this token opens what asks for `scope`: what game servers do is closed to
-        players, all else to game servers, whatever a token says."""
+        players, all else to game servers, whatever scopes a token lists."""
         is_client = self.action_types is not None
         return scope in self.scopes and (scope in CLIENT_SCOPES) == is_client
 
 
-NOBODY = Caller(user_id="", scopes=frozenset(), expires_at_ms=0)  # no token was shown
+ANONYMOUS = Caller(user_id="", scopes=frozenset(), expires_at_ms=0)  # no token was shown
 
 
 class Verifier:
     """Verifies access tokens against auth's public keys.
 
-    `fetch` answers the JWKS document. Results are kept until the token expires.
+    `fetch` returns the JWKS document. Results are kept until the token expires.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Verifier:
         return caller
 
     async def fetch(self) -> None:
-        """Takes auth's present keys. Raises Failed when auth is away, ValueError when the
+        """Takes auth's present keys. Raises Failed when auth is unavailable, ValueError when the
         document is not as it must be; the keys known before stay then."""
         document = await self._fetch()
         keys = _read_keys(document)
@@ -110,7 +110,7 @@ class Verifier:
 
     async def follow(self) -> None:
         """Fetches the keys every 60 s, and at once for an unknown key id, but that no more
-        often: whoever invents key ids must not make work for auth."""
+        often: invented key ids must not make work for auth."""
         loop = asyncio.get_running_loop()
         asked_s = loop.time() - REFETCH_S
         while True:

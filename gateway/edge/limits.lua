@@ -20,7 +20,7 @@
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
-local lifted = ARGV[2] == '1'
+local disabled = ARGV[2] == '1'
 local MINUTE_MS = 60000
 local WIDTH_MS = { false, 60000, 1440000 } -- of the 60 sub-windows of an hour, of a day
 local LIFE_MS = { 60000, 3600000, 86400000 }
@@ -144,7 +144,7 @@ local function judge(key, limits)
   if limits[3] > 0 then
     tighten(answer, 3, limits[3], state, day_at, days, day_sum, log)
   end
-  if lifted then answer[4] = 0 end
+  if disabled then answer[4] = 0 end
   return answer, whole
 end
 

@@ -1,6 +1,6 @@
 """How often a caller may ask: every limit of a request in one call, a batch of them in one script.
 
-While Redis is away a bucket in this process takes over, so that there is never a window
+While Redis is unavailable a bucket in this process takes over, so that there is never a window
 without a limit.
 """
 
@@ -141,11 +141,11 @@ class RateLimited(TooMany):
 
 
 class Limiter:
-    """Takes requests from their limits; `lifted` counts but refuses nothing."""
+    """Takes requests from their limits; `disabled` counts but refuses nothing."""
 
-    def __init__(self, redis: Redis, *, lifted: bool, batch_max: int = 256) -> None:
+    def __init__(self, redis: Redis, *, disabled: bool, batch_max: int = 256) -> None:
         self._script = Script.read(redis, __package__, "limits.lua")
-        self._lifted = lifted
+        self._disabled = disabled
         self._batcher: Batcher[Sequence[Check], Sequence[Judged]] = Batcher(
             self._ask, batch_max=batch_max, name="limits", linger_s=LINGER_S
         )
@@ -156,7 +156,7 @@ class Limiter:
     async def take(self, checks: Sequence[Check]) -> Standing:
         """Counts a request against all `checks`, or against none if one of them refuses.
 
-        Answers the standing with the last check. Raises RateLimited.
+        Returns the standing with the last check. Raises RateLimited.
         """
         if self._away.is_set():
             judged: Sequence[Judged] = self._local.take(checks)
@@ -167,7 +167,7 @@ class Limiter:
                 # Not the failure but the absence of an answer counts here.
                 judged = self._local.take(checks)
         longest_ms = max([each.wait_ms for each in judged])
-        if longest_ms > 0 and not self._lifted:
+        if longest_ms > 0 and not self._disabled:
             refuses = [each.wait_ms for each in judged].index(longest_ms)
             raise RateLimited(_standing(checks[refuses], judged[refuses]))
         return _standing(checks[-1], judged[-1])
@@ -212,7 +212,7 @@ class Limiter:
         policies = list(dict.fromkeys(limits))
         return keys, [
             clock.offset_ms(),
-            int(self._lifted),
+            int(self._disabled),
             bytes(Counter(owners).values()),
             bytes([policies.index(each) + 1 for each in limits]),
             msgspec.msgpack.encode(policies),

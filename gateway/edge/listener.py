@@ -72,7 +72,7 @@ class Connection(web.RequestHandler):
     """A client's connection. One whose request's head is not whole in time is closed.
 
     aiohttp has a time limit for idle connections only: one byte a minute would hold a
-    connection for ever.
+    connection forever.
     """
 
     __slots__ = ("_head_timer", "seen")

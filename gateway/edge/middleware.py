@@ -147,7 +147,7 @@ class Endpoint:
         self._reader: Reader[Body] | None = Reader(kind) if kind else None
 
     async def answer(self, request: Request) -> web.StreamResponse:
-        """What the handler answers. Raises Failed, or whatever the handler does."""
+        """What the handler answers. Raises Failed, or what the handler raises."""
         route = self._route
         refused: Failed | None = None
         body: Any = None
@@ -221,7 +221,7 @@ def json(answer: object, *, status: int = 200) -> web.Response:
 
 
 class Gateway:
-    """Answers every request: finds the endpoint, counts, times and logs.
+    """Returns every request: finds the endpoint, counts, times and logs.
 
     Every answer has a request id, every failure is a problem, every request one log line.
     """
@@ -246,7 +246,7 @@ class Gateway:
         self._unknown = Endpoint(Route("unknown", "unknown", self._refuse, PUBLIC), checks)
 
     async def answer(self, http: web.BaseRequest) -> web.StreamResponse:
-        """The answer to one request, whatever happens."""
+        """The answer to one request; raises nothing."""
         started = time.perf_counter()
         endpoint, request = self._found(http)
         traffic = self.traffic

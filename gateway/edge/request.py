@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gateway.edge.identity import NOBODY, Caller
+from gateway.edge.identity import ANONYMOUS, Caller
 from gateway.edge.limits import Standing
 
 
@@ -36,7 +36,7 @@ class Request:
         self.request_id = request_id
         self.address = address  # the caller's, as text
         self.params = params  # the path parameters
-        self.caller: Caller = NOBODY  # where a token was needed, or given
+        self.caller: Caller = ANONYMOUS  # where a token was needed, or given
         self.body = b""  # as it came, where the route takes one
         self.standing: Standing | None = None  # with the limits of the route
         self.key_hash = b""  # of caller, route and Idempotency-Key, where given

@@ -13,7 +13,7 @@ from protos.streams import SANCTIONS
 class Sanctions:
     """The sanction in force of every player who has one.
 
-    `since(version)` answers at most 1000 sanctions newer than `version`, oldest first.
+    `since(version)` returns at most 1000 sanctions newer than `version`, oldest first.
     """
 
     def __init__(self, since: Callable[[int], Awaitable[Sequence[Sanction]]]) -> None:
@@ -38,7 +38,7 @@ class Sanctions:
         await self._feed.catch_up()
 
     async def follow(self, redis: Redis) -> None:
-        """Stays up to date, for ever."""
+        """Stays up to date, forever."""
         await self._feed.follow(redis)
 
     def _learn(self, sanction: Sanction) -> None:

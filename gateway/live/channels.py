@@ -45,7 +45,7 @@ class Channel:
     offset: int = 0
     snapshot: bytes = b""
     stale: bool = False
-    known: bool = False  # a state was heard
+    known: bool = False  # a state was received
     # An unbroken run of publications that ends with the present offset.
     history: deque[Held] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
     # On a personal channel: what came since the last state, for who is about to join.
@@ -64,7 +64,7 @@ class Channel:
         return realtime_pb2.Position(channel=self.name, epoch=self.epoch, offset=self.offset)
 
     def behind(self, position: realtime_pb2.Position) -> bool:
-        """Whether `position`, told by the feed, proves that something was missed here."""
+        """Whether `position`, from the feed, proves that something was missed here."""
         if not self.known or self.personal:
             return False
         return position.epoch != self.epoch or position.offset > self.offset
@@ -72,7 +72,7 @@ class Channel:
     def join(
         self, subscriber: Subscriber, request_id: int, since: frames.Since | None
     ) -> tuple[frames.Subscribed, bytes]:
-        """Adds `subscriber`; answers the reply it must be sent now, and the ready
+        """Adds `subscriber`; returns the reply it must be sent now, and the ready
         WebSocket frames that must follow it."""
         self.subscribers[subscriber] = None
         reply = frames.Subscribed(id=request_id, channel=self.name, recovered=False)
@@ -88,7 +88,7 @@ class Channel:
         return reply, b""
 
     def take_state(self, state: realtime_pb2.ChannelState) -> list[bytes]:
-        """Takes the feed's account of the channel; answers the ready WebSocket frames
+        """Takes the feed's account of the channel; returns the ready WebSocket frames
         that bring the subscribers there: every one missed, or one snapshot."""
         if not state.epoch or not self.known:
             self._reset(state)
@@ -107,7 +107,7 @@ class Channel:
         return [self.snapshot_frame("gap")]
 
     def advance(self, publications: Iterable[realtime_pb2.Publication]) -> tuple[list[bytes], bool]:
-        """Takes publications in order; answers the ready WebSocket frames of those that
+        """Takes publications in order; returns the ready WebSocket frames of those that
         are new, and whether all followed one upon the other. After a gap nothing is
         taken: the state must be asked for."""
         ready: list[bytes] = []
@@ -129,7 +129,7 @@ class Channel:
         return ready, True
 
     def snapshot_frame(self, reason: str) -> bytes:
-        """The ready WebSocket frame that replaces whatever a client knows."""
+        """The ready WebSocket frame that replaces what a client has."""
         return frames.encode(
             frames.Snapshot(
                 channel=self.name,

@@ -36,7 +36,7 @@ Moment = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 class BadFrame(Exception):
     """What the client sent is no frame of this protocol.
 
-    `code` is the error code it is told, `id` its frame's id where that could be read.
+    `code` is the error code it gets, `id` its frame's id where that could be read.
     """
 
     def __init__(self, code: str, message: str, *, id: int | None = None) -> None:  # noqa: A002
@@ -162,7 +162,7 @@ class Subscribed(_Out, tag="subscribed"):
 
 class Welcome(_Out, tag="welcome"):
     """`session` is null for who watches without a token. Channels of `connect` that could
-    not be subscribed are told right after it, each in an `unsubscribed` frame."""
+    not be subscribed follow right after it, each in an `unsubscribed` frame."""
 
     id: int
     conn_id: str

@@ -123,7 +123,7 @@ class LiveHandler:
                 session.outlet.close(frames.REVOKED, "revoked")
 
     async def shutdown(self, spread_s: float) -> None:
-        """Takes no more sockets, tells those that are open, and closes them spread evenly
+        """Takes no more sockets, announces the shutdown on the open ones, and closes them evenly
         over `spread_s`, so that they do not all come back at once."""
         self._draining = True
         leaving = list(self._sessions)

@@ -255,7 +255,7 @@ class Hub:
             part = subscribers[start : start + self._limits.slice]
             if start:
                 await asyncio.sleep(0)
-                # Who left during the pause must hear nothing any more.
+                # A watcher that left during the pause gets nothing any more.
                 part = [subscriber for subscriber in part if subscriber in channel.subscribers]
             for subscriber in part:
                 subscriber.deliver(channel, together, count)

@@ -29,13 +29,13 @@ class LiveLimits:
     connect_s: float = 10.0  # until the first frame
     ping_s: float = 25.0
     dead_s: float = 35.0  # without a frame from the client
-    expiring_s: float = 60.0  # before expiry the client is told
+    expiring_s: float = 60.0  # before expiry a notice is sent
     expired_s: float = 25.0  # after expiry the socket is closed
     tick_s: float = 1.0  # how often sockets are looked at for the above
     send_buffer_bytes: int = 64 * 1024  # in the kernel, beneath the queue
     queue: QueueLimits = field(default_factory=QueueLimits)
 
-    def lifted(self) -> "LiveLimits":
+    def disabled(self) -> "LiveLimits":
         """Without the thresholds that count connections; the counting is still done."""
         most = 1_000_000
         return replace(self, sockets_per_user=most, sockets_per_address=most, handshakes_per_s=most)

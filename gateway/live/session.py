@@ -189,7 +189,7 @@ class Session:
             self.outlet.close(frames.TOO_MANY_SUBSCRIPTIONS, "too many subscriptions")
             return
         held = await asyncio.gather(*(self._hold(name) for name in wishes), return_exceptions=True)
-        # From here on nothing awaits: what is joined is told in the same turn of the loop.
+        # From here on nothing awaits: what is joined is sent in the same turn of the loop.
         for name, channel in zip(wishes, held, strict=True):
             if isinstance(channel, Channel):
                 self._channels[name] = channel

@@ -50,7 +50,6 @@ class Board:
             offset=self.offset,
             snapshot=json.dumps(self.data).encode(),
             history=history if self.epoch else [],
-            complete=len(history) == self.offset - known,
         )
 
     def publish(self, event: str = "leaderboard.rank_change", **data: Any) -> None:
@@ -74,7 +73,7 @@ class Board:
 
 
 class Feed(realtime_pb2_grpc.RealtimeServicer):
-    """Answers interest from its boards, and sends what a test publishes."""
+    """Returns interest from its boards, and sends what a test publishes."""
 
     def __init__(self) -> None:
         self.boards = {BOARD: Board(BOARD)}

@@ -140,7 +140,7 @@ async def test_a_lost_stream_is_repaired_from_the_history(
     server.feed.publish()
     server.feed.cut(failed)
     for _ in range(3):
-        server.feed.board.publish()  # while nobody is attached
+        server.feed.board.publish()  # while no one is attached
 
     async def whole() -> bool:
         return watcher.offset == 4
@@ -263,10 +263,10 @@ async def test_go_away_makes_the_hub_attach_anew(server: Live) -> None:
     await _watched(server)
     server.feed.send(realtime_pb2.FeedFrame(go_away=realtime_pb2.GoAway(reason="draining")))
 
-    async def anew() -> bool:
+    async def again() -> bool:
         return server.feed.attached == 2
 
-    await eventually(anew)
+    await eventually(again)
 
 
 async def test_a_ping_is_answered(server: Live) -> None:
@@ -283,10 +283,10 @@ async def test_a_silent_stream_is_given_up(certificates: Certificates) -> None:
     limits = HubLimits(silent_s=0.1, pause_min_s=0.01, pause_max_s=0.05)
     async with live(certificates, hub_limits=limits) as server:
 
-        async def anew() -> bool:
+        async def again() -> bool:
             return server.feed.attached >= 3
 
-        await eventually(anew)
+        await eventually(again)
 
 
 async def test_an_unknown_channel_is_told_apart_from_a_feed_that_is_away(server: Live) -> None:

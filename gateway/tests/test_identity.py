@@ -1,4 +1,4 @@
-"""Access tokens that are forged, foreign, old or of another kind; keys that are away."""
+"""Access tokens that are forged, foreign, old or of another kind; keys that are unavailable."""
 
 import asyncio
 import hashlib
@@ -23,7 +23,7 @@ HEADER = {"alg": "RS256", "typ": "at+jwt", "kid": "key-1"}
 
 
 class Auth:
-    """Answers the JWKS document, and counts how often."""
+    """Returns the JWKS document, and counts how often."""
 
     def __init__(self, *keys: dict[str, str]) -> None:
         self.keys = list(keys)

@@ -1,4 +1,4 @@
-"""How often callers may ask: exactly that, at every edge, and also while Redis is away."""
+"""How often callers may ask: exactly that, at every edge, and also while Redis is unavailable."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ WANTED = {"actionType": "WIN_GAME"}
 
 @pytest.fixture
 async def limiter(redis: Redis) -> Limiter:
-    return Limiter(redis, lifted=False)
+    return Limiter(redis, disabled=False)
 
 
 async def passes(limiter: Limiter, *checks: Check) -> bool:
@@ -373,7 +373,7 @@ async def test_there_is_no_window_without_a_limit_while_redis_is_away(
 
 async def test_the_script_decides_again_when_redis_is_back(redis_url: str, redis: Redis) -> None:
     async with open_redis(redis_url) as own:
-        limiter = Limiter(own, lifted=False)
+        limiter = Limiter(own, disabled=False)
         assert await taken(limiter, SCORES, 10) == 10
         limiter._away.set()
         assert await taken(limiter, SCORES, 3) == 3  # by this process alone

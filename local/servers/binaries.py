@@ -106,7 +106,7 @@ def account() -> pwd.struct_passwd | None:
     for name in ("postgres", "nobody"):
         with contextlib.suppress(KeyError):
             return pwd.getpwnam(name)
-    raise Unavailable("root has no account postgres or nobody to run it", "DATABASE_URL, REDIS_URL")
+    raise Unavailable("root has no account postgres or no one to run it", "DATABASE_URL, REDIS_URL")
 
 
 def run_as() -> dict[str, Any]:

@@ -58,7 +58,7 @@ class Cluster:
         self._running.pop(number).close()
 
     def stop_all(self) -> None:
-        """Stops whatever runs."""
+        """Stops every node that runs."""
         for number in list(self._running):
             self.stop(number)
 
@@ -91,7 +91,7 @@ class Cluster:
         with self.node(target) as new:
             name = _tell(new, "MYID")
             _tell(new, "SETSLOT", slot, "NODE", name)
-            # What the old owner said before and is heard late counts less from here on.
+            # What the old owner sent before and arrives late counts less from here on.
             _tell(new, "BUMPEPOCH")
         for number in self._running:
             with self.node(number) as node:
@@ -117,8 +117,8 @@ class Cluster:
 
     def _settled(self, number: int) -> bool:
         with self.node(number) as node:
-            told, shards = _tell(node, "INFO"), _tell(node, "SLOTS")
-        return told["cluster_state"] == "ok" and len(shards) == len(self._ports)
+            given, shards = _tell(node, "INFO"), _tell(node, "SLOTS")
+        return given["cluster_state"] == "ok" and len(shards) == len(self._ports)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ async def prepare(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str
 
 
 async def create(admin_url: str, name: str) -> str:
-    """Makes an empty database; answers its URL, of the same role."""
+    """Makes an empty database; returns its URL, of the same role."""
     connection = await asyncpg.connect(admin_url, timeout=10)
     try:
         quoted = await connection.fetchval("SELECT quote_ident($1)", name)

@@ -199,7 +199,7 @@ def _redis_ready(address: str | tuple[str, int], password: str | None, pid: int)
         connection.connect(address)
         connection.sendall(f"{login}PING\r\nINFO server\r\nQUIT\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
-        # The number tells ours from a stranger who has the port.
+        # The number distinguishes ours from another process on that port.
         return b"+PONG\r\n" in answer and b"process_id:%d\r\n" % pid in answer
     return False
 

@@ -118,7 +118,7 @@ class Launch:
     ) -> subprocess.Popen[bytes]:
         """Starts a process with `config` as its input; the stack's end stops it.
 
-        Its output is the server's log, begun anew. Raises OSError.
+        Its output is the server's log, begun again. Raises OSError.
         """
         with tempfile.TemporaryFile() as stdin, self._log.open("wb") as log:
             stdin.write(config)
@@ -159,8 +159,8 @@ class Launch:
             lines = log.read().decode(errors="replace").splitlines()
         said = [line.strip() for line in lines if line.strip()]
         # The cause comes before what follows from it.
-        for telling in ("No space left on device", "(error|FATAL|PANIC): "):
-            if lines := [line for line in said if re.search(telling, line)]:
+        for pattern in ("No space left on device", "(error|FATAL|PANIC): "):
+            if lines := [line for line in said if re.search(pattern, line)]:
                 return lines[-1]
         return said[-1] if said else "it said nothing"
 

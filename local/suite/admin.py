@@ -25,10 +25,10 @@ class Admin:
     is_new: bool
 
 
-def ensure(path: Path, *, told: Mapping[str, str], again: bool) -> Admin:
+def ensure(path: Path, *, given: Mapping[str, str], again: bool) -> Admin:
     """The administrator whose name and password are kept in `path`, made where it is missing.
 
-    `told` is the environment of auth's command. `again`: run it also where `path` is there,
+    `given` is the environment of auth's command. `again`: run it also where `path` is there,
     for a database that is not the one it was made in. Raises Refused, OSError.
     """
     if path.exists() and not again:
@@ -40,20 +40,20 @@ def ensure(path: Path, *, told: Mapping[str, str], again: bool) -> Admin:
         account = {"username": "admin", "password": secrets.password()}
         secrets.write(wanted, json.dumps(account, indent=2) + "\n")
     admin = _read(wanted if is_new else path, is_new=is_new)
-    _create(admin, path.with_name(f"{path.name}.password"), told)
+    _create(admin, path.with_name(f"{path.name}.password"), given)
     if is_new:
         wanted.replace(path)
     return admin
 
 
-def _create(admin: Admin, password_file: Path, told: Mapping[str, str]) -> None:
+def _create(admin: Admin, password_file: Path, given: Mapping[str, str]) -> None:
     secrets.write(password_file, admin.password)
     command = ["-m", "services.auth", "admin", "create", "--username", admin.username]
     try:
         subprocess.run(
             [sys.executable, *command, "--password-file", password_file],
             cwd=ROOT,
-            env=environment(told),
+            env=environment(given),
             check=True,
             capture_output=True,
             text=True,

@@ -23,7 +23,7 @@ def make(directory: Path, units: Sequence[str], *, days: int = 365) -> None:
 
     All PEM. A unit's certificate serves both ends of a connection and carries the URI
     spiffe://scoreboard/<unit> and the DNS name <unit>. What ends within 30 days, does
-    not match its key, has another CA or cannot be read as PEM is made anew. Raises OSError.
+    not match its key, has another CA or cannot be read as PEM is made again. Raises OSError.
     """
     authority = directory / "ca"
     ca = _kept(authority)

@@ -7,7 +7,7 @@ _TIMEOUT_S = 2.0
 
 
 def status(url: str) -> int | None:
-    """The status that a GET of `url` is answered with; None where nobody answers."""
+    """The status that a GET of `url` is answered with; None where no one answers."""
     parts = urlsplit(url)
     # Not urllib, which would go by way of a proxy that the environment names.
     connection = HTTPConnection(parts.hostname or "", parts.port, timeout=_TIMEOUT_S)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 _LOG_BYTES_MAX = 10_000_000
 _LOG_TAIL_BYTES = 4096
 _WORDS_MAX = 300
-# What a program may know of the environment that it is not told on purpose.
+# What a program inherits from the environment.
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE")
 
 
@@ -40,7 +40,7 @@ class Part(Protocol):
         """Whether it does its work."""
 
     def stop(self) -> None:
-        """Lets it end in order; returns when it is gone."""
+        """Lets it end in order; returns when it is unavailable."""
 
     def described(self) -> dict[str, int | str]:
         """What others need to find it."""
@@ -79,7 +79,7 @@ class Program:
                 stderr=log,
                 # A Ctrl-C is for the supervisor alone, which stops its children in order.
                 start_new_session=True,
-                # Killed, since nobody is left who would make an end of a program that hangs.
+                # Killed, since no one is left who would make an end of a program that hangs.
                 preexec_fn=dying_with_parent(SIGKILL),  # noqa: PLW1509  It makes one system call.
             )
 
@@ -143,7 +143,7 @@ class Server:
         return ""
 
 
-def environment(told: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a program that is told this and little else."""
+def environment(given: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program: this and little else."""
     inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {**inherited, **told}
+    return {**inherited, **given}

@@ -1,4 +1,4 @@
-"""The supervisor: starts parts, starts those again that die, stops all in order, tells others."""
+"""The supervisor: starts parts, starts those again that die, stops all in order, logs."""
 
 import json
 import os
@@ -22,7 +22,7 @@ SETTLED_S = 30.0  # who lived that long and dies has the first, short pause agai
 
 _ROUND_S = 0.05
 _READY_S = 60.0
-# One Ctrl-C may come twice: from the terminal, and from whoever started us.
+# One Ctrl-C may come twice: from the terminal, and from the parent process.
 _SAME_WISH_S = 0.5
 
 
@@ -123,7 +123,7 @@ class Supervisor:
                 self._revive(kept)
 
     def stop(self) -> None:
-        """Stops all parts, the last one first, each after the one before is gone."""
+        """Stops all parts, the last one first, each after the one before is unavailable."""
         if self._asked_at is None:
             self._asked_at = self._clock()
         while self._kept:

@@ -1,4 +1,4 @@
-"""The six processes: what each is started with and told, all of it on this machine."""
+"""The six processes: what each is started with and given, all of it on this machine."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ UNITS = ("auth", "fraud", "actions", "scores", "realtime", "gateway")
 _GRACE_S = DRAIN_S + 10.0
 _PLAYERS_GRACE_S = 5.0
 
-# By unit: the files of the folder of secrets that it is told of.
+# By unit: the files of the folder of secrets that it gets.
 _SECRETS = {
     "auth": ("signing_key", "pepper", "refresh_keys"),
     "actions": ("sealing_keys", "signing_keys"),
@@ -111,7 +111,7 @@ def simulated_players(settings: Settings, places: Places) -> Program:
 
 
 def account_environment(settings: Settings, places: Places) -> dict[str, str]:
-    """What the command is told that makes an administrator."""
+    """The environment of the command that makes an administrator."""
     return {
         "DATABASE_URL_FILE": str(places.secrets / "auth_database_url"),
         "PEPPER_FILE": str(places.secrets / "pepper"),
@@ -120,12 +120,12 @@ def account_environment(settings: Settings, places: Places) -> dict[str, str]:
 
 
 def _stores(unit: str, places: Places) -> dict[str, str]:
-    told = {}
+    given = {}
     if unit in databases.UNITS:
-        told["DATABASE_URL_FILE"] = str(places.secrets / f"{unit}_database_url")
+        given["DATABASE_URL_FILE"] = str(places.secrets / f"{unit}_database_url")
     if unit in _REDIS_USERS:
-        told["REDIS_URL_FILE"] = str(places.secrets / "redis_url")
-    return told
+        given["REDIS_URL_FILE"] = str(places.secrets / "redis_url")
+    return given
 
 
 def _targets(unit: str, places: Places) -> dict[str, str]:
@@ -137,17 +137,17 @@ def _targets(unit: str, places: Places) -> dict[str, str]:
 
 
 def _told(unit: str, settings: Settings, places: Places) -> dict[str, str]:
-    """What this unit alone is told."""
-    told = {f"{name.upper()}_FILE": str(places.secrets / name) for name in _SECRETS.get(unit, ())}
+    """What this unit alone is given."""
+    given = {f"{name.upper()}_FILE": str(places.secrets / name) for name in _SECRETS.get(unit, ())}
     if unit in ("auth", "gateway"):
-        told |= {"ISSUER": settings.url, "AUDIENCE": "scoreboard"}
+        given |= {"ISSUER": settings.url, "AUDIENCE": "scoreboard"}
     if unit in ("actions", "fraud", "gateway"):
-        told |= {"SCOREBOARD_LIMITS": settings.limits}
+        given |= {"SCOREBOARD_LIMITS": settings.limits}
     if unit == "auth":
-        told |= {"SCOREBOARD_BCRYPT_COST": str(settings.bcrypt_cost)}
+        given |= {"SCOREBOARD_BCRYPT_COST": str(settings.bcrypt_cost)}
     if unit == "gateway":
         # Simulated players and test clients, all on this machine, send addresses of their own.
-        told |= {"SCOREBOARD_TRUSTED_PROXIES": "127.0.0.0/8,::1/128", "WS_QUERY_TOKEN": "on"}
+        given |= {"SCOREBOARD_TRUSTED_PROXIES": "127.0.0.0/8,::1/128", "WS_QUERY_TOKEN": "on"}
         names = dict.fromkeys((settings.url, *(reached(h, settings.port) for h in _NAMES)))
-        told |= {"ALLOWED_ORIGINS": ",".join(names)}
-    return told
+        given |= {"ALLOWED_ORIGINS": ",".join(names)}
+    return given

@@ -25,7 +25,7 @@ class Enough(BaseException):
 
 @dataclass
 class Api:
-    """Answers as the API does, and notes what it was asked, and when by the player's clock."""
+    """Returns as the API does, and notes what it was asked, and when by the player's clock."""
 
     now: float = 0.0
     until: float = float("inf")

@@ -20,11 +20,11 @@ def refusal(tmp_path: Path) -> Refusal:
     """What it says when it refuses to run with these settings."""
 
     def run(**settings: object) -> str:
-        told = {"SCOREBOARD_DATA_DIR": tmp_path / "data", **settings}
+        given = {"SCOREBOARD_DATA_DIR": tmp_path / "data", **settings}
         ended = subprocess.run(
             [sys.executable, "-m", "local"],
             cwd=ROOT,
-            env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in told.items()}},
+            env={"PATH": os.environ["PATH"], **{name: str(value) for name, value in given.items()}},
             check=False,
             capture_output=True,
             text=True,

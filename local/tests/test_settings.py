@@ -1,4 +1,4 @@
-"""Tests of what `make run` is told, and of what it keeps: secrets and ports."""
+"""Tests of what `make run` is given, and of what it keeps: secrets and ports."""
 
 import socket
 from pathlib import Path
@@ -22,13 +22,13 @@ def test_nothing_has_to_be_told() -> None:
 
 
 def test_all_that_does_not_fit_is_told_at_once() -> None:
-    told = {"SCOREBOARD_PORT": "0", "SCOREBOARD_LIMITS": "some", "SCOREBOARD_PLAYERS": "many"}
+    given = {"SCOREBOARD_PORT": "0", "SCOREBOARD_LIMITS": "some", "SCOREBOARD_PLAYERS": "many"}
 
     with pytest.raises(SettingsError) as refused:
-        load(Settings, told)
+        load(Settings, given)
 
     assert [line.partition(":")[0] for line in str(refused.value).splitlines()] == sorted(
-        told, key=["SCOREBOARD_PORT", "SCOREBOARD_PLAYERS", "SCOREBOARD_LIMITS"].index
+        given, key=["SCOREBOARD_PORT", "SCOREBOARD_PLAYERS", "SCOREBOARD_LIMITS"].index
     )
 
 

@@ -329,7 +329,7 @@ async def test_the_second_signal_kills_everything_at_once(running: Running) -> N
     children = await running.children()
     children[0].suspend()
     running.process.terminate()
-    # The one that runs is gone, the suspended one is waited for: for a minute, if need be.
+    # The one that runs is unavailable, the suspended one is waited for: for a minute, if need be.
     assert psutil.wait_procs(children[1:], timeout=10)[1] == []
 
     running.process.terminate()

@@ -20,7 +20,7 @@ from services.actions.failures import (
 from services.actions.incidents import IncidentRelay, incident_id
 from services.actions.issuing import Settlements
 from services.actions.proofs import Claims, Refusal
-from services.actions.store import ActionsStore, Completion, Incident, Offence, Row
+from services.actions.store import ActionsStore, Completion, Incident, Row, Strike
 from services.actions.tokens import Sealed, Sealer
 
 COMPLETED_TTL_S = 300  # life of the token that completing answers
@@ -66,7 +66,7 @@ class Attempts:
     async def verify(self, claimed: Iterable[tuple[Attempt, str]], *, now_ms: int) -> list[Attempt]:
         """Judges attempts by the tokens beside them.
 
-        Forged tokens cause no I/O. While Postgres is away the seal alone decides, and
+        Forged tokens cause no I/O. While Postgres is unavailable the seal alone decides, and
         attempts on types that this process has not seen are refused by DbUnavailable.
         """
         attempts = [self._open(attempt, token) for attempt, token in claimed]
@@ -119,7 +119,7 @@ class Attempts:
         )
 
     async def _states(self, own: Sequence[Sealed]) -> dict[str, str]:
-        """How those that are settled were, by action id; nothing while Postgres is away."""
+        """How those that are settled were, by action id; nothing while Postgres is unavailable."""
         try:
             async with asyncio.timeout(STORE_WAIT_S):
                 await self._catalogue.learn({sealed.action_type for sealed in own})
@@ -194,7 +194,7 @@ class Attempts:
 
     async def _record(self, attempts: Sequence[Attempt], now_ms: int) -> None:
         """Writes down what the refusals entail, before they are answered."""
-        offences: list[Offence] = []
+        strikes: list[Strike] = []
         incidents: list[Incident] = []
         for attempt in attempts:
             sealed, refusal = attempt.sealed, attempt.refusal
@@ -202,23 +202,23 @@ class Attempts:
                 continue
             attempt.closed = refusal.closes
             if refusal.closes or refusal.counts:
-                offences.append(Offence(sealed.action_id, refusal.closes))
+                strikes.append(Strike(sealed.action_id, refusal.closes))
             if refusal.rule:
                 incidents.append(_incident(attempt, sealed, refusal, now_ms))
-        if not offences and not incidents:
+        if not strikes and not incidents:
             return
         for incident in incidents:
             log.warning("offence_found", stream="security", **incident._asdict())
         try:
             async with asyncio.timeout(STORE_WAIT_S):
-                closed = dict(await self._store.record(offences, incidents, now_ms=now_ms))
+                closed = dict(await self._store.record(strikes, incidents, now_ms=now_ms))
         except (Unavailable, TimeoutError) as error:
             log.error("offences_not_recorded", incidents=len(incidents), error=repr(error))
             return
         for attempt in attempts:
             if attempt.refusal and attempt.refusal.counts and attempt.sealed:
                 attempt.closed = attempt.sealed.action_id in closed
-        self._settlements.tell(closed.values())
+        self._settlements.publish(closed.values())
         self._relay.wake()
 
 

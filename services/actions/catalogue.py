@@ -36,7 +36,7 @@ class ActionType:
 
     @property
     def worth(self) -> int:
-        """What a play is worth; 0 where its proof will tell."""
+        """What a play is worth; 0 where its proof decides."""
         return 0 if self.formula else self.points
 
     def computed(self, *, evidence: bytes, completion_ms: int) -> int:
@@ -177,7 +177,7 @@ class Catalogue:
             self._types = {known.action_type: known for known in types}
 
     async def follow(self, *, pause_s: float = 0.5) -> None:
-        """Refreshes for ever."""
+        """Refreshes forever."""
         while True:
             await asyncio.sleep(pause_s)
             try:

@@ -1,6 +1,6 @@
 """Grants: what a trusted game server says a player has earned, without token or proof.
 
-Everything is checked in memory, so that grants go on while Postgres is away. That one action
+Everything is checked in memory, so that grants go on while Postgres is unavailable. That one action
 id is awarded once is the ledger's business, as with tokens.
 """
 

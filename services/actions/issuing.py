@@ -40,12 +40,12 @@ class Issued(NamedTuple):
 
 
 class Settlements:
-    """Tells requests that wait which players' open tokens went."""
+    """Publishes, to requests that wait, which players' open tokens went."""
 
     def __init__(self) -> None:
         self._watches: dict[str, set[_Watch]] = {}
 
-    def tell(self, user_ids: Iterable[str]) -> None:
+    def publish(self, user_ids: Iterable[str]) -> None:
         """Says that a token of each of these players is open no longer."""
         for user_id in user_ids:
             for watch in self._watches.get(user_id, ()):
@@ -109,7 +109,7 @@ class Issuer:
             waiting = True
             while pending and waiting:
                 freed = await watch.freed_until(until)
-                # Nobody told, yet another replica may have settled one: all look once more.
+                # Another replica may have settled one unseen: all look once more.
                 waiting = bool(freed)
                 again = [p for p in pending if not freed or wanted[p].user_id in freed]
                 left = await self._try(wanted, again, results)
@@ -189,7 +189,7 @@ class _Watch:
         self.event = asyncio.Event()
 
     async def freed_until(self, until: float) -> set[str]:
-        """The players told of since the last call, as soon as there is one; none at `until`."""
+        """The players published since the last call, as soon as there is one; none at `until`."""
         try:
             async with asyncio.timeout_at(until):
                 await self.event.wait()

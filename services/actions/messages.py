@@ -5,6 +5,7 @@ from chassis.errors import Failed
 from protos import actions_pb2 as pb
 from services.actions.attempts import COMPLETED_TTL_S, Attempt
 from services.actions.catalogue import ActionType
+from services.actions.failures import TokenMismatch
 from services.actions.grants import Grant, Granted
 from services.actions.issuing import Issued
 from services.actions.proofs import Claims, Proof, Refusal
@@ -75,7 +76,7 @@ def redemption(item: pb.VerifyItem) -> Attempt:
 
 def completion(item: pb.CompleteItem) -> Attempt:
     """An attempt to complete an action without its token."""
-    # The checksum tells one attempt from another: it covers all of the proof.
+    # The checksum distinguishes attempts: it covers all of the proof.
     return Attempt(
         attempt_id=item.claims.proof.checksum, caller=item.user_id, claims=_claims(item.claims)
     )
@@ -127,16 +128,17 @@ def answer_grant(answer: pb.VerifyResult, granted: Granted) -> None:
         _name(answer.sealed, granted.grant)
 
 
-def _name(told: pb.Sealed, known: Sealed | Grant) -> None:
-    told.action_id = known.action_id
-    told.user_id = known.user_id
-    told.action_type = known.action_type
+def _name(sealed: pb.Sealed, known: Sealed | Grant) -> None:
+    sealed.action_id = known.action_id
+    sealed.user_id = known.user_id
+    sealed.action_type = known.action_type
 
 
 def _refuse(answer: pb.VerifyResult, attempt: Attempt, refusal: Refusal) -> None:
     bounds, proof = attempt.bounds, attempt.claims.proof
     answer.failure.CopyFrom(errors.to_proto(refusal.failure))
     answer.closes = attempt.closed
+    answer.mismatch = isinstance(refusal.failure, TokenMismatch)
     if proof:
         answer.claimed_ms = proof.completion_time_ms
     if bounds:

@@ -76,7 +76,7 @@ def score_text(sealed: Sealed, score_increment: int, timestamp: str) -> bytes:
 
 def worth(sealed: Sealed, proof: Proof | None, bounds: ActionType | None) -> int | Failed | None:
     """What the action is worth: what is sealed, else what its type now makes of the proof;
-    why that cannot be told from this proof; None where there is nothing to tell it from."""
+    why this proof does not show it; None where there is no proof."""
     if sealed.points:
         return sealed.points
     if proof is None or bounds is None:
@@ -119,7 +119,7 @@ def refusal(
 ) -> Refusal | None:
     """The first check that the claims on an own action fail; None: they hold.
 
-    `value` is what the action is worth, as `worth` tells it.
+    `value` is what the action is worth, as `worth` computes it.
     """
     signed = _signed(sealed, claims, key, value)
     return (
@@ -145,7 +145,7 @@ class _Signed(Enum):
 def _signed(sealed: Sealed, claims: Claims, key: bytes, value: int | Failed | None) -> _Signed:
     signed = _Signed.NOT
     amount = value if claims.score_increment is None else claims.score_increment
-    # Over an amount that nothing tells, a client signature is neither right nor wrong.
+    # Over an amount that nothing states, a client signature is neither right nor wrong.
     if claims.client_signature is not None and isinstance(amount, int):
         text = score_text(sealed, amount, claims.timestamp)
         if not signature_right(text, claims.client_signature, key):
@@ -202,11 +202,11 @@ def _signature(sealed: Sealed, claims: Claims, signed: _Signed) -> Refusal | Non
 def _times(
     bounds: ActionType, sealed: Sealed, proof: Proof | None, *, now_ms: int
 ) -> Refusal | None:
-    """The server's clock is the measure; a long wait is no offence."""
+    """The server's clock is the measure; a long wait is no incident."""
     if proof is None:
         return None  # verified when the action was completed
     claimed_ms, elapsed_ms = proof.completion_time_ms, now_ms - sealed.issued_at_ms
-    # Nobody is accused of bounds that came after the play began.
+    # No one is accused of bounds that came after the play began.
     rule = "time" if sealed.issued_at_ms >= bounds.times_since_ms else ""
     if claimed_ms > elapsed_ms + CLAIM_AHEAD_MS:
         return _suspicious("time", claimed_ms, elapsed_ms + CLAIM_AHEAD_MS)

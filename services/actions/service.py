@@ -134,7 +134,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         states = dict.fromkeys(request.refused, "refused")
         states |= dict.fromkeys(request.awarded, "awarded")
         if states:
-            self._settlements.tell(await self._store.settle(states))
+            self._settlements.publish(await self._store.settle(states))
         return pb.SettleReply()
 
     async def Get(self, request: pb.GetActionRequest, context: Any) -> pb.Action:

@@ -1,4 +1,4 @@
-"""What the actions service is told."""
+"""The settings of the actions service."""
 
 from dataclasses import dataclass
 from typing import Annotated

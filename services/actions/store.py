@@ -50,7 +50,7 @@ class Completion(NamedTuple):
     token_sha256: bytes
 
 
-class Offence(NamedTuple):
+class Strike(NamedTuple):
     """A wrong signature on an action, or one that closes it."""
 
     action_id: str
@@ -192,17 +192,17 @@ class ActionsStore:
         return {str(row["action_id"]): row["checksum"] for row in rows}
 
     async def record(
-        self, offences: Sequence[Offence], incidents: Sequence[Incident], *, now_ms: int
+        self, strikes: Sequence[Strike], incidents: Sequence[Incident], *, now_ms: int
     ) -> list[tuple[str, str]]:
         """Counts and closes, and keeps the incidents, in one transaction.
 
-        Answers action id and player of those that this closed.
+        Returns action id and player of those that this closed.
         """
         rows = await self._fetch(
             "SELECT action_id, user_id FROM actions.record"
             "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-            [offence.action_id for offence in offences],
-            [offence.closes for offence in offences],
+            [strike.action_id for strike in strikes],
+            [strike.closes for strike in strikes],
             [incident.incident_id for incident in incidents],
             [incident.user_id for incident in incidents],
             [incident.rule for incident in incidents],
@@ -218,7 +218,7 @@ class ActionsStore:
     async def settle(self, states: Mapping[str, str]) -> list[str]:
         """Settles actions, by id, as `awarded` or `refused`; awarded ones stay so.
 
-        Answers the players whose tokens it settled.
+        Returns the players whose tokens it settled.
         """
         rows = await self._fetch(
             "SELECT user_id FROM actions.settle($1, $2)", list(states), list(states.values())

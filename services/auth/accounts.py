@@ -46,8 +46,8 @@ def _is_email(text: str) -> bool:
 async def make_admin(settings: AccountSettings, *, username: str, password: str) -> str:
     """Makes `username` an administrator, with that password where the account is new.
 
-    Answers a sentence that says what was done. Raises ValidationFailed,
-    or UsernameTaken where somebody took the name at this very moment.
+    Returns a sentence that says what was done. Raises ValidationFailed,
+    or UsernameTaken where the name was taken at this very moment.
     """
     async with open_database(settings.database_url, connections_max=1) as database:
         store = AuthStore(database)

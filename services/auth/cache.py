@@ -13,7 +13,7 @@ WAIT_S = 0.5  # what a login waits for Redis at most
 
 
 class SessionCache:
-    """Keeps and forgets sessions. That Redis is away fails nothing, and is logged."""
+    """Keeps and forgets sessions. That Redis is unavailable fails nothing, and is logged."""
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis

@@ -33,7 +33,7 @@ def matches(client: GameServer | None, secret: str) -> bool:
 
 
 async def create(store: AuthStore, *, name: str, action_types: Sequence[str]) -> str:
-    """Makes a game server; answers its id and secret, to be shown once.
+    """Makes a game server; returns its id and secret, to be shown once.
 
     Raises ValidationFailed.
     """
@@ -62,7 +62,7 @@ async def rotate(store: AuthStore, client_id: str) -> str:
 
 
 async def disable(store: AuthStore, client_id: str) -> str:
-    """Gives a game server no more tokens; answers a sentence. Raises ClientNotFound."""
+    """Gives a game server no more tokens; returns a sentence. Raises ClientNotFound."""
     await _change(store, client_id, disabled=True)
     return f"{client_id} gets no more tokens; one it has may be good for some minutes more"
 

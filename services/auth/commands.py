@@ -16,7 +16,7 @@ from services.auth.store import AuthStore
 
 
 def run(arguments: Sequence[str]) -> str:
-    """Runs a command; answers what was done, exits the process where it cannot be."""
+    """Runs a command; returns what was done, exits the process where it cannot be."""
     given = _parser().parse_args(arguments)
     work: Coroutine[Any, Any, str] = given.work(given)
     try:

@@ -120,7 +120,7 @@ class Passwords:
         return matches and stored is not None
 
     def outdated(self, stored: StoredPassword) -> bool:
-        """Whether a right password should be hashed anew, by today's pepper and cost."""
+        """Whether a right password should be hashed again, by today's pepper and cost."""
         return stored.pepper != self._pepper.current or self._hasher.outdated(stored.hashed)
 
     def _secret(self, password: str, pepper: int) -> bytes:

@@ -97,8 +97,8 @@ class AuthService(auth_pb2_grpc.AuthServicer):
             raise InvalidCredentials
         self._refuse_banned(account, device)
         if self._passwords.outdated(account.password):
-            anew = await self._passwords.hash(request.password)
-            await self._store.renew_password(account.user_id, old=account.password, new=anew)
+            again = await self._passwords.hash(request.password)
+            await self._store.renew_password(account.user_id, old=account.password, new=again)
         return await self._open(account, device)
 
     async def Refresh(self, request: auth_pb2.RefreshRequest, context: Any) -> auth_pb2.Session:

@@ -1,4 +1,4 @@
-"""What auth is told: its stores, its keys, and how long tokens and sessions live."""
+"""The settings of auth: its stores, its keys, and how long tokens and sessions live."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -16,14 +16,14 @@ Seconds = Annotated[int, Between(1, 400 * DAY_S)]
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSettings:
-    """What is needed to look after game servers: all that those commands are told."""
+    """What is needed to look after game servers: the settings of those commands."""
 
     database_url: str
 
 
 @dataclass(frozen=True, kw_only=True)
 class AccountSettings(StoreSettings):
-    """What is needed to make an account: all that the command is told."""
+    """What is needed to make an account: the settings of the command."""
 
     pepper: Keyring
     bcrypt_cost: Annotated[int, Between(4, 16), Named("SCOREBOARD_BCRYPT_COST")] = 12
@@ -31,7 +31,7 @@ class AccountSettings(StoreSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ProcessSettings, AccountSettings):
-    """What the process is told."""
+    """The settings of the process."""
 
     redis_url: str
     issuer: str

@@ -154,10 +154,10 @@ class AuthStore:
     async def set_ban(self, user_id: str, *, banned: bool, until_ms: int, version: int) -> bool:
         """Bans the user until that Unix time (0: for good), or lifts the ban.
 
-        Answers whether it did: not for a user who is not there, nor for a version that
+        Returns whether it did: not for a user who is not there, nor for a version that
         is not newer than the known one.
         """
-        # A ban raises `ver`, which tells the access tokens made before it from later ones.
+        # A ban raises `ver`, which separates the access tokens made before it from later ones.
         async with self._database.connection() as connection:
             done = await connection.fetchval(
                 """

@@ -33,7 +33,7 @@ SCOPES = {
     "admin": ("catalogue:write", "boards:write", "rules:publish", "audit:read"),
 }
 STAFF = frozenset({"moderator", "admin"})
-# What a game server may do, and nobody else.
+# What a game server may do, and no one else.
 CLIENT_SCOPES = ("scores:award",)
 
 
@@ -68,7 +68,7 @@ class SigningKey:
 
 
 class Subject(Protocol):
-    """What an access token tells about an account."""
+    """What an access token holds about an account."""
 
     @property
     def user_id(self) -> str: ...
@@ -136,7 +136,7 @@ class AccessTokens:
 
 
 def scopes(roles: tuple[str, ...]) -> list[str]:
-    """What somebody with these roles may do."""
+    """The scopes of these roles."""
     ranks = list(SCOPES)
     highest = max((ranks.index(role) for role in roles), default=-1)
     return [scope for role in ranks[: highest + 1] for scope in SCOPES[role]]

@@ -10,7 +10,7 @@
 -- else a JSON list of strings: when it was judged, then action and time of each in the window.
 --
 -- A window is one string of records, the oldest first: when an action was last judged (8 bytes)
--- and its id. A further one is appended. The string is written anew, without those that are
+-- and its id. A further one is appended. The string is written again, without those that are
 -- out, when an action comes again, and when it is twice as old or as long as need be.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])

@@ -94,7 +94,7 @@ def new_episode(strikes_at_ms: list[int], at_ms: int) -> bool:
     return all(at_ms - earlier >= EPISODE_MS for earlier in strikes_at_ms)
 
 
-def offence(rule: str, *, observed: int, threshold: int, action_id: str) -> Reason:
+def incident_reason(rule: str, *, observed: int, threshold: int, action_id: str) -> Reason:
     """The reason of a case that another unit's finding opens."""
     evidence = (action_id,) if action_id else ()
     return Reason(rule, 1, "reject", observed, threshold, 0, evidence)
@@ -110,7 +110,7 @@ def _burst(fact: Burst) -> Reason | None:
 
 def _time(fact: Duration) -> Reason:
     # The server's clock is the measure; a claim can only make matters worse. That the
-    # times were out of bounds is the finder's verdict: this tells which bound it was.
+    # times were out of bounds is the finder's verdict: this names the bound.
     observed, threshold = fact.elapsed_ms, fact.min_ms
     if fact.claimed_ms is not None and fact.elapsed_ms >= fact.min_ms:
         limit = min(fact.max_ms, fact.elapsed_ms + CLAIM_TOLERANCE_MS)

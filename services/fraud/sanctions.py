@@ -14,7 +14,7 @@ from chassis.telemetry import log
 from protos import auth_pb2, events_pb2, fraud_pb2
 from protos.auth_pb2_grpc import AuthStub
 from protos.streams import SANCTIONS
-from services.fraud.sentences import Kind, Sanction
+from services.fraud.evaluations import Kind, Sanction
 from services.fraud.store import Delivery, FraudStore
 from services.fraud.windows import VERDICT_KEPT_MS
 
@@ -86,7 +86,7 @@ def open_relay(
 
 
 class Stream:
-    """Tells all readers of `{fraud}:sanctions`; after Redis lost its data, everything again."""
+    """Publishes to `{fraud}:sanctions`; after Redis lost its data, everything again."""
 
     def __init__(self, redis: Redis, store: FraudStore) -> None:
         self._redis = redis
@@ -109,15 +109,15 @@ class Stream:
 
 
 class Bans:
-    """Tells auth of bans."""
+    """Sends bans to auth."""
 
     def __init__(self, auth: AuthStub) -> None:
         self._auth = auth
 
     async def deliver(self, due: Sequence[Delivery]) -> list[int]:
         """Asks side by side; a ban that auth does not take stays due."""
-        told = await asyncio.gather(*(self._set(delivery) for delivery in due))
-        return [d.sanction.version for d, taken in zip(due, told, strict=True) if taken]
+        taken = await asyncio.gather(*(self._set(delivery) for delivery in due))
+        return [d.sanction.version for d, done in zip(due, taken, strict=True) if done]
 
     async def _set(self, delivery: Delivery) -> bool:
         sanction = delivery.sanction
@@ -144,7 +144,7 @@ class Bans:
 
 
 def to_proto(sanction: Sanction) -> fraud_pb2.Sanction:
-    """The sanction as others are told of it."""
+    """The sanction as it is published."""
     return fraud_pb2.Sanction(
         user_id=sanction.user_id,
         kind=cast(fraud_pb2.Sanction.Kind, sanction.kind.value),

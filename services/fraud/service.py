@@ -17,17 +17,26 @@ from chassis.telemetry import log
 from protos import actions_pb2, fraud_pb2_grpc
 from protos import fraud_pb2 as pb
 from services.fraud import rules
+from services.fraud.evaluations import (
+    ALLOWED,
+    Evaluation,
+    EvaluationBatch,
+    Judgement,
+    Kind,
+    Record,
+    Sanction,
+    Verdict,
+)
 from services.fraud.rules import Duration, Fact, Reason
 from services.fraud.sanctions import Sanctions, to_proto
-from services.fraud.sentences import ALLOWED, Charge, Docket, Kind, Record, Sanction, Verdict
 from services.fraud.store import FraudStore, Incident
-from services.fraud.windows import FIXED, Attempt, Counted, Windows, WindowsAway
+from services.fraud.windows import FIXED, Attempt, Counted, Windows, WindowsUnavailable
 
 GRAVE = frozenset({"time", "amount", "foreign"})  # rules whose incidents open cases
 OUT_OF_BOUNDS = "SUSPICIOUS_ACTIVITY"  # how actions refuses times that cannot be
 
 _verdicts = Counter("fraud_verdicts_total", "Attempts judged", ["decision"])
-_uncounted = Counter("fraud_uncounted_total", "Attempts judged while Redis was away")
+_uncounted = Counter("fraud_uncounted_total", "Attempts judged while Redis was unavailable")
 _RULE = re.compile(r"[a-z_]{1,32}")
 
 
@@ -36,7 +45,7 @@ class IdInvalid(Invalid):
 
 
 class FraudService(fraud_pb2_grpc.FraudServicer):
-    """Judges attempts, takes in what others found, tells who is under which sanction."""
+    """Judges attempts, takes in incidents, serves the sanctions."""
 
     def __init__(
         self,
@@ -80,15 +89,13 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         found = await self._store.sanctions_since(request.version)
         return pb.SanctionsSinceReply(sanctions=map(to_proto, found))
 
-    async def _judge(
-        self, items: Mapping[int, pb.JudgeItem]
-    ) -> dict[int, tuple[Verdict, Sanction | None]]:
+    async def _judge(self, items: Mapping[int, pb.JudgeItem]) -> dict[int, Judgement]:
         """The verdicts and sanctions of those who are not simply allowed, by place."""
         if not items:
             return {}
         attempts = [_attempt(item) for item in items.values()]
         counted = await self._counted(attempts)
-        charges: dict[int, Charge] = {}
+        evaluations: dict[int, Evaluation] = {}
         for place, attempt, seen in zip(items, attempts, counted, strict=True):
             facts: tuple[Fact, ...] = (seen.burst,) if seen.burst else ()
             if not attempt.accepted:
@@ -96,46 +103,46 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
                 if verified.failure.code == OUT_OF_BOUNDS:
                     facts = (*facts, _duration(attempt.attempt_id, verified))
             if facts or self._sanctions.lately(attempt.user_id):
-                charges[place] = _charge(attempt, seen, facts)
-        settled = await self._settle(list(charges.values())) if charges else []
+                evaluations[place] = _evaluation(attempt, seen, facts)
+        settled = await self._settle(list(evaluations.values())) if evaluations else []
         for verdict, _ in settled:
             _verdicts.labels(verdict.decision.name.lower()).inc()
-        _verdicts.labels("allow").inc(len(attempts) - len(charges))
-        return dict(zip(charges, settled, strict=True))
+        _verdicts.labels("allow").inc(len(attempts) - len(evaluations))
+        return dict(zip(evaluations, settled, strict=True))
 
     async def _counted(self, attempts: Sequence[Attempt]) -> Sequence[Counted]:
         try:
             return await self._windows.count(attempts)
-        except WindowsAway as error:
-            # No verdict can be fixed, so nobody gets a new one. What is known is told all the same.
+        except WindowsUnavailable as error:
+            # No verdict can be fixed, so there are no new ones. Known ones are returned.
             log.error("attempts_not_counted", attempts=len(attempts), error=repr(error.__cause__))
             _uncounted.inc(len(attempts))
             return [FIXED] * len(attempts)
 
-    async def _settle(self, charges: Sequence[Charge]) -> list[tuple[Verdict, Sanction | None]]:
-        """Each charge's verdict, recorded where it is not allow, and its player's sanction."""
+    async def _settle(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
+        """Each evaluation's verdict, recorded where it is not allow, and its player's sanction."""
         try:
-            return await self._record(charges)
+            return await self._record(evaluations)
         except DbUnavailable as error:
             # An attempt is judged by what is known here, and by the records when it comes
             # again: the short windows still hold what was found.
-            log.error("verdicts_not_recorded", charges=len(charges), error=repr(error))
-            return self._provisional(charges)
+            log.error("verdicts_not_recorded", evaluations=len(evaluations), error=repr(error))
+            return self._provisional(evaluations)
 
-    async def _record(self, charges: Sequence[Charge]) -> list[tuple[Verdict, Sanction | None]]:
-        known = await self._store.verdicts([charge.subject_id for charge in charges])
-        new = [c for c in charges if c.subject_id not in known and self._to_judge(c)]
-        for charge, (verdict, sanction) in zip(
+    async def _record(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
+        known = await self._store.verdicts([evaluation.subject_id for evaluation in evaluations])
+        new = [c for c in evaluations if c.subject_id not in known and self._to_judge(c)]
+        for evaluation, (verdict, sanction) in zip(
             new, await self._store.settle(new) if new else (), strict=True
         ):
-            known[charge.subject_id] = verdict
+            known[evaluation.subject_id] = verdict
             if sanction:
                 self._sanctions.learn(sanction)
             log.info(
                 "attempt_judged",
                 stream="security",
-                user_id=charge.user_id,
-                action_id=charge.action_id,
+                user_id=evaluation.user_id,
+                action_id=evaluation.action_id,
                 decision=verdict.decision.name.lower(),
                 decision_id=verdict.decision_id,
                 rules=[reason.rule for reason in verdict.reasons],
@@ -144,28 +151,30 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
             for relay in self._relays:
                 relay.wake()
         return [
-            (known.get(charge.subject_id, ALLOWED), self._sanctions.of(charge.user_id))
-            for charge in charges
+            (known.get(evaluation.subject_id, ALLOWED), self._sanctions.of(evaluation.user_id))
+            for evaluation in evaluations
         ]
 
-    def _provisional(self, charges: Sequence[Charge]) -> list[tuple[Verdict, Sanction | None]]:
-        records = {c.user_id: Record(self._sanctions.of(c.user_id)) for c in charges}
-        docket = Docket(version=0, at_ms=clock.now_ms(), verdicts={}, records=records)
+    def _provisional(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
+        records = {c.user_id: Record(self._sanctions.of(c.user_id)) for c in evaluations}
+        batch = EvaluationBatch(version=0, at_ms=clock.now_ms(), verdicts={}, records=records)
         return [
             (
-                replace(docket.hear(charge), decision_id="") if self._to_judge(charge) else ALLOWED,
-                self._sanctions.of(charge.user_id),
+                replace(batch.evaluate(evaluation), decision_id="")
+                if self._to_judge(evaluation)
+                else ALLOWED,
+                self._sanctions.of(evaluation.user_id),
             )
-            for charge in charges
+            for each in evaluations
         ]
 
-    def _to_judge(self, charge: Charge) -> bool:
-        """Else the charge is only here for a verdict that may be recorded."""
-        if charge.facts:
+    def _to_judge(self, each: Evaluation) -> bool:
+        """Else the each is only here for a verdict that may be recorded."""
+        if each.facts:
             return True
-        sanction = self._sanctions.of(charge.user_id)
+        sanction = self._sanctions.of(each.user_id)
         banned = sanction is not None and sanction.kind is Kind.BANNED
-        return banned and charge.accepted and not charge.fixed
+        return banned and evaluation.accepted and not evaluation.fixed
 
 
 def _attempt(item: pb.JudgeItem) -> Attempt:
@@ -180,8 +189,8 @@ def _attempt(item: pb.JudgeItem) -> Attempt:
     return attempt
 
 
-def _charge(attempt: Attempt, seen: Counted, facts: tuple[Fact, ...]) -> Charge:
-    return Charge(
+def _evaluation(attempt: Attempt, seen: Counted, facts: tuple[Fact, ...]) -> Evaluation:
+    return Evaluation(
         subject_id=attempt.action_id if attempt.accepted else attempt.attempt_id,
         action_id=attempt.action_id,
         user_id=attempt.user_id,
@@ -192,13 +201,13 @@ def _charge(attempt: Attempt, seen: Counted, facts: tuple[Fact, ...]) -> Charge:
 
 
 def _duration(attempt_id: str, found: actions_pb2.VerifyResult) -> Duration:
-    told = found.HasField
+    has = found.HasField
     return Duration(
         attempt_id=attempt_id,
         elapsed_ms=found.elapsed_ms,
-        claimed_ms=found.claimed_ms if told("claimed_ms") else None,
-        min_ms=found.min_duration_ms if told("min_duration_ms") else rules.DURATION_MIN_MS,
-        max_ms=found.max_duration_ms if told("max_duration_ms") else rules.DURATION_MAX_MS,
+        claimed_ms=found.claimed_ms if has("claimed_ms") else None,
+        min_ms=found.min_duration_ms if has("min_duration_ms") else rules.DURATION_MIN_MS,
+        max_ms=found.max_duration_ms if has("max_duration_ms") else rules.DURATION_MAX_MS,
     )
 
 
@@ -225,7 +234,7 @@ def _reason(reason: Reason) -> pb.Reason:
 
 
 def _readable(item: pb.Incident) -> bool:
-    """One that nobody could store is dropped: its finder would report it for ever."""
+    """One that no one could store is dropped: its finder would report it forever."""
     ids = (item.user_id, item.action_id or item.user_id, item.other_user_id or item.user_id)
     fits = (
         0 < len(item.incident_id) <= 128

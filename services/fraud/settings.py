@@ -1,4 +1,4 @@
-"""What the fraud service is told."""
+"""The settings of the fraud service."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -13,8 +13,17 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.postgres import Database
 from services.fraud import rules
+from services.fraud.evaluations import (
+    Case,
+    Evaluation,
+    EvaluationBatch,
+    Judgement,
+    Kind,
+    Record,
+    Sanction,
+    Verdict,
+)
 from services.fraud.rules import Decision, Reason
-from services.fraud.sentences import Case, Charge, Docket, Kind, Record, Sanction, Verdict
 
 OUTBOX_KEPT_DAYS = 30
 
@@ -23,7 +32,7 @@ Connection = asyncpg.pool.PoolConnectionProxy
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """An offence that another unit found. `at_ms` is Unix time; empty ids: none."""
+    """An incident that another unit found. `at_ms` is Unix time; empty ids: none."""
 
     incident_id: str
     user_id: str
@@ -72,8 +81,8 @@ class FraudStore:
         async with self._database.connection() as connection:
             return await _verdicts(connection, subject_ids)
 
-    async def settle(self, charges: Sequence[Charge]) -> list[tuple[Verdict, Sanction | None]]:
-        """Judges charges in order; answers each one's verdict and its player's latest sanction.
+    async def settle(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
+        """Decides evaluations in order; returns each one's verdict and its player's sanction.
 
         A subject that has a verdict keeps it. Verdict, sanction, case and outbox are one
         transaction.
@@ -81,12 +90,12 @@ class FraudStore:
         # One at a time, since the database would let only one go on while the others
         # kept their connections from everybody else.
         async with self._settling, self._database.transaction() as connection:
-            docket = await _open(connection, charges)
+            batch = await _open(connection, evaluations)
             answers = []
-            for charge in charges:
-                verdict = docket.hear(charge)
-                answers.append((verdict, docket.records[charge.user_id].sanction))
-            await _write(connection, docket)
+            for evaluation in evaluations:
+                verdict = batch.evaluate(evaluation)
+                answers.append((verdict, batch.records[evaluation.user_id].sanction))
+            await _write(connection, batch)
         return answers
 
     async def sanctions_since(self, version: int, *, limit: int = 1000) -> list[Sanction]:
@@ -102,7 +111,7 @@ class FraudStore:
         return [_sanction(row) for row in rows]
 
     async def report(self, incidents: Sequence[Incident], *, grave: frozenset[str]) -> list[Case]:
-        """Stores the incidents that are new; answers the cases that those of `grave` opened."""
+        """Stores the incidents that are new; returns the cases that those of `grave` opened."""
         first = {incident.incident_id: incident for incident in reversed(incidents)}
         async with self._database.transaction() as connection:
             # In the order of ids, so that two reports of the same ones never wait for each other.
@@ -158,7 +167,7 @@ class FraudStore:
         )
 
     async def deliver_again(self, target: str) -> None:
-        """Makes due whatever of the last 30 days was delivered to `target`."""
+        """Makes due what was delivered in the last 30 days to `target`."""
         await self._database.fetch(
             """
             UPDATE fraud.outbox SET done = NULL, attempts = 0, due = clock_timestamp() + $2
@@ -217,13 +226,13 @@ class FraudStore:
         return rows[0]["entry_id"] if rows else None
 
 
-async def _open(connection: Connection, charges: Sequence[Charge]) -> Docket:
+async def _open(connection: Connection, evaluations: Sequence[Evaluation]) -> EvaluationBatch:
     # This lock is held until the commit: verdicts are recorded one transaction after the
     # other, so a player's strikes are counted once, however many replicas see the burst.
     version = await connection.fetchval("SELECT version FROM fraud.versions FOR UPDATE")
     at = await connection.fetchval("SELECT clock_timestamp() + $1::interval", clock.offset())
     at_ms = _ms(at)
-    records = {charge.user_id: Record() for charge in charges}
+    records = {evaluation.user_id: Record() for evaluation in evaluations}
     for row in await connection.fetch(
         "SELECT user_id, kind, version, until FROM fraud.sanctions WHERE user_id = ANY($1::uuid[])",
         list(records),
@@ -239,16 +248,16 @@ async def _open(connection: Connection, charges: Sequence[Charge]) -> Docket:
     ):
         strike = (str(row["decision_id"]), _ms(row["at"]))
         records[str(row["user_id"])].strikes.append(strike)
-    verdicts = await _verdicts(connection, [charge.subject_id for charge in charges])
-    return Docket(version=version, at_ms=at_ms, verdicts=verdicts, records=records)
+    verdicts = await _verdicts(connection, [evaluation.subject_id for evaluation in evaluations])
+    return EvaluationBatch(version=version, at_ms=at_ms, verdicts=verdicts, records=records)
 
 
-async def _write(connection: Connection, docket: Docket) -> None:
-    at = _moment(docket.at_ms)
-    await _record_verdicts(connection, docket, at)
-    if docket.sanctions:
-        await _set_sanctions(connection, docket.sanctions, at)
-    await _open_cases(connection, docket.cases)
+async def _write(connection: Connection, batch: EvaluationBatch) -> None:
+    at = _moment(batch.at_ms)
+    await _record_verdicts(connection, batch, at)
+    if batch.sanctions:
+        await _set_sanctions(connection, batch.sanctions, at)
+    await _open_cases(connection, batch.cases)
 
 
 async def _verdicts(connection: Connection, subject_ids: Sequence[str]) -> dict[str, Verdict]:
@@ -270,7 +279,7 @@ async def _verdicts(connection: Connection, subject_ids: Sequence[str]) -> dict[
     }
 
 
-async def _record_verdicts(connection: Connection, docket: Docket, at: datetime) -> None:
+async def _record_verdicts(connection: Connection, batch: EvaluationBatch, at: datetime) -> None:
     await connection.executemany(
         """
         INSERT INTO fraud.verdicts (subject_id, action_id, user_id, decision_id, decision,
@@ -279,9 +288,9 @@ async def _record_verdicts(connection: Connection, docket: Docket, at: datetime)
         """,
         [
             (
-                charge.subject_id,
-                charge.action_id,
-                charge.user_id,
+                evaluation.subject_id,
+                evaluation.action_id,
+                evaluation.user_id,
                 found.verdict.decision_id,
                 found.verdict.decision.name.lower(),
                 found.verdict.ruleset,
@@ -290,7 +299,7 @@ async def _record_verdicts(connection: Connection, docket: Docket, at: datetime)
                 found.strike,
                 at,
             )
-            for charge, found in docket.sentences
+            for evaluation, found in batch.outcomes
         ],
     )
 
@@ -298,7 +307,7 @@ async def _record_verdicts(connection: Connection, docket: Docket, at: datetime)
 async def _set_sanctions(
     connection: Connection, sanctions: Sequence[tuple[Sanction, str]], at: datetime
 ) -> None:
-    """Writes sanctions in the order of their versions, with what tells others of them."""
+    """Writes sanctions in the order of their versions, with their outbox rows."""
     rows = [
         (
             sanction.user_id,
@@ -334,7 +343,7 @@ async def _set_sanctions(
 
 
 async def _record_incidents(connection: Connection, incidents: Sequence[Incident]) -> list[str]:
-    """Answers the ids of those that were new, in no particular order."""
+    """Returns the ids of those that were new, in no particular order."""
     rows = await connection.fetch(
         """
         INSERT INTO fraud.incidents (incident_id, user_id, rule, action_id, action_type,
@@ -360,8 +369,8 @@ async def _record_incidents(connection: Connection, incidents: Sequence[Incident
 
 
 def _cases(incident: Incident) -> list[Case]:
-    """One per player: whose token another one uses has something to tell as well."""
-    reason = rules.offence(
+    """One per player: the owner of a token that another one uses is looked at as well."""
+    reason = rules.incident_reason(
         incident.rule,
         observed=incident.observed,
         threshold=incident.threshold,

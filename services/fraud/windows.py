@@ -18,7 +18,7 @@ SHARDS = 64
 COUNT_S = 0.3  # who asks for verdicts waits for half a second
 
 
-class WindowsAway(Exception):
+class WindowsUnavailable(Exception):
     """Redis does not count at the moment."""
 
 
@@ -59,7 +59,7 @@ class Windows:
         )
 
     async def count(self, attempts: Sequence[Attempt]) -> list[Counted]:
-        """What is found, per attempt in order. Raises WindowsAway."""
+        """What is found, per attempt in order. Raises WindowsUnavailable."""
         # One call; on a cluster one for each of its players' shards.
         parts = self._redis.together([_tag(attempt) for attempt in attempts])
         try:
@@ -68,7 +68,7 @@ class Windows:
                     [self._call([attempts[i] for i in part]) for part in parts]
                 )
         except UNAVAILABLE as error:
-            raise WindowsAway from error
+            raise WindowsUnavailable from error
         counted = [NOTHING] * len(attempts)
         for part, found in zip(parts, answers, strict=True):
             for i, answer in zip(part, found, strict=True):

@@ -1,4 +1,4 @@
-"""Realtime: what changed, told to every gateway at once and in order. Start reading here."""
+"""Realtime: what changed, sent to every gateway at once and in order. Start reading here."""
 
 from functools import partial
 

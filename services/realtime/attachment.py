@@ -1,4 +1,4 @@
-"""One gateway's stream: what it is told, in order, batched and within bounds."""
+"""One gateway's stream: publications in order, batched and within bounds."""
 
 import asyncio
 from collections import deque
@@ -149,6 +149,5 @@ def _state(state: State) -> realtime_pb2.ChannelState:
         snapshot=state.snapshot,
         stale=state.stale,
         history=[_publication(publication) for publication in state.history],
-        complete=state.complete,
         unknown=state.unknown,
     )

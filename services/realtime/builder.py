@@ -83,7 +83,7 @@ class Builder:
             self.mark(board)
 
     async def hold(self) -> None:
-        """Takes and renews leases, for ever."""
+        """Takes and renews leases, forever."""
         while True:
             try:
                 await self._renew()
@@ -92,7 +92,7 @@ class Builder:
             await asyncio.sleep(LEASE_S / 5)
 
     async def build(self) -> None:
-        """Publishes every change of the boards whose lease this replica holds, for ever."""
+        """Publishes every change of the boards whose lease this replica holds, forever."""
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
@@ -124,7 +124,7 @@ class Builder:
         for job, fence in zip(jobs, fences, strict=True):
             if fence and fence != job.fence:
                 log.info("lease_taken", board=job.board.name, fence=fence)
-                # Somebody else may have published, and nothing was watched on their behalf.
+                # Another replica may have published, and nothing was watched on their behalf.
                 job.stored, job.dirty = None, True
                 self._wake.set()
             job.fence = fence

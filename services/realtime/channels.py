@@ -30,22 +30,21 @@ class Publication:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """All that a gateway needs to begin with a channel, or to begin anew.
+    """All that a gateway needs to begin with a channel, or to begin again.
 
-    `history` is what is held after the position asked for (`complete`), else all that is held.
+    `history` is what is held after the position asked for, else all that is held.
     """
 
     channel: str
     position: Position = Position()
     snapshot: bytes = b""
     history: tuple[Publication, ...] = ()
-    complete: bool = False
     stale: bool = False
     unknown: bool = False
 
 
 class Watcher(Protocol):
-    """A gateway's end of the channels. Must take what it is told without waiting."""
+    """A gateway's end of the channels. Must take publications without waiting."""
 
     def publish(self, publication: Publication) -> None: ...
 
@@ -68,7 +67,7 @@ class Channels:
         self._boards[channel] = _Channel(channel)
 
     def remove(self, channel: str) -> None:
-        """Ends a board channel; its watchers are told that it is unknown."""
+        """Ends a board channel; its watchers get an unknown state."""
         del self._boards[channel]
         for watcher in self._watchers.pop(channel, set()):
             watcher.begin(State(channel=channel, unknown=True))
@@ -100,7 +99,7 @@ class Channels:
         return known.state(since)
 
     def watch(self, channel: str, watcher: Watcher) -> None:
-        """Has the watcher told every further publication of a channel."""
+        """Sends the watcher every further publication of a channel."""
         self._watchers.setdefault(channel, set()).add(watcher)
 
     def unwatch(self, channel: str, watcher: Watcher) -> None:
@@ -115,12 +114,12 @@ class Channels:
         return channel in self._watchers
 
     def publish(self, publication: Publication) -> None:
-        """Tells a channel's watchers, and nobody else; nothing is kept."""
+        """Sends to a channel's watchers; nothing is kept."""
         for watcher in tuple(self._watchers.get(publication.channel, ())):
             watcher.publish(publication)
 
     def accept(self, publication: Publication) -> bool:
-        """Takes a board channel's next publication and tells its watchers.
+        """Takes a board channel's next publication and sends it to its watchers.
 
         One that was taken before is dropped. False: it does not continue what is held, so
         the history has to be read and adopted.
@@ -137,7 +136,7 @@ class Channels:
     def adopt(self, channel: str, history: Sequence[Publication]) -> None:
         """Brings a board channel to the end of `history`, which is contiguous, oldest first.
 
-        Watchers are told what is new to them where it continues what is held, else the state.
+        Watchers get what is new to them where it continues what is held, else the state.
         """
         known = self._boards.get(channel)
         if known is None or not history or known.holds(history[-1].position):
@@ -194,7 +193,6 @@ class _Channel:
             position=self.position,
             snapshot=self.snapshot,
             history=history,
-            complete=complete,
         )
 
     def _after(self, since: Position) -> tuple[Publication, ...]:

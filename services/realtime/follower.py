@@ -55,14 +55,14 @@ class Follower:
 
     async def shown(self) -> None:
         """Returns when every board can be shown: some builder published it, now or before."""
-        # Asked again and again, since an event would be kept for ever for this one moment.
+        # Asked again and again, since an event would be kept forever for this one moment.
         while not all(  # noqa: ASYNC110
             self._channels.position(name).epoch for name in self._channels.names()
         ):
             await asyncio.sleep(0.02)
 
     async def follow_boards(self) -> None:
-        """Adds boards that are new and removes those that are gone, for ever."""
+        """Adds boards that are new and removes those that are unavailable, forever."""
         while True:
             await asyncio.sleep(BOARDS_S)
             try:
@@ -71,7 +71,7 @@ class Follower:
                 log.warning("boards_not_read", error=repr(error))
 
     async def follow_histories(self) -> None:
-        """Takes what any replica publishes of the boards, for ever."""
+        """Takes what any replica publishes of the boards, forever."""
         loop = asyncio.get_running_loop()
         checked = loop.time()
         away = False
@@ -146,4 +146,4 @@ class Follower:
             for board in batch.boards:
                 self._builder.mark(board)
             for event in batch.events:
-                self._personal.tell(event)
+                self._personal.publish(event)

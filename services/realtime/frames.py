@@ -56,7 +56,7 @@ class RankChange(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ScoreUpdated(msgspec.Struct, frozen=True, rename="camel"):
-    """One award of a player, told to the player: the data of `score.updated`."""
+    """One award of a player, for the player: the data of `score.updated`."""
 
     user_id: str
     username: str

@@ -1,4 +1,4 @@
-"""User channels: where a player stands, and every award of a player told to that player."""
+"""User channels: where a player stands, and every award of a player, for that player."""
 
 import cachetools
 
@@ -14,8 +14,8 @@ from services.realtime.frames import ScoreUpdated, Standing
 from services.realtime.source import PERSONAL_BOARD, TIMEOUT_S, USERS_MAX, Source
 
 PREFIX = "user:"
-SEEN_MAX = 65_536  # events remembered, so that one that comes twice is told once
-NOBODY = Standing(score=None, rank=None, version=0)
+SEEN_MAX = 65_536  # events remembered, so that a repeat is not published
+UNRANKED = Standing(score=None, rank=None, version=0)
 
 
 class Personal:
@@ -29,16 +29,16 @@ class Personal:
         )
 
     async def state(self, channel: str) -> State:
-        """A user channel's state; `stale`, and nobody's, while scores cannot be asked."""
+        """A user channel's state; `stale`, and no one's, while scores cannot be asked."""
         try:
             user_id = channel.removeprefix(PREFIX)
             standing = await self._standings.submit(user_id, timeout_s=TIMEOUT_S)
         except Failed as failed:
             log.warning("standing_unknown", code=failed.code)
-            return State(channel=channel, snapshot=NOBODY.encoded(), stale=True)
+            return State(channel=channel, snapshot=UNRANKED.encoded(), stale=True)
         return State(channel=channel, snapshot=standing.encoded())
 
-    def tell(self, event: events_pb2.ScoreEvent) -> None:
+    def publish(self, event: events_pb2.ScoreEvent) -> None:
         """Publishes an award on its player's channel, once, if anybody here watches it."""
         channel = PREFIX + event.user_id
         if event.kind != events_pb2.ScoreEvent.AWARD or not self._channels.watched(channel):

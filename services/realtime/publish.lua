@@ -1,7 +1,7 @@
 -- Appends one publication to a channel's history, if the builder may and knows where it stands.
 -- KEYS: the history (a stream), its meta (a hash of epoch, offset, fence).
 -- ARGV: fence, the epoch and offset to continue, epoch, offset, frame, snapshot, at (Unix ms), publications to keep.
--- Answers 'published', 'fenced' (a later holder of the lease has published) or 'moved'.
+-- Returns 'published', 'fenced' (a later holder of the lease has published) or 'moved'.
 local epoch, offset, fence = unpack(redis.call('HMGET', KEYS[2], 'epoch', 'offset', 'fence'))
 if tonumber(fence or '0') > tonumber(ARGV[1]) then
   return 'fenced'

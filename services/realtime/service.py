@@ -68,7 +68,7 @@ class RealtimeService(RealtimeServicer):
             self._leave(attachment)
 
     def drain(self) -> None:
-        """Sends every gateway away, after what it was still to be told."""
+        """Sends every gateway away, after what is still queued."""
         self._draining = True
         for attachment in tuple(self._attachments):
             attachment.end("draining", at_once=False)
@@ -100,7 +100,7 @@ class RealtimeService(RealtimeServicer):
         attachment.end("closed", at_once=True)
 
     async def _beat(self, attachment: Attachment) -> None:
-        """Pings, tells where the boards stand, and drops a gateway that is silent."""
+        """Pings, sends where the boards stand, and drops a gateway that is silent."""
         tops_at_ms = clock.now_ms() + self._tops_s * 1000
         while not attachment.ended.is_set():
             await asyncio.sleep(self._ping_s)

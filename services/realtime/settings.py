@@ -1,4 +1,4 @@
-"""What realtime is told at its start."""
+"""The settings of realtime."""
 
 from dataclasses import dataclass
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What the scores service is told."""
+"""The settings of the scores service."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -9,7 +9,7 @@ from chassis.settings import Between, ProcessSettings
 
 @dataclass(frozen=True, kw_only=True)
 class StoreSettings:
-    """What the commands that look after the stores are told."""
+    """The settings of the commands that look after the stores."""
 
     database_url: str
     redis_url: str

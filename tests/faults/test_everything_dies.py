@@ -29,7 +29,7 @@ WINDOW = 10  # places that the live channel shows
 
 
 async def three_at_once(suite: Suite, load: Load) -> float:
-    """Postgres stands still, of which nobody is told; when players hear that their awards wait
+    """Postgres stands still, of which no one is told; when players hear that their awards wait
     for it, Redis, where they wait, and scores, which put them there, are killed, and then it."""
     async with asyncio.TaskGroup() as group:
 
@@ -65,7 +65,7 @@ async def test_whatever_dies_under_load_every_accepted_award_is_there_once(morta
         async with playing(load, players), cutting(line):
             await load.grown(AWARDS_BETWEEN)
             for who, death in deaths(mortal, load):
-                print(f"\n{who} was away for {await death:.1f} s", end="")
+                print(f"\n{who} was unavailable for {await death:.1f} s", end="")
                 await load.grown(AWARDS_BETWEEN)
             await asyncio.sleep(until - time.monotonic())  # the load is to last as long
         await expect_exact(mortal, load, players)

@@ -45,7 +45,7 @@ async def test_boards_are_read_on_while_redis_has_lost_them_and_come_back(mortal
 
 
 async def flushed_until_degraded(suite: Suite, reader: Client, known: dict[str, Any]) -> int:
-    """Flushes Redis, again if the boards were back before anybody looked; answers how often.
+    """Flushes Redis, again if the boards were back before anybody looked; returns how often.
 
     Whatever is read meanwhile is what was known.
     """
@@ -57,7 +57,7 @@ async def flushed_until_degraded(suite: Suite, reader: Client, known: dict[str, 
             if any(top["degraded"] for top in tops):
                 return flushes
             await eventually(partial(books.boards_agree, suite), timeout_s=GIVE_UP_S)
-    raise AssertionError("nobody saw the boards degraded")
+    raise AssertionError("no one saw the boards degraded")
 
 
 async def whole(reader: Client) -> bool:

@@ -125,7 +125,7 @@ async def test_a_replica_that_does_not_answer_costs_nothing_but_time(pair: Pair)
     pair.process.wait(20)
 
     assert await pair.read() == (0, "primary")
-    assert not pair.reader.fresh  # so that nobody else pays with time
+    assert not pair.reader.fresh  # so that no one else pays with time
     await pair.write(4)
     assert await pair.read() == (4, "primary")
 

@@ -68,7 +68,7 @@ async def test_of_many_at_once_under_one_key_one_counts(anywhere: Suite) -> None
             *(wire.ask("POST", route, body, headers=headers | named(key)) for wire in wires)
         )
 
-        # Who came while the first was running is told so; nobody is told anything else.
+        # Who came while the first was running is told so; no one is told anything else.
         refused = [answer.refusal for answer in answers if answer.status != 200]
         assert set(refused) <= {(409, "REQUEST_IN_PROGRESS")}
         assert len(refused) < COPIES
@@ -85,12 +85,12 @@ async def test_an_administrators_call_is_done_once_too(anywhere: Suite) -> None:
         first = await wire.ask("POST", path, wanted, headers=named(key))
         again = await wire.ask("POST", path, wanted, headers=named(key))
         other = await wire.ask("POST", path, wanted | {"points": 4}, headers=named(key))
-        anew = await wire.ask("POST", path, wanted)
+        again = await wire.ask("POST", path, wanted)
 
     assert first.status == 201
     assert (again.status, again.body) == (first.status, first.body)
     assert other.refusal == REUSED
-    assert anew.status == 409
+    assert again.status == 409
 
 
 def redemption(route: str, player: Client, action: Action) -> tuple[dict[str, Any], dict[str, str]]:

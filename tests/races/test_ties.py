@@ -61,7 +61,7 @@ async def test_equal_scores_reached_at_the_same_time_rank_alike_everywhere(
 async def test_ties_are_exact_at_the_highest_score_there_is(
     unlimited: Suite, players: list[Client]
 ) -> None:
-    # Nobody can be brought there by awards, so they begin ten points below.
+    # No one can be brought there by awards, so they begin ten points below.
     await unlimited.sql(
         """
         INSERT INTO scores.players (user_id, username, name_version, total)

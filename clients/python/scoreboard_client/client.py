@@ -55,7 +55,7 @@ class Client(Api):
     async def verify(
         self, action: Action, *, completion_time_ms: int, evidence: Any = None
     ) -> Action:
-        """Proves the play; answers the action with a fresh token, to be redeemed later."""
+        """Proves the play; returns the action with a fresh token, to be redeemed later."""
         proof, timestamp = self._proof(action, completion_time_ms, evidence)
         body = await self.call(
             "POST",

@@ -124,7 +124,7 @@ class Live:
     async def _frame(
         self, socket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]
     ) -> list[Board | Personal]:
-        """What one frame of the server means to whoever watches."""
+        """What one frame of the server means to a watcher."""
         view = self._views.get(frame.get("channel", ""))
         match frame["type"]:
             case "ping":
@@ -184,7 +184,7 @@ class Live:
 
 
 async def watch(base_url: str, *, board: str = "all_time", token: str = "") -> AsyncIterator[Board]:
-    """The board's window at first, and after every change, for ever."""
+    """The board's window at first, and after every change, forever."""
     live = Live(base_url, boards=(f"leaderboard:{board}",), token=token)
     async for event in live.events():
         if isinstance(event, Board):

@@ -8,7 +8,7 @@ from typing import Any
 class ApiError(Exception):
     """A refusal: `code` is stable, `detail` a sentence, `status` HTTP's.
 
-    `retry_after_s` is 0 where the server told none; `errors` name the fields of a body
+    `retry_after_s` is 0 where the server gave none; `errors` name the fields of a body
     that did not fit.
     """
 
@@ -61,7 +61,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Award:
-    """A change of a score. Ranks are None while the board cannot tell them."""
+    """A change of a score. Ranks are None while the board is unavailable."""
 
     action_id: str
     user_id: str

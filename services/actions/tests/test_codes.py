@@ -20,7 +20,7 @@ FORMULA, CAPPED, SERVERS = "CODES_FORMULA", "CODES_CAPPED", "CODES_SERVERS"
 
 @dataclass
 class Scene:
-    """What a case plays in: the service, a replica whose Postgres is away, and open plays."""
+    """The service, a replica whose Postgres is unavailable, and open plays."""
 
     actions: Actions
     away: Actions

@@ -1,4 +1,4 @@
-"""Tests of findings: which offences are reported, once, and by whom."""
+"""Tests of findings: which strikes are reported, once, and by whom."""
 
 import asyncio
 from collections.abc import Callable

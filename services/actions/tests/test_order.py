@@ -112,7 +112,7 @@ ORDER: list[list[Fault]] = [
     [Fault("PROOF_REQUIRED", no_proof)],
     [Fault("SUSPICIOUS_ACTIVITY", too_fast)],
 ]
-LAST = (wrong_signature, wrong_checksum, no_proof)  # else what is signed anew would mend them
+LAST = (wrong_signature, wrong_checksum, no_proof)  # else what is signed again would mend them
 PROVED = ("wrong checksum", "validation_failed", "beyond", "suspicious_activity")
 
 

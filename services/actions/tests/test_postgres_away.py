@@ -1,4 +1,4 @@
-"""Tests of what goes on while Postgres is away."""
+"""Tests of what goes on while Postgres is unavailable."""
 
 import asyncio
 

@@ -263,7 +263,7 @@ async def test_one_bad_item_does_not_fail_its_neighbours(actions: Actions) -> No
         (2001, 3, False),
         (1000, 0.3, False),
         (2000, 1.7, False),
-        (1000, 200, True),  # a long wait is no offence
+        (1000, 200, True),  # a long wait is no incident
     ],
 )
 async def test_the_bounds_of_a_type_hold_to_the_millisecond(
@@ -300,8 +300,8 @@ async def test_the_time_rule_holds_for_every_claim_and_wait(
             with clock.ahead(elapsed_ms / 1000):
                 result = await actions.verify(play, play.update(completion_ms=claimed_ms))
             seen_ms = result.elapsed_ms
-            offence = (
+            strike = (
                 min(seen_ms, claimed_ms) < 1000 or claimed_ms > 2000 or claimed_ms > seen_ms + 250
             )
-            assert result.closes is offence, (seen_ms, claimed_ms)
+            assert result.closes is strike, (seen_ms, claimed_ms)
             assert elapsed_ms <= seen_ms < elapsed_ms + 1000

@@ -122,7 +122,7 @@ async def test_evidence_that_gives_no_points_is_refused_and_may_be_mended(
     ("stated", "signed", "code", "closes"),
     [
         (None, None, "", False),
-        (None, 40, "", False),  # over the computed number, which nobody stated
+        (None, 40, "", False),  # over the computed number, which no one stated
         (40, 40, "", False),
         (40, None, "", False),
         (None, 41, "SIGNATURE_INVALID", False),

@@ -60,7 +60,7 @@ def store(pool: asyncpg.Pool) -> AuthStore:
 async def auth_without_redis(
     pool: asyncpg.Pool, signing_pem: str, certificates: Certificates
 ) -> AsyncIterator[Auth]:
-    """Auth whose Redis is away: nobody listens on port 1."""
+    """Auth whose Redis is unavailable: no one listens on port 1."""
     redis = Redis("redis://127.0.0.1:1")
     async with open_auth(pool, redis, signing_pem, certificates) as opened:
         yield opened

@@ -159,7 +159,7 @@ async def test_a_players_eleventh_session_ends_the_oldest_and_nobody_elses(
 async def test_postgres_being_away_is_told_as_such(
     redis: Redis, signing_pem: str, certificates: Certificates
 ) -> None:
-    # Nobody listens on port 1.
+    # No one listens on port 1.
     away = asyncpg.create_pool("postgresql://auth@127.0.0.1:1/auth", min_size=0)
     async with away as pool, open_auth(pool, redis, signing_pem, certificates) as auth:
         assert (await failure(auth, "ada", PASSWORD))[:2] == (Unavailable, "DB_UNAVAILABLE")

@@ -42,5 +42,5 @@ async def fraud(
 
 @pytest.fixture
 def user() -> str:
-    """A player that nobody has seen."""
+    """A player that no one has seen."""
     return uuid7()

@@ -50,7 +50,7 @@ class Fraud:
         return [(await self.judge(attempt(user)))[0] for _ in range(actions)]
 
     async def burst(self, user: str) -> Verdict:
-        """Nine actions at once; answers the ninth's verdict."""
+        """Nine actions at once; returns the ninth's verdict."""
         return (await self.judge(*(attempt(user) for _ in range(9))))[-1]
 
     async def since(self, version: int) -> list[Sanction]:

@@ -378,7 +378,7 @@ async def test_with_limits_off_the_windows_are_counted_and_nothing_follows(
 
     assert decisions(verdicts) == ["ALLOW"] * 30
     (window,) = [key async for key in redis.scan_iter(match=f"*:judged:{user}")]
-    # Each is there as long as it could matter, in a string that does not grow for ever.
+    # Each is there as long as it could matter, in a string that does not grow forever.
     assert 8 * 44 <= await redis.strlen(window) <= 16 * 44
 
 
@@ -422,7 +422,7 @@ async def test_while_redis_is_away_sanctions_are_told_and_nobody_gets_a_new_verd
 
 @asynccontextmanager
 async def _no_redis(*, silent: bool) -> AsyncIterator[Redis]:
-    """A Redis that nobody reaches, or that takes everything and answers nothing."""
+    """A Redis that no one reaches, or that takes everything and answers nothing."""
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -470,7 +470,7 @@ async def _known(fraud: Fraud, user: str) -> bool:
 
 
 async def _ban(fraud: Fraud, user: str, *, last: list[JudgeItem] | None = None) -> Verdict:
-    """Three bursts, each a minute and more after the one before; answers the last verdict."""
+    """Three bursts, each a minute and more after the one before; returns the last verdict."""
     for at_s in (0, 70):
         with clock.ahead(at_s):
             await fraud.burst(user)

@@ -23,7 +23,7 @@ from protos.auth_pb2_grpc import AuthStub
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
 from protos.streams import SANCTIONS
-from services.fraud import sentences
+from services.fraud import evaluations
 from services.fraud.sanctions import GENERATION, Bans, Sanctions, Stream, open_relay
 from services.fraud.store import FraudStore
 from services.fraud.tests.fraud_served import Fraud, attempt, open_fraud
@@ -76,7 +76,7 @@ async def test_a_sanction_is_published_when_redis_comes_back(
     own_redis: Callable[[], AbstractContextManager[str]],
 ) -> None:
     with own_redis() as url:
-        pass  # Its address is known now; nobody listens there.
+        pass  # Its address is known now; no one listens there.
     away = Redis(url)
     relay = _stream(pool, away)
     async with away, _running(relay):
@@ -149,10 +149,10 @@ async def test_a_ban_that_auth_refuses_does_not_hold_up_another(
 
 async def test_an_older_sanction_never_replaces_a_newer_one(pool: asyncpg.Pool, user: str) -> None:
     sanctions = Sanctions(FraudStore(Database(pool)))
-    newer = sentences.Sanction(user, sentences.Kind.BANNED, 8, 0)
+    newer = evaluations.Sanction(user, evaluations.Kind.BANNED, 8, 0)
     sanctions.learn(newer)
 
-    sanctions.learn(sentences.Sanction(user, sentences.Kind.FLAGGED, 7, 0))
+    sanctions.learn(evaluations.Sanction(user, evaluations.Kind.FLAGGED, 7, 0))
 
     assert sanctions.of(user) == newer
 

@@ -34,7 +34,7 @@ class AwardNotFound(Missing):
 
 
 class QueuedForReplay(Unavailable):
-    """The database is away; this award is kept and will be applied once."""
+    """The database is unavailable; this award is kept and will be applied once."""
 
 
 UNRANKED = Receipt(warnings=("RANK_UNAVAILABLE",))

@@ -1,14 +1,13 @@
 """The replay journal: verified awards that wait in Redis for Postgres.
 
 An item counts by its MAC alone: write access to Redis makes no awards. The ledger sees to it that
-each is awarded once, whatever happens between writing it and dropping the item.
+each is awarded once, also after a crash between writing it and dropping the item.
 """
 
 import asyncio
 import hashlib
 import hmac
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import asyncpg
@@ -39,14 +38,6 @@ _LENGTH = Gauge("scoreboard_journal_waiting", "Items that wait in the journal")
 Entry = tuple[bytes, dict[bytes, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
-    """What waits: a verified award that was not refused, and when it was asked for."""
-
-    judged: Judged
-    received_at_ms: int
-
-
 class ReplayJournal:
     """Any process may queue; one at a time should drain, though two do no harm."""
 
@@ -67,13 +58,12 @@ class ReplayJournal:
         self._queue = Script.read(redis, __package__, "journal_queue.lua")
         self._forget = Script.read(redis, __package__, "journal_forget.lua")
 
-    async def queue(self, judged: Sequence[Judged], *, received_at_ms: int) -> list[Failed]:
+    async def queue(self, judged: Sequence[Judged]) -> list[Failed]:
         """The answers to awards that Postgres cannot take now: QueuedForReplay, or where
         Redis does not take them either DbUnavailable."""
         arguments: list[Argument] = [self._items_max]
         for award in judged:
-            item = self._seal(Item(award, received_at_ms))
-            arguments += (award.action_id, _fingerprint(award), item)
+            arguments += (award.action_id, _fingerprint(award), self._seal(award))
         try:
             async with asyncio.timeout(QUEUE_S):
                 answers = await self._queue([STREAM, HELD], arguments)
@@ -94,16 +84,16 @@ class ReplayJournal:
             _LENGTH.set(await self._redis.xlen(STREAM))
             if not entries:
                 return
-            readable: list[tuple[Entry, Item]] = []
+            readable: list[tuple[Entry, Judged]] = []
             forged: list[Entry] = []
             for entry in entries:
-                item = self._open(entry[1].get(b"item", b""))
-                if item is None:
+                judged = self._open(entry[1].get(b"item", b""))
+                if judged is None:
                     log.error("journal_item_forged", stream="security", entry_id=entry[0].decode())
                     _ITEMS.labels("forged").inc()
                     forged.append(entry)
                 else:
-                    readable.append((entry, item))
+                    readable.append((entry, judged))
             await self._drop(forged)
             if readable:
                 await self._drop(await self._replay(readable))
@@ -123,10 +113,10 @@ class ReplayJournal:
         if not about.get("aof_enabled"):
             log.warning("journal_not_persistent", remedy="set appendonly yes in Redis")
 
-    async def _replay(self, found: Sequence[tuple[Entry, Item]]) -> list[Entry]:
+    async def _replay(self, found: Sequence[tuple[Entry, Judged]]) -> list[Entry]:
         """Writes these, and returns the entries that are done with."""
         try:
-            rows = await self._writer.insert([item.judged for _, item in found])
+            rows = await self._writer.insert([judged for _, judged in found])
         except asyncpg.PostgresError as error:
             if len(found) == 1:
                 # An unknown failure: the item stays, and the others go on.
@@ -135,14 +125,14 @@ class ReplayJournal:
                 return []
             return [entry for one in found for entry in await self._replay([one])]
         written: list[tuple[Judged, Written]] = []
-        for (_, item), row in zip(found, rows, strict=True):
+        for (_, judged), row in zip(found, rows, strict=True):
             if isinstance(row, Failed):
-                log.error("journal_item_unwritable", code=row.code, **_named(item))
+                log.error("journal_item_unwritable", code=row.code, **_named(judged))
                 _ITEMS.labels("unwritable").inc()
             elif isinstance(row, Written):
-                written.append((item.judged, row))
-            elif _contents(item.judged) != _contents(row):
-                log.error("journal_item_superseded", **_named(item))
+                written.append((judged, row))
+            elif _contents(judged) != _contents(row):
+                log.error("journal_item_superseded", **_named(judged))
         if written:
             await self._publisher.publish(written)
             log.info("journal_replayed", awards=len(written))
@@ -156,18 +146,18 @@ class ReplayJournal:
         if arguments:
             await self._forget([STREAM, HELD], arguments)
 
-    def _seal(self, item: Item) -> bytes:
-        kid, body = self._keys.current, msgspec.msgpack.encode(item)
+    def _seal(self, judged: Judged) -> bytes:
+        kid, body = self._keys.current, msgspec.msgpack.encode(judged)
         return bytes((kid,)) + self._mac(kid, body) + body
 
-    def _open(self, sealed: bytes) -> Item | None:
+    def _open(self, sealed: bytes) -> Judged | None:
         """None for what was not made here, or lost its key."""
         kid, mac, body = sealed[:1], sealed[1 : 1 + _MAC_BYTES], sealed[1 + _MAC_BYTES :]
         if not kid or kid[0] not in self._keys:
             return None
         if not hmac.compare_digest(mac, self._mac(kid[0], body)):
             return None
-        return msgspec.msgpack.decode(body, type=Item)
+        return msgspec.msgpack.decode(body, type=Judged)
 
     def _mac(self, kid: int, body: bytes) -> bytes:
         return hmac.digest(self._keys[kid], b"journal.v1\n" + bytes((kid,)) + body, "sha256")
@@ -191,5 +181,5 @@ def _fingerprint(judged: Judged) -> bytes:
     return hashlib.sha256(repr(_contents(judged)).encode()).digest()[:16]
 
 
-def _named(item: Item) -> dict[str, str]:
-    return {"action_id": item.judged.action_id, "user_id": item.judged.user_id}
+def _named(judged: Judged) -> dict[str, str]:
+    return {"action_id": judged.action_id, "user_id": judged.user_id}

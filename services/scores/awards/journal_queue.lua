@@ -3,7 +3,7 @@
 -- KEYS  the journal (stream), what it holds (hash: action id to fingerprint)
 -- ARGV  the most items it may hold, then for each award: the action's id, the fingerprint of
 --       its contents, the item
--- Answers for each award 1: queued; 2: it was queued already; 3: other contents were; 0: full.
+-- Returns for each award 1: queued; 2: it was queued already; 3: other contents were; 0: full.
 
 local journal, held = KEYS[1], KEYS[2]
 local room = tonumber(ARGV[1]) - redis.call('XLEN', journal)

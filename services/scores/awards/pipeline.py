@@ -49,11 +49,10 @@ class AwardPipeline:
 
     async def award(self, items: Sequence[scores_pb2.AwardItem]) -> list[Answer]:
         """The award of each item, or why there is none. Each action is awarded at most once."""
-        received_at_ms = clock.now_ms()
         answers, verified = await self._verify(items)
         repeated, judgeable = await self._find_used(verified)
         refused, judged = await self._judge.judge(judgeable)
-        unwritten, written = await self._write(judged, verified, received_at_ms)
+        unwritten, written = await self._write(judged, verified)
         published = await self._publisher.publish(list(written.values()))
         answers |= repeated | refused | unwritten | dict(zip(written, published, strict=True))
         self._report_replays(answers, verified)
@@ -99,7 +98,7 @@ class AwardPipeline:
         return answers, {at: a for at, a in verified.items() if at not in answers}
 
     async def _write(
-        self, judged: Mapping[int, Judged], verified: Mapping[int, Verified], received_at_ms: int
+        self, judged: Mapping[int, Judged], verified: Mapping[int, Verified]
     ) -> tuple[Answers, dict[int, tuple[Judged, Written]]]:
         """Goes on: what has a new row. While Postgres is unavailable all goes to the journal."""
         if not judged:
@@ -108,7 +107,7 @@ class AwardPipeline:
         try:
             rows = await self._writer.write(batch)
         except DbUnavailable:
-            queued = await self._journal.queue(batch, received_at_ms=received_at_ms)
+            queued = await self._journal.queue(batch)
             return dict(zip(judged, queued, strict=True)), {}
         answers: Answers = {}
         written: dict[int, tuple[Judged, Written]] = {}

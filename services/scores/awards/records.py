@@ -35,7 +35,7 @@ class Verified(NamedTuple):
     @property
     def own(self) -> bool:
         """The token is authentic and of the player who shows it, or the grant names an action."""
-        return self.found.failure.code != "TOKEN_MISMATCH" and self.action_id != ""
+        return not self.found.mismatch and self.action_id != ""
 
 
 class Judged(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -18,7 +18,7 @@ from services.scores.awards.publish import Publisher
 from services.scores.awards.store import LedgerStore, PlayersMissing
 
 SINCE_S = 5.0
-RETRY_S = 0.5  # while Postgres is away
+RETRY_S = 0.5  # while Postgres is unavailable
 HIDING = frozenset({Sanction.QUARANTINED, Sanction.BANNED})
 
 

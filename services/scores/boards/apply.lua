@@ -3,14 +3,14 @@
 -- KEYS  see keyspace.py
 -- ARGV  what the clock is ahead of Redis' (ms), when the keys expire (Unix ms; 0: never), whether
 --       equal scores share ranks without a gap (`dense`), whether ranks are asked for (`ranked`),
---       whether an equal version replaces too (`force`), where to tell that the board changed and
---       by which name, then for each player: id (16 bytes), version (8, big-endian) and, for who
+--       whether an equal version replaces too (`force`), the channel and the name under which
+--       a change is published, then for each player: id (16 bytes), version (8, big-endian) and, for who
 --       is on the board, place among equals (8) and when it was reached (8), score
 --
 -- A member is the place among equals and the player's id. Scores pass as they came: as Lua's text
 -- they would lose digits. What can be read or written of all players in one command is, since a
 -- command costs far more than a further argument of it.
--- Answers old and new rank for each player (0-based, descending; -1: none); nothing when no ranks
+-- Returns old and new rank for each player (0-based, descending; -1: none); nothing when no ranks
 -- are asked for, or the board is not complete.
 
 local board, members, meta, ready, scores, cache = unpack(KEYS)
@@ -115,7 +115,7 @@ if moved then
   local now = time[1] * 1000 + math.floor(time[2] / 1000) + offset
   local version = math.max((redis.call('HGET', meta, 'version') or 0) + 1, now)
   redis.call('HSET', meta, 'version', string.format('%.0f', version), 'at', string.format('%.0f', now))
-  -- Whoever keeps the first entries in memory read them through this key.
+  -- Processes that cache the first entries read them through this key.
   if redis.call('DEL', cache) == 1 then
     redis.call('PUBLISH', ARGV[6], ARGV[7])
   end

@@ -1,7 +1,7 @@
 -- Keeps the names of players, where they are newer.
 --
 -- KEYS  the names (hash)
--- ARGV  where to tell that a name changed, then for each player: id (16 bytes), the name's version (8,
+-- ARGV  the channel on which a change of names is published, then for each player: id (16 bytes), the name's version (8,
 --       big-endian) and the name
 
 -- Not compared as text: that follows the locale of the server.

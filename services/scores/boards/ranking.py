@@ -24,7 +24,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """Where a page ends: the next one has what is strictly behind, whoever is there by then."""
+    """Where a page ends: the next one has what is strictly behind, who is there by then."""
 
     score: int
     seq: int

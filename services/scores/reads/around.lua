@@ -1,7 +1,7 @@
 -- A player's place on one board and period, and the entries around it.
 --
 -- ARGV  (after order.lua's) the player (16 bytes), how many entries to each side
--- Answers an empty text for a player who is not on the board, else: version, players, the player's
+-- Returns an empty text for a player who is not on the board, else: version, players, the player's
 -- position, players strictly behind, whether there is a next rank and its score, the first entry's
 -- position and rank as doubles, the player's version (8 bytes), then the entries.
 

@@ -1,7 +1,7 @@
--- The entries of one board and period that are strictly behind a place, whoever has it by now.
+-- The entries of one board and period that are strictly behind a place, who has it by now.
 --
 -- ARGV  (after order.lua's) how many, the score, the member
--- Answers as top.lua does.
+-- Returns as top.lua does.
 
 if not complete() then
   return false

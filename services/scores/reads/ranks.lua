@@ -1,7 +1,7 @@
 -- The places of several players on one board and period.
 --
 -- ARGV  (after order.lua's) the players (16 bytes each)
--- Answers the version as a double, then for each player who is on the board the rank as a double
+-- Returns the version as a double, then for each player who is on the board the rank as a double
 -- and the entry.
 
 if not complete() then

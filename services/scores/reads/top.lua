@@ -2,14 +2,14 @@
 --
 -- ARGV  (after order.lua's) how many, how long the answer is kept (ms; 0: it is read from the sorted
 --       set, and not kept), a version that the board has at least
--- Answers version, time of the last change (Unix ms), players, the first entry's position and rank
+-- Returns version, time of the last change (Unix ms), players, the first entry's position and rank
 -- as doubles, then the entries.
 
 if not complete() then
   return false
 end
 local keep_ms = tonumber(ARGV[4])
--- One about to vanish is made anew: who keeps a copy for a second is told of a change by this key.
+-- One about to vanish is made again: processes that cache it for a second drop it by this key.
 if keep_ms > 0 and redis.call('PTTL', cache) > 1500 then
   return redis.call('GET', cache)
 end

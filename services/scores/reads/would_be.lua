@@ -1,7 +1,7 @@
 -- The rank of a player who reached a score now, later than everybody else.
 --
 -- ARGV  (after order.lua's) the score
--- Answers version, players, rank as doubles.
+-- Returns version, players, rank as doubles.
 
 if not complete() then
   return false

@@ -42,6 +42,7 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
             sealed=sealed,
             failure=_failure(code) if code else None,
             closes=code == "SUSPICIOUS_ACTIVITY",
+            mismatch=code == "TOKEN_MISMATCH",
             points=0 if code else int(parts[2]),
             elapsed_ms=2000,
             claimed_ms=1900,

@@ -48,7 +48,7 @@ async def test_rebuild_empties_the_boards_fills_them_and_shows_how_far_it_is(
     await crowd(scores.admin, 3000)
     await scores.redis.flushall()
     await scores.upkeep.rebuild.work()
-    await scores.redis.zadd("leaderboard:{all_time}", {b"nobody's entry, 24 bytes": 1})
+    await scores.redis.zadd("leaderboard:{all_time}", {b"no one's entry, 24 bytes": 1})
 
     code, out, err = await _run(environment, "rebuild")
 
@@ -142,7 +142,7 @@ async def test_replay_awards_what_waits_in_the_journal(
         points=50,
         attempt_id=uuid7(),
     )
-    await scores.awards.journal.queue([judged], received_at_ms=clock.now_ms())
+    await scores.awards.journal.queue([judged])
     told = {
         "TLS_DIR": str(certificates.folder / "scores"),
         "JOURNAL_KEYS": KEYS_TEXT,

@@ -155,7 +155,7 @@ async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(
     before = await Reader(scores, board).top(fresh=True)
     assert before.degraded
     await scores.upkeep.redis_boards.finish(Period(board, 0, None), token)
-    # As if the version of Redis were an older one: it was away, not empty.
+    # As if the version of Redis were an older one: it was unavailable, not empty.
     await scores.redis.hset("leaderboard:{all_time}:meta", "version", 1)
     # A change that the degraded read has shown, and Redis has not heard of.
     await scores.admin.execute(
@@ -189,7 +189,7 @@ async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(
     assert found
     assert found.version >= behind.version
     assert not (await around()).degraded
-    # What nobody was ever shown is not believed.
+    # What no one was ever shown is not believed.
     future = await Reader(scores, board).top(version_min=2**53)
     assert (future.version, future.degraded) == (found.version, False)
 

@@ -1,4 +1,4 @@
-"""A player's own ledger, page by page, by cursors that nobody else can make."""
+"""A player's own ledger, page by page, by cursors that no one else can make."""
 
 import pytest
 

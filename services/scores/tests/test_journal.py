@@ -28,7 +28,7 @@ QUEUED = "QUEUED_FOR_REPLAY"
 
 @pytest.fixture
 async def away(scores: Scores) -> Scores:
-    """The service while it believes that Postgres is away, and nobody probes it."""
+    """The service while it believes that Postgres is unavailable, and no one probes it."""
     scores.awards.breaker.trip()
     return scores
 
@@ -242,7 +242,7 @@ async def test_an_item_that_fails_for_an_unknown_reason_stays_and_holds_up_none(
 ) -> None:
     first, odd, last = (_claim(item(ADA, points)) for points in (1, 2, 3))
     odd = msgspec.structs.replace(odd, attempt_id="no uuid")
-    await away.awards.journal.queue([first, odd, last], received_at_ms=clock.now_ms())
+    await away.awards.journal.queue([first, odd, last])
 
     await away.awards.journal.drain()
     await away.awards.journal.drain()

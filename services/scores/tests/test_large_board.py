@@ -74,7 +74,7 @@ class Took:
 
 
 async def _fill(scores: Scores) -> list[Place]:
-    """About ten players have each score; answers the board as SQL has it."""
+    """About ten players have each score; returns the board as SQL has it."""
     await scores.admin.execute(
         """
         INSERT INTO scores.players (user_id, username, name_version, version, total, reached_seq,

@@ -1,4 +1,4 @@
-"""Awards while Postgres is away: tried again, kept, made once; the breaker spares the wait."""
+"""Awards while Postgres is unavailable: tried again, kept, made once."""
 
 import asyncio
 import secrets
@@ -151,7 +151,7 @@ class Wire:
         self._url = url
         self._pairs: list[asyncio.StreamWriter] = []
         self.swallow = False  # the next answer is lost, with its connection
-        self.stalled = False  # nothing passes, and nobody is told
+        self.stalled = False  # nothing passes, and no one is told
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[str]:

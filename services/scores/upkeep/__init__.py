@@ -1,8 +1,8 @@
 """What keeps the boards in Redis equal to the ledger, and makes new ones.
 
 Read `rebuild.py` (boards that Redis lost), `filling.py` (boards that an admin adds), `auditor.py`
-(boards and totals that somebody changed), and `commands.py` (what operators run). `redis_boards.py`
-with its scripts is what they do in Redis, `store.py` the SQL.
+(boards and totals that were changed from outside), and `commands.py` (what operators run).
+`redis_boards.py` with its scripts is what they do in Redis, `store.py` the SQL.
 """
 
 from chassis.postgres import Database

@@ -1,7 +1,7 @@
 -- Whether one board and period is complete, and which server, with which history, has it.
 --
 -- KEYS  see keyspace.py
--- Answers 0 or 1, and a text that changes when the server was restarted or another took over.
+-- Returns 0 or 1, and a text that changes when the server was restarted or another took over.
 
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')
 local history = string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)')

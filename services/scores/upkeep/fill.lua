@@ -5,7 +5,7 @@
 -- ARGV  when the keys expire (Unix ms; 0: never), whether equal scores share ranks without a gap
 --       (`dense`), then for each player: id (16 bytes), version (8, big-endian) and, for who is on
 --       the board, place among equals (8) and when it was reached (8), score
--- Answers the ids of those who were there already.
+-- Returns the ids of those who were there already.
 
 local board, members, meta, ready, scores = unpack(KEYS)
 local FIRST, FIELDS = 3, 3

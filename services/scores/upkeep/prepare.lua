@@ -1,9 +1,9 @@
--- One board and period is complete, because nobody can be on it before it begins.
+-- One board and period is complete, because no one can be on it before it begins.
 --
 -- KEYS  see keyspace.py
 -- ARGV  what the clock is ahead of Redis' (ms), when the keys expire (Unix ms; 0: never), when the
 --       period begins (Unix ms)
--- Answers whether it is complete.
+-- Returns whether it is complete.
 
 local ready = KEYS[4]
 local time = redis.call('TIME')

@@ -2,7 +2,7 @@
 --
 -- KEYS  see keyspace.py
 -- ARGV  the players (16 bytes each)
--- Answers for each nothing, or: version (8 bytes), and for who is on the board place and time (8
+-- Returns for each nothing, or: version (8 bytes), and for who is on the board place and time (8
 -- each), and the score as a double, unless its entry is lost.
 
 local board, members = KEYS[1], KEYS[2]

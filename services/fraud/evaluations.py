@@ -1,4 +1,4 @@
-"""What follows from a charge: the verdict, and the sanction it brings upon the player."""
+"""Evaluation of attempts: the verdict, and the sanction that follows for the player."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Sanction:
     user_id: str
     kind: Kind
     version: int
-    until_ms: int  # Unix time; 0: until lifted
+    until_ms: int  # Unix time; 0: without an end
 
     def in_force(self, at_ms: int) -> bool:
         """Whether it binds at that moment; a sanction with an end lifts itself."""
@@ -33,7 +33,7 @@ class Sanction:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
+class Evaluation:
     """An attempt that cannot simply be allowed. Without facts: its player is sanctioned.
 
     `subject_id`, under which the verdict is kept, is the action's id for an accepted
@@ -59,6 +59,8 @@ class Verdict:
     decision_id: str = ""
 
 
+Judgement = tuple[Verdict, Sanction | None]  # with the player's present sanction
+
 ALLOWED = Verdict(Decision.ALLOW)
 
 
@@ -80,7 +82,7 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class Sentence:
+class Outcome:
     """A verdict and its facts; `strike`: it is a burst that counts; `kind`: of a new sanction."""
 
     verdict: Verdict
@@ -90,47 +92,47 @@ class Sentence:
 
 
 @dataclass(slots=True, kw_only=True)
-class Docket:
-    """Charges heard one after the other: what was known before, and what is to be recorded."""
+class EvaluationBatch:
+    """Evaluations made one after the other: what was known before, and what is to be recorded."""
 
     version: int  # the last one given to a sanction
     at_ms: int
     verdicts: dict[str, Verdict]  # by subject
     records: Mapping[str, Record]  # by player
-    sentences: list[tuple[Charge, Sentence]] = field(default_factory=list)
+    outcomes: list[tuple[Evaluation, Outcome]] = field(default_factory=list)
     sanctions: list[tuple[Sanction, str]] = field(default_factory=list)  # with their causes
     cases: list[Case] = field(default_factory=list)
 
-    def hear(self, charge: Charge) -> Verdict:
+    def evaluate(self, evaluation: Evaluation) -> Verdict:
         """The verdict that is known, or a new one with all that follows from it."""
-        if charge.subject_id in self.verdicts:
-            return self.verdicts[charge.subject_id]
-        record = self.records[charge.user_id]
-        found = sentence(charge, record, at_ms=self.at_ms)
+        if evaluation.subject_id in self.verdicts:
+            return self.verdicts[evaluation.subject_id]
+        record = self.records[evaluation.user_id]
+        found = decide(evaluation, record, at_ms=self.at_ms)
         verdict = found.verdict
         if verdict.decision is Decision.ALLOW:
             return verdict
-        self.verdicts[charge.subject_id] = verdict
-        self.sentences.append((charge, found))
+        self.verdicts[evaluation.subject_id] = verdict
+        self.outcomes.append((evaluation, found))
         if found.strike:
             record.strikes.append((verdict.decision_id, self.at_ms))
         if found.kind is not None:
             self.version += 1
             until_ms = self.at_ms + rules.SANCTION_MS
-            record.sanction = Sanction(charge.user_id, found.kind, self.version, until_ms)
+            record.sanction = Sanction(evaluation.user_id, found.kind, self.version, until_ms)
             self.sanctions.append((record.sanction, "burst"))
         if found.kind is Kind.BANNED:
-            self.cases.append(Case(charge.user_id, verdict.decision_id, verdict.reasons))
+            self.cases.append(Case(evaluation.user_id, verdict.decision_id, verdict.reasons))
         return verdict
 
 
-def sentence(charge: Charge, record: Record, *, at_ms: int) -> Sentence:
-    """Judges a charge at that moment. Changes nothing."""
+def decide(evaluation: Evaluation, record: Record, *, at_ms: int) -> Outcome:
+    """Decides an evaluation at that moment. Changes nothing."""
     decision_id = uuid7()
-    facts, strike, kind = list(charge.facts), False, None
+    facts, strike, kind = list(evaluation.facts), False, None
     sanction = record.sanction if record.sanction and record.sanction.in_force(at_ms) else None
     if sanction and sanction.kind is Kind.BANNED:
-        if charge.accepted:
+        if evaluation.accepted:
             facts.append(Ban(sanction.version))
     elif any(isinstance(fact, Burst) and rules.reason(fact) for fact in facts):
         strike = rules.new_episode([at for _, at in record.strikes], at_ms)
@@ -143,12 +145,12 @@ def sentence(charge: Charge, record: Record, *, at_ms: int) -> Sentence:
             if sanction and sanction.kind > kind:
                 kind = None  # a graver one stands already
     reasons = tuple(found for fact in facts if (found := rules.reason(fact)))
-    return Sentence(_verdict(reasons, decision_id), tuple(facts), strike, kind)
+    return Outcome(_verdict(reasons, decision_id), tuple(facts), strike, kind)
 
 
 def _verdict(reasons: Sequence[Reason], decision_id: str) -> Verdict:
     if not reasons:
         return ALLOWED
-    # Ban before reject before flag: the gravest reason decides, all of them are told.
+    # Ban before reject before flag: the gravest reason decides, all of them are listed.
     decision = max(Decision[reason.severity.upper()] for reason in reasons)
     return Verdict(decision, rules.RULESET, tuple(reasons), decision_id)
