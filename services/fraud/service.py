@@ -160,19 +160,17 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         batch = EvaluationBatch(version=0, at_ms=clock.now_ms(), verdicts={}, records=records)
         return [
             (
-                replace(batch.evaluate(evaluation), decision_id="")
-                if self._to_judge(evaluation)
-                else ALLOWED,
-                self._sanctions.of(evaluation.user_id),
+                replace(batch.evaluate(each), decision_id="") if self._to_judge(each) else ALLOWED,
+                self._sanctions.of(each.user_id),
             )
             for each in evaluations
         ]
 
-    def _to_judge(self, each: Evaluation) -> bool:
+    def _to_judge(self, evaluation: Evaluation) -> bool:
         """Else the each is only here for a verdict that may be recorded."""
-        if each.facts:
+        if evaluation.facts:
             return True
-        sanction = self._sanctions.of(each.user_id)
+        sanction = self._sanctions.of(evaluation.user_id)
         banned = sanction is not None and sanction.kind is Kind.BANNED
         return banned and evaluation.accepted and not evaluation.fixed
 
