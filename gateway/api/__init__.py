@@ -1,1 +1,6 @@
-"""The REST API, one file for each resource."""
+"""The REST API: one file for each resource, a class of handlers in each.
+
+A handler takes a request and a decoded body, makes one call, and returns an answer. Read
+`accounts.py` for the shape, then any other; `routes.py` above has the addresses. `answers.py`,
+`claims.py`, `query.py`, `ledger.py` and `names.py` are shared.
+"""

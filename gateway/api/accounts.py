@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from aiohttp import web
 from msgspec import Meta
 
-from gateway.api.answers import Answer
+from gateway.api.answers import Answer, answer
 from gateway.edge.body import Body
 from gateway.edge.identity import Verifier
 from gateway.edge.request import Request
@@ -103,11 +103,9 @@ def client(request: Request) -> auth_pb2.Client:
 
 
 def _session(session: auth_pb2.Session) -> Session:
-    return Session(
-        user_id=session.user_id,
-        username=session.username,
-        access_token=session.access_token,
-        refresh_token=session.refresh_token,
+    return answer(
+        Session,
+        session,
         token_type="Bearer",  # noqa: S106  The scheme's name.
         expires_in=session.expires_in_s,
     )

@@ -3,7 +3,7 @@
 from chassis.errors import TooMany
 from chassis.times import rfc3339
 from gateway.api import scores
-from gateway.api.answers import Answer
+from gateway.api.answers import Answer, answer
 from gateway.api.claims import Name, Proof, Token
 from gateway.api.scores import Scores
 from gateway.edge.body import Body
@@ -138,18 +138,12 @@ class Actions:
             # The player's last award may be settled any moment. A request that waits for it does so
             # in another batch, so that no other is held up.
             issued = await self._upstreams.issue_patiently.submit(item, timeout_s=left_s())
-        return Issued(
-            action_id=issued.action_id,
-            action_type=issued.action_type,
-            action_token=issued.action_token,
-            signing_key=issued.signing_key,
-            nonce=issued.nonce,
+        return answer(
+            Issued,
+            issued,
             issued_at=rfc3339(issued.issued_at_ms),
             expires_at=rfc3339(issued.expires_at_ms),
             expires_in=(issued.expires_at_ms - issued.issued_at_ms) // 1000,
-            score_increment=issued.score_increment if issued.HasField("score_increment") else None,
-            min_duration_ms=issued.min_duration_ms,
-            max_duration_ms=issued.max_duration_ms,
         )
 
     async def complete(self, request: Request, body: Completion) -> scores.Award | Completed:
@@ -160,12 +154,7 @@ class Actions:
             actions_pb2.CompleteItem(user_id=request.caller.user_id, claims=body.claims()),
             timeout_s=left_s(),
         )
-        return Completed(
-            action_id=completed.action_id,
-            action_token=completed.action_token,
-            expires_in=completed.expires_in_s,
-            score_increment=completed.score_increment,
-        )
+        return answer(Completed, completed, expires_in=completed.expires_in_s)
 
     async def state(self, request: Request) -> Action:
         """What became of one's own play."""
@@ -174,10 +163,9 @@ class Actions:
                 user_id=request.caller.user_id, action_id=request.params["action_id"]
             )
         )
-        return Action(
-            action_id=action.action_id,
-            action_type=action.action_type,
-            state=action.state,
+        return answer(
+            Action,
+            action,
             issued_at=rfc3339(action.issued_at_ms),
             expires_at=rfc3339(action.expires_at_ms),
         )
@@ -185,17 +173,9 @@ class Actions:
 
 def action_type(found: actions_pb2.ActionType) -> ActionType:
     """One entry of the catalogue, as it is answered."""
-    return ActionType(
-        action_type=found.action_type,
-        title=found.title,
+    return answer(
+        ActionType,
+        found,
         points=None if found.formula else found.points,
-        min_duration_ms=found.min_duration_ms,
-        max_duration_ms=found.max_duration_ms,
-        token_ttl_s=found.token_ttl_s,
-        daily_cap=found.daily_cap if found.HasField("daily_cap") else None,
-        max_open=found.max_open if found.HasField("max_open") else None,
-        authoritative=found.authoritative,
         formula=found.formula or None,
-        points_min=found.points_min if found.HasField("points_min") else None,
-        points_max=found.points_max if found.HasField("points_max") else None,
     )

@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from chassis.times import rfc3339
-from gateway.api.answers import Answer, optional
+from gateway.api.answers import Answer, answer, optional
 from gateway.api.claims import UserId
 from gateway.api.query import cursor, number, period, required_number
 from gateway.edge.body import Body
@@ -135,11 +135,11 @@ class Boards:
             )
         )
         seen_on(request).show(board, asked, period=found.period, version=found.board_version)
-        return Ranks(
+        return answer(
+            Ranks,
+            found,
             board=board,
-            period=found.period,
             entries=list(map(_entry, found.entries)),
-            degraded=found.degraded,
         )
 
     async def would_be(self, request: Request) -> WouldBe:
@@ -153,13 +153,11 @@ class Boards:
             timeout_s=left_s(),
         )
         seen_on(request).show(board, asked, period=found.period, version=found.board_version)
-        return WouldBe(
+        return answer(
+            WouldBe,
+            found,
             board=board,
-            period=found.period,
             score=score,
-            rank=found.rank,
-            total=found.total,
-            degraded=found.degraded,
         )
 
     async def _top(self, request: Request, board: str) -> web.Response:
@@ -191,28 +189,21 @@ class Boards:
             timeout_s=left_s(),
         )
         seen_on(request).show(board, asked, period=found.period, version=found.board_version)
-        return Place(
-            board=found.board,
-            period=found.period,
-            user_id=found.user_id,
-            rank=found.rank,
-            score=found.score,
+        return answer(
+            Place,
+            found,
             percentile=round(100 * found.behind / found.total, 1) if found.total else 0.0,
-            total=found.total,
             points_to_next_rank=found.points_to_next if found.HasField("points_to_next") else None,
             neighbours=[
-                Neighbour(
-                    rank=entry.rank,
-                    user_id=entry.user_id,
-                    username=entry.username,
-                    score=entry.score,
+                answer(
+                    Neighbour,
+                    entry,
                     reached_at=rfc3339(entry.reached_at_ms),
                     removed=entry.removed or UNSET,
                     own=entry.user_id == user_id,
                 )
                 for entry in found.neighbours
             ],
-            degraded=found.degraded,
         )
 
 
@@ -220,18 +211,16 @@ class Boards:
 def _page(message: bytes) -> bytes:
     """A `scores.Top` as JSON: kept, since the same page goes to many."""
     found = scores_pb2.Top.FromString(message)
-    answer = Top(
-        board=found.board,
-        period=found.period,
+    page = answer(
+        Top,
+        found,
         entries=[_entry(entry) for entry in found.entries],
-        total=found.total,
         updated_at=rfc3339(found.updated_at_ms),
-        degraded=found.degraded,
         resets_at=optional(found.resets_at_ms if found.HasField("resets_at_ms") else None),
         next_cursor=found.next_cursor or None,
         seal=_seal(found.seal) if found.HasField("seal") else UNSET,
     )
-    return msgspec.json.encode(answer)
+    return msgspec.json.encode(page)
 
 
 def _anonymous(request: Request) -> bool:
@@ -240,20 +229,19 @@ def _anonymous(request: Request) -> bool:
 
 
 def _entry(entry: scores_pb2.Entry) -> Entry:
-    return Entry(
-        rank=entry.rank,
-        user_id=entry.user_id,
-        username=entry.username,
-        score=entry.score,
+    return answer(
+        Entry,
+        entry,
         reached_at=rfc3339(entry.reached_at_ms),
         removed=entry.removed or UNSET,
     )
 
 
 def _seal(seal: scores_pb2.Seal) -> Seal:
-    return Seal(
+    return answer(
+        Seal,
+        seal,
         hash=seal.hash.hex(),
         signature=seal.signature.hex(),
-        key_id=seal.key_id,
         closed_at=rfc3339(seal.closed_at_ms),
     )

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from chassis.errors import Invalid, Unauthenticated
 from gateway.api.accounts import client
+from gateway.api.answers import answer
 from gateway.edge.body import declares, raw
 from gateway.edge.errors import UnsupportedMediaType
 from gateway.edge.middleware import json
@@ -64,11 +65,11 @@ class Clients:
             )
         )
         response = json(
-            Token(
-                access_token=reply.access_token,
+            answer(
+                Token,
+                reply,
                 token_type="Bearer",  # noqa: S106  The scheme's name.
                 expires_in=reply.expires_in_s,
-                scope=reply.scope,
             )
         )
         response.headers["Pragma"] = "no-cache"  # as RFC 6749 wants it, beside Cache-Control

@@ -3,7 +3,7 @@
 from msgspec import UNSET, UnsetType
 
 from chassis.times import rfc3339
-from gateway.api.answers import Answer
+from gateway.api.answers import Answer, answer
 from protos import scores_pb2
 
 
@@ -24,14 +24,4 @@ class Row(Answer):
 
 def row(found: scores_pb2.LedgerRow) -> Row:
     """A row as it is answered."""
-    return Row(
-        action_id=found.action_id,
-        kind=found.kind,
-        origin_id=found.origin_id or UNSET,
-        action_type=found.action_type,
-        points=found.points,
-        old_score=found.old_score,
-        new_score=found.new_score,
-        version=found.version,
-        timestamp=rfc3339(found.at_ms),
-    )
+    return answer(Row, found, origin_id=found.origin_id or UNSET, timestamp=rfc3339(found.at_ms))

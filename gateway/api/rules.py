@@ -4,7 +4,7 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
-from gateway.api.answers import Answer, optional
+from gateway.api.answers import Answer, answer, optional
 from gateway.api.claims import Name, Small, Title
 from gateway.edge.body import Body
 from gateway.edge.identity import ANONYMOUS
@@ -106,16 +106,10 @@ class BoardRules:
 
 
 def _board(found: scores_pb2.Board) -> Board:
-    return Board(
-        board=found.board,
-        title=found.title,
-        operator=found.operator,
-        order=found.order,
-        ties=found.ties,
+    return answer(
+        Board,
+        found,
         action_types=list(found.action_types),
         reset=ResetRule(every=found.reset, at=found.reset_at),
-        zone=found.zone,
-        window=found.window,
-        public=found.public,
         resets_at=optional(found.resets_at_ms if found.HasField("resets_at_ms") else None),
     )

@@ -1,1 +1,1 @@
-"""The pages and what they load."""
+"""The pages and what they load: `assets.py` serves the files beside it from memory."""

@@ -63,11 +63,9 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Outstanding:
+class Outstanding(Change, frozen=True, kw_only=True, gc=False):
     """A change in the outbox; `published`: only its settlement is outstanding."""
 
-    change: Change
     published: bool
 
 

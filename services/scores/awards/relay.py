@@ -1,5 +1,7 @@
 """The relay: repeats what follows a change of the ledger and was not acknowledged."""
 
+from collections.abc import Sequence
+
 from prometheus_client import Counter, Gauge
 
 from chassis import clock
@@ -34,12 +36,12 @@ class Relay:
         """
         outstanding = await self._ledger.outstanding(after_s=self._after_s)
         now_ms = clock.now_ms()
-        outbox_age.set(max((now_ms - o.change.at_ms for o in outstanding), default=0) / 1000)
+        outbox_age.set(max((now_ms - o.at_ms for o in outstanding), default=0) / 1000)
         while outstanding:
-            unpublished = [o.change for o in outstanding if not o.published]
+            unpublished = [o for o in outstanding if not o.published]
             await self._publish_awards([c for c in unpublished if c.kind == "award"])
             await self._publish_others([c for c in unpublished if c.kind != "award"])
-            published = [o.change for o in outstanding if o.published]
+            published = [o for o in outstanding if o.published]
             if published:
                 # Their receipts are written; only the settlement is outstanding.
                 if not await self._publisher.settle([c.event_id for c in published]):
@@ -49,7 +51,7 @@ class Relay:
                 return
             outstanding = await self._ledger.outstanding(after_s=self._after_s)
 
-    async def _publish_awards(self, awards: list[Change]) -> None:
+    async def _publish_awards(self, awards: Sequence[Change]) -> None:
         if not awards:
             return
         ranks = await self._publisher.place(awards)
@@ -62,7 +64,7 @@ class Relay:
         await self._ledger.acknowledge(receipts, settled=settled)
         relayed.inc(len(awards))
 
-    async def _publish_others(self, changes: list[Change]) -> None:
+    async def _publish_others(self, changes: Sequence[Change]) -> None:
         if changes:
             await self._publisher.place(changes)
             await self._ledger.clear([c.seq for c in changes])

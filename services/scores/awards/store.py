@@ -48,8 +48,9 @@ class LedgerStore:
         try:
             records = await self._fetch(
                 """
-                SELECT a.outcome, a.user_id, a.action_type, a.points, a.old_score, a.new_score,
-                       a.version, a.seq, a.at_ms, a.attempt_id, a.client_id, a.key_hash,
+                SELECT a.outcome = 'inserted' AS inserted, ($1::uuid[])[a.ord]::text AS action_id,
+                       a.user_id::text, a.action_type, a.points, a.old_score, a.new_score,
+                       a.version, a.seq, a.at_ms, a.attempt_id::text, a.client_id, a.key_hash,
                        a.body_hash, a.day_total, a.week_total, a.month_total, a.hidden,
                        a.username, a.name_version
                 FROM scores.award($1, $2, $3, $4, $5, $6, $7, $8, $9) AS a
@@ -67,7 +68,8 @@ class LedgerStore:
             )
         except asyncpg.PostgresError as error:
             raise _typed(error) from error
-        return [_inserted(r, j.action_id) for r, j in zip(records, judged, strict=True)]
+        # The others have a row in the ledger, or an earlier item of the batch has it.
+        return [_part(Written if r["inserted"] else Row, r) for r in records]
 
     async def add_players(self, players: Sequence[tuple[str, str, int]]) -> None:
         """Adds those players (user id, name, name version) who have no row yet."""
@@ -88,10 +90,10 @@ class LedgerStore:
         """The ledger rows of those actions, by id."""
         records = await self._fetch(
             """
-            SELECT l.action_id::text AS action_id, l.user_id, l.action_type, l.points,
-                   l.old_score, l.new_score, l.version, l.seq,
-                   (extract(epoch FROM l.at) * 1000)::bigint AS at_ms, l.attempt_id, l.client_id,
-                   l.key_hash, l.body_hash
+            SELECT l.action_id::text, l.user_id::text, l.action_type, l.points, l.old_score,
+                   l.new_score, l.version, l.seq,
+                   (extract(epoch FROM l.at) * 1000)::bigint AS at_ms, l.attempt_id::text,
+                   l.client_id, l.key_hash, l.body_hash
             FROM scores.ledger l
             WHERE l.action_id = ANY ($1::uuid[]) AND l.action_id >= $2 AND l.action_id <= $3
               AND l.kind = 'award'
@@ -101,7 +103,7 @@ class LedgerStore:
             min(action_ids),
             max(action_ids),
         )
-        return {r["action_id"]: Row(**_row(r, r["action_id"])) for r in records}
+        return {r["action_id"]: Row(**r) for r in records}
 
     async def receipts(self, action_ids: Sequence[str]) -> dict[str, Receipt]:
         """The receipts of those actions, by id."""
@@ -149,8 +151,8 @@ class LedgerStore:
         """The oldest changes in the outbox, older than `after_s`."""
         records = await self._fetch(
             """
-            SELECT o.kind, o.event_id, o.origin_id, o.user_id, o.username, o.version, o.seq,
-                   o.action_type, o.points, o.old_score, o.new_score,
+            SELECT o.kind, o.event_id::text, o.origin_id::text, o.user_id::text, o.username,
+                   o.version, o.seq, o.action_type, o.points, o.old_score, o.new_score,
                    (extract(epoch FROM o.at) * 1000)::bigint AS at_ms, o.hidden, o.published
             FROM scores.outbox o
             WHERE o.at < clock_timestamp() + $1 - make_interval(secs => $2)
@@ -160,10 +162,7 @@ class LedgerStore:
             after_s,
             limit,
         )
-        return [
-            Outstanding(_change(record, record["kind"], record["user_id"]), record["published"])
-            for record in records
-        ]
+        return [Outstanding(**record) for record in records]
 
     async def total(self, user_id: str) -> int | None:
         """The player's total; None: there is no such player."""
@@ -181,8 +180,9 @@ class LedgerStore:
             async with self._database.transaction() as connection:
                 records = await connection.fetch(
                     """
-                    SELECT r.action_id AS event_id, r.origin_id, r.username, r.version, r.seq,
-                           r.action_type, r.points, r.old_score, r.new_score, r.at_ms, r.hidden
+                    SELECT $1 AS kind, r.action_id::text AS event_id, r.origin_id::text,
+                           $2::uuid::text AS user_id, r.username, r.version, r.seq, r.action_type,
+                           r.points, r.old_score, r.new_score, r.at_ms, r.hidden
                     FROM scores.reverse($1, $2, $3, $4, $5, $6, $7, $8, $9) AS r
                     """,
                     order.kind,
@@ -200,7 +200,7 @@ class LedgerStore:
                     await connection.execute("ROLLBACK AND CHAIN")
         except asyncpg.PostgresError as error:
             raise _typed(error) from error
-        return [_change(record, order.kind, order.user_id) for record in records]
+        return [Change(**record) for record in records]
 
     async def hide(self, sanctions: Sequence[Sanction]) -> list[Change]:
         """Hides or shows players by sanctions (at most 256) newer than the known ones.
@@ -211,8 +211,9 @@ class LedgerStore:
         try:
             records = await self._fetch(
                 """
-                SELECT h.event_id, h.user_id, h.username, h.version, h.seq, h.total, h.at_ms,
-                       h.hidden
+                SELECT CASE WHEN h.hidden THEN 'hidden' ELSE 'shown' END AS kind,
+                       h.event_id::text, h.user_id::text, h.username, h.version, h.seq,
+                       h.total AS old_score, h.total AS new_score, h.at_ms, h.hidden
                 FROM scores.hide($1, $2, $3, $4, $5) AS h
                 """,
                 [s.user_id for s in sanctions],
@@ -223,21 +224,7 @@ class LedgerStore:
             )
         except asyncpg.PostgresError as error:
             raise _typed(error) from error
-        return [
-            Change(
-                kind="hidden" if r["hidden"] else "shown",
-                event_id=str(r["event_id"]),
-                user_id=str(r["user_id"]),
-                username=r["username"],
-                version=r["version"],
-                seq=r["seq"],
-                old_score=r["total"],
-                new_score=r["total"],
-                at_ms=r["at_ms"],
-                hidden=r["hidden"],
-            )
-            for r in records
-        ]
+        return [Change(**record) for record in records]
 
     async def make_partitions(self) -> None:
         """Makes the ledger's partitions for the months ahead."""
@@ -261,56 +248,8 @@ def _typed(error: asyncpg.PostgresError) -> Exception:
     return raised() if raised else error
 
 
-def _row(record: Any, action_id: str) -> dict[str, Any]:
-    return {
-        "action_id": action_id,
-        "user_id": str(record["user_id"]),
-        "action_type": record["action_type"],
-        "points": record["points"],
-        "old_score": record["old_score"],
-        "new_score": record["new_score"],
-        "version": record["version"],
-        "seq": record["seq"],
-        "at_ms": record["at_ms"],
-        "attempt_id": str(record["attempt_id"]),
-        "client_id": record["client_id"],
-        "key_hash": record["key_hash"],
-        "body_hash": record["body_hash"],
-    }
-
-
-def _inserted(record: Any, action_id: str) -> Row:
-    row = _row(record, action_id)
-    if record["outcome"] != "inserted":  # `seen` in the ledger, or a `copy` within the batch
-        return Row(**row)
-    return Written(
-        **row,
-        day_total=record["day_total"],
-        week_total=record["week_total"],
-        month_total=record["month_total"],
-        hidden=record["hidden"],
-        username=record["username"],
-        name_version=record["name_version"],
-    )
-
-
-def _change(record: Any, kind: str, user_id: object) -> Change:
-    origin_id = record["origin_id"]
-    return Change(
-        kind=kind,
-        event_id=str(record["event_id"]),
-        origin_id=None if origin_id is None else str(origin_id),
-        user_id=str(user_id),
-        username=record["username"],
-        version=record["version"],
-        seq=record["seq"],
-        action_type=record["action_type"],
-        points=record["points"],
-        old_score=record["old_score"],
-        new_score=record["new_score"],
-        at_ms=record["at_ms"],
-        hidden=record["hidden"],
-    )
+def _part(kind: type[Row], record: asyncpg.Record) -> Row:
+    return kind(**{name: record[name] for name in kind.__struct_fields__})
 
 
 def _columns(rows: Sequence[tuple[str, str, int]]) -> list[list[Any]]:

@@ -2,10 +2,11 @@
 
 from protos import scores_pb2
 from services.scores.reads.cursors import CursorInvalid, Cursors
-from services.scores.reads.store import HistoryRow, HistoryStore
+from services.scores.reads.store import HistoryStore
 
 PAGE_MAX = 100
 _KIND = "history"
+_FIELDS = tuple(scores_pb2.LedgerRow.DESCRIPTOR.fields_by_name)
 
 
 class History:
@@ -24,8 +25,10 @@ class History:
         shown = rows[:limit]
         more = len(rows) > limit
         return scores_pb2.HistoryReply(
-            rows=[_message(row) for row in shown],
-            next_cursor=self._cursors.seal(_KIND, request.user_id, shown[-1].seq) if more else "",
+            rows=[scores_pb2.LedgerRow(**{n: row[n] for n in _FIELDS}) for row in shown],
+            next_cursor=self._cursors.seal(_KIND, request.user_id, shown[-1]["seq"])
+            if more
+            else "",
         )
 
     def _position(self, request: scores_pb2.HistoryRequest) -> int | None:
@@ -35,17 +38,3 @@ class History:
             case (request.user_id, int() as seq):
                 return seq
         raise CursorInvalid
-
-
-def _message(row: HistoryRow) -> scores_pb2.LedgerRow:
-    return scores_pb2.LedgerRow(
-        action_id=row.action_id,
-        kind=row.kind,
-        origin_id=row.origin_id,
-        action_type=row.action_type,
-        points=row.points,
-        old_score=row.old_score,
-        new_score=row.new_score,
-        version=row.version,
-        at_ms=row.at_ms,
-    )

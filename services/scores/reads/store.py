@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from chassis import clock
 from chassis.postgres import Database
@@ -31,22 +32,6 @@ class Snapshot:
     updated_at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryRow:
-    """A ledger row as its player sees it: an award, or a reversal of one."""
-
-    action_id: str
-    kind: str  # award, void, restore
-    origin_id: str | None  # of a reversal: the award
-    action_type: str
-    points: int
-    old_score: int
-    new_score: int
-    version: int
-    seq: int
-    at_ms: int
-
-
 class HistoryStore:
     """A player's own ledger, from `reader`: possibly some seconds old."""
 
@@ -55,35 +40,22 @@ class HistoryStore:
 
     async def history(
         self, user_id: str, *, before_seq: int | None, limit: int
-    ) -> list[HistoryRow]:
-        """A player's rows, newest first, from below `before_seq` on (None: from the newest)."""
+    ) -> list[dict[str, Any]]:
+        """A player's rows by column, newest first, from below `before_seq` on (None: all)."""
         records = await self._read(
             """
-            SELECT l.action_id, l.kind, l.origin_id, l.action_type, l.points, l.old_score,
-                   l.new_score, l.version, l.seq, (extract(epoch FROM l.at) * 1000)::bigint AS at_ms
+            SELECT l.action_id::text, l.kind, l.origin_id::text, l.action_type, l.points,
+                   l.old_score, l.new_score, l.version, l.seq,
+                   (extract(epoch FROM l.at) * 1000)::bigint AS at_ms
             FROM scores.ledger l
-            WHERE l.user_id = $1 AND l.seq < $2
+            WHERE l.user_id = $1 AND l.seq < coalesce($2, 9223372036854775807)
             ORDER BY l.seq DESC LIMIT $3
             """,
             user_id,
-            2**63 - 1 if before_seq is None else before_seq,
+            before_seq,
             limit,
         )
-        return [
-            HistoryRow(
-                action_id=str(r["action_id"]),
-                kind=r["kind"],
-                origin_id=str(r["origin_id"]) if r["origin_id"] else None,
-                action_type=r["action_type"],
-                points=r["points"],
-                old_score=r["old_score"],
-                new_score=r["new_score"],
-                version=r["version"],
-                seq=r["seq"],
-                at_ms=r["at_ms"],
-            )
-            for r in records
-        ]
+        return [dict(record) for record in records]
 
 
 class SnapshotStore:

@@ -310,7 +310,7 @@ async def test_an_award_that_path_and_relay_acknowledge_keeps_the_first_receipt(
 
     for settled in (False, True, True):
         await scores.awards.ledger.acknowledge(
-            [(outstanding.change.seq, outstanding.change.event_id, Receipt(rank=9, old_rank=9))],
+            [(outstanding.seq, outstanding.event_id, Receipt(rank=9, old_rank=9))],
             settled=settled,
         )
 

@@ -35,7 +35,7 @@ async def test_histories_are_read_from_the_replica_and_awards_written_to_the_pri
 
     rows = await store.history(ADA, before_seq=None, limit=10)
 
-    assert [row.points for row in rows] == [50]
+    assert [row["points"] for row in rows] == [50]
     assert replica.asked == 1
 
 
