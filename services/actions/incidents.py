@@ -36,14 +36,4 @@ class IncidentRelay:
 
 
 def _proto(incident: Incident) -> fraud_pb2.Incident:
-    return fraud_pb2.Incident(
-        incident_id=incident.incident_id,
-        user_id=incident.user_id,
-        rule=incident.rule,
-        action_id=incident.action_id,
-        action_type=incident.action_type,
-        observed=incident.observed,
-        threshold=incident.threshold,
-        at_ms=incident.at_ms,
-        other_user_id=incident.other_user_id or "",
-    )
+    return fraud_pb2.Incident(**incident._asdict())

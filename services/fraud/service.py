@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import msgspec
 from prometheus_client import Counter
 
 from chassis import clock
@@ -220,15 +221,7 @@ def _verdict(verdict: Verdict, sanction: Sanction | None) -> pb.Verdict:
 
 
 def _reason(reason: Reason) -> pb.Reason:
-    return pb.Reason(
-        rule=reason.rule,
-        version=reason.version,
-        severity=reason.severity,
-        observed=reason.observed,
-        threshold=reason.threshold,
-        window_ms=reason.window_ms,
-        evidence=reason.evidence,
-    )
+    return pb.Reason(**msgspec.structs.asdict(reason))
 
 
 def _readable(item: pb.Incident) -> bool:
@@ -247,14 +240,4 @@ def _readable(item: pb.Incident) -> bool:
 
 
 def _incident(item: pb.Incident) -> Incident:
-    return Incident(
-        incident_id=item.incident_id,
-        user_id=item.user_id,
-        rule=item.rule,
-        action_id=item.action_id,
-        action_type=item.action_type,
-        observed=item.observed,
-        threshold=item.threshold,
-        at_ms=item.at_ms,
-        other_user_id=item.other_user_id,
-    )
+    return Incident(**{name: getattr(item, name) for name in Incident.__match_args__})

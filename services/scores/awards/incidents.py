@@ -80,11 +80,4 @@ def replay(attempt: Verified, *, at_ms: int) -> Incident:
 
 
 def _proto(incident: Incident) -> fraud_pb2.Incident:
-    return fraud_pb2.Incident(
-        incident_id=incident.incident_id,
-        user_id=incident.user_id,
-        rule="replay",
-        action_id=incident.action_id,
-        action_type=incident.action_type,
-        at_ms=incident.at_ms,
-    )
+    return fraud_pb2.Incident(rule="replay", **incident._asdict())

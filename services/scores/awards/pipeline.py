@@ -119,7 +119,9 @@ class AwardPipeline:
                 written[at] = judged[at], row
             else:
                 used[at] = row
-        return answers | await self._repeats.answer(verified, used), written
+        if used:
+            answers |= await self._repeats.answer(verified, used)
+        return answers, written
 
     def _report_replays(self, answers: Answers, verified: Mapping[int, Verified]) -> None:
         """A token of one's own that was redeemed before, and no repeat of that request."""

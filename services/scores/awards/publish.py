@@ -66,9 +66,9 @@ class Publisher:
             return []
         renamed = _renamed(awards)
         rows = [_named(row, renamed) for _, row in awards] if renamed else [r for _, r in awards]
-        await self._publish_names(
-            {r.user_id: (r.name_version, r.username) for r in rows if r.version == 1} | renamed
-        )
+        new = {r.user_id: (r.name_version, r.username) for r in rows if r.version == 1}
+        if names := new | renamed:
+            await self._publish_names(names)
         ranks, published = await self._move_boards(rows)
         receipts = [
             _receipt(row, rank, under_review=judged.under_review)

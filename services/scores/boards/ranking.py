@@ -4,7 +4,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from chassis.errors import Missing
 from services.scores.boards.rules import Board, Ties
+
+
+class NotRanked(Missing):
+    """This player is not on the board."""
 
 
 class Entry(NamedTuple):

@@ -11,6 +11,7 @@ from services.scores.boards.ranking import (
     After,
     Entry,
     Found,
+    NotRanked,
     Page,
     Place,
     WouldBe,
@@ -70,12 +71,12 @@ class FinalTables:
             seal=closed.seal,
         )
 
-    async def around(self, period: Period, user: str, radius: int) -> Place | None:
-        """A player's place; None: not in the final table."""
+    async def around(self, period: Period, user: str, radius: int) -> Place:
+        """A player's place. Raises NotRanked."""
         closed = await self._known(period)
         own = next(iter(await self._store.of(period, [user])), None)
         if own is None:
-            return None
+            raise NotRanked
         rows = await self._store.rows(
             period, first=max(1, own.position - max(radius, 1)), last=own.position + radius
         )

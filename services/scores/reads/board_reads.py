@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from prometheus_client import Counter
 
 from chassis import clock
-from chassis.errors import Failed, Missing, Unauthenticated
+from chassis.errors import Failed, Unauthenticated
 from chassis.postgres import DbUnavailable
 from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
@@ -32,10 +32,6 @@ from_memory, from_redis, from_postgres = map(tops.labels, ("memory", "redis", "p
 
 UNAVAILABLE_S = 0.25  # how long Redis is not tried after it failed
 AHEAD_MS = 60_000  # a version further ahead of the clock was never shown
-
-
-class NotRanked(Missing):
-    """This player is not on the board."""
 
 
 class BoardReads:
@@ -128,8 +124,7 @@ class BoardReads:
 
         One that fails never fails its neighbours.
         """
-        found = await self._each(asked, self._live.around, _around)
-        return [one if isinstance(one, Failed) else one[0] or NotRanked() for one in found]
+        return await self._each(asked, self._live.around, _around)
 
     async def ranks(self, period: Period, users: Sequence[str]) -> Found:
         """The rows of those players who are on the board."""
@@ -177,7 +172,7 @@ class BoardReads:
     async def _each(
         self,
         asked: Sequence[Asked],
-        live: Callable[[Sequence[Asked]], Awaitable[list[T | None]]],
+        live: Callable[[Sequence[Asked]], Awaitable[Sequence[T | Failed | None]]],
         stored: Callable[..., Awaitable[T]],
     ) -> list[T | Failed]:
         """Each one from Redis; for closed periods, and where Redis has none, from Postgres."""
@@ -237,8 +232,8 @@ class BoardReads:
 _Store = DegradedReads | FinalTables
 
 
-async def _around(store: _Store, asked: tuple[Period, str, int]) -> tuple[Place | None]:
-    return (await store.around(*asked),)
+async def _around(store: _Store, asked: tuple[Period, str, int]) -> Place:
+    return await store.around(*asked)
 
 
 async def _would_be(store: _Store, asked: tuple[Period, int]) -> WouldBe:

@@ -7,11 +7,11 @@ from chassis.batching import bounded
 from chassis.errors import Failed, FieldError, to_proto
 from chassis.ids import is_uuid
 from protos import scores_pb2
-from services.scores.boards.ranking import After, Page
+from services.scores.boards.ranking import After, NotRanked, Page
 from services.scores.boards.registry import Registry
 from services.scores.boards.rules import SCORE_MAX, Period, ValidationFailed
 from services.scores.reads import answers
-from services.scores.reads.board_reads import BoardReads, NotRanked
+from services.scores.reads.board_reads import BoardReads
 from services.scores.reads.cursors import CursorInvalid, Cursors
 from services.scores.reads.live import TOP_MAX
 

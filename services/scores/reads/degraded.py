@@ -12,6 +12,7 @@ from services.scores.boards.ranking import (
     After,
     Entry,
     Found,
+    NotRanked,
     Page,
     Place,
     WouldBe,
@@ -69,11 +70,11 @@ class Table:
             degraded=True,
         )
 
-    def around(self, user: str, radius: int) -> Place | None:
-        """A player's place; None: not among these rows."""
+    def around(self, user: str, radius: int) -> Place:
+        """A player's place. Raises NotRanked for one who is not among these rows."""
         position = self._positions.get(user)
         if position is None:
-            return None
+            raise NotRanked
         first, stop = max(0, position - radius), position + radius + 1
         if stop > len(self._rows):
             self._need_all()
@@ -172,13 +173,11 @@ class DegradedReads:
         """The first entries, or those strictly behind `after`."""
         return (await self._table(period)).page(limit, after)
 
-    async def around(self, period: Period, user: str, radius: int) -> Place | None:
-        """A player's place; None: not on the board."""
+    async def around(self, period: Period, user: str, radius: int) -> Place:
+        """A player's place. Raises NotRanked."""
         table = await self._table(period)
-        place = table.around(user, radius)
-        if place is None:
-            await self._refuse_beyond(period, table, [user])
-        return place
+        await self._refuse_beyond(period, table, [user])
+        return table.around(user, radius)
 
     async def ranks(self, period: Period, users: Sequence[str]) -> Found:
         """The rows of those players who are on the board."""

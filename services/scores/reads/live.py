@@ -10,6 +10,7 @@ from services.scores.boards.ranking import (
     After,
     Entry,
     Found,
+    NotRanked,
     Page,
     Place,
     WouldBe,
@@ -55,19 +56,19 @@ class LiveReads:
 
     async def around(
         self, asked: Sequence[tuple[Period, str, int]]
-    ) -> list[tuple[Place | None] | None]:
-        """The places of players (period, user id, radius); (None,): not on the board."""
+    ) -> list[Place | NotRanked | None]:
+        """The places of players (period, user id, radius)."""
         answers = await self._around.many(
             [_call(period, keys.packed(user), radius) for period, user, radius in asked]
         )
         rows = [_rows(answer, _AROUND.size) if answer else [] for answer in answers]
         names = await self._names.of([user for part in rows for _, user, _, _ in part])
-        found: list[tuple[Place | None] | None] = []
+        found: list[Place | NotRanked | None] = []
         for answer, part, (period, _, _) in zip(answers, rows, asked, strict=True):
             if answer is None:
                 found.append(None)
             else:
-                found.append((_place(period, answer, part, names) if answer else None,))
+                found.append(_place(period, answer, part, names) if answer else NotRanked())
         return found
 
     async def ranks(self, period: Period, users: Sequence[str]) -> Found | None:
