@@ -1,24 +1,24 @@
--- Puts players where they stand on one board and period, if what is known of them is older.
+-- Puts players where they stand in one period of a board, if what the board has of them is older.
 --
--- KEYS  see keyspace.py
--- ARGV  what the clock is ahead of Redis' (ms), when the keys expire (Unix ms; 0: never), whether
---       equal scores share ranks without a gap (`dense`), whether ranks are asked for (`ranked`),
---       whether an equal version replaces too (`force`), the channel and the name under which
---       a change is published, then for each player: id (16 bytes), version (8, big-endian) and, for who
---       is on the board, place among equals (8) and when it was reached (8), score
+-- KEYS  see keys.py
+-- ARGV  how far the clock is ahead of Redis' (ms), when the keys expire (Unix ms; 0: never), `dense`
+--       where equal scores share ranks without a gap, `ranked` to return ranks, `force` where an
+--       equal version replaces too, the channel and the name under which the change is published,
+--       then for each player: id (16 bytes), version (8, big-endian) and, where on the board, place
+--       among equals (8) and when it was reached (8), score
 --
--- A member is the place among equals and the player's id. Scores pass as they came: as Lua's text
--- they would lose digits. What can be read or written of all players in one command is, since a
--- command costs far more than a further argument of it.
--- Returns old and new rank for each player (0-based, descending; -1: none); nothing when no ranks
--- are asked for, or the board is not complete.
+-- A member of the sorted set is the place among equals and the player's id. Scores stay as they
+-- came: as Lua's text they would lose digits. One command reads or writes as many players as it can,
+-- since a command costs far more than a further argument of it.
+-- Returns old and new rank of each player (0-based, descending; -1: none); nothing without `ranked`,
+-- or where the board is not complete.
 
 local board, members, meta, ready, scores, cache = unpack(KEYS)
 local offset, expires = tonumber(ARGV[1]), tonumber(ARGV[2])
 local dense, ranked, force = ARGV[3] == 'dense', ARGV[4] == 'ranked', ARGV[5] == 'force'
 local FIRST, FIELDS = 8, 3
 local answer, moved = {}, false
-local rows, gone, entries = {}, {}, {} -- as HSET, ZREM and ZADD take them
+local rows, removed, entries = {}, {}, {} -- as HSET, ZREM and ZADD take them
 
 ranked = ranked and redis.call('EXISTS', ready) == 1
 
@@ -81,7 +81,7 @@ for i = FIRST, #ARGV, FIELDS do
     if was ~= is or (is and tonumber(redis.call('ZSCORE', board, is)) ~= tonumber(score)) then
       moved = true
       if together then
-        gone[#gone + 1] = was ~= is and was or nil
+        removed[#removed + 1] = was ~= is and was or nil
         entries[#entries + 1] = is and score
         entries[#entries + 1] = is
       else
@@ -101,8 +101,8 @@ for i = FIRST, #ARGV, FIELDS do
   end
 end
 
-if #gone > 0 then
-  redis.call('ZREM', board, unpack(gone))
+if #removed > 0 then
+  redis.call('ZREM', board, unpack(removed))
 end
 if #entries > 0 then
   redis.call('ZADD', board, unpack(entries))

@@ -1,6 +1,6 @@
 -- What the reading scripts begin with: a board's order, its ranks, and entries as bytes.
 --
--- KEYS  see keyspace.py
+-- KEYS  see boards/keys.py
 -- ARGV  begin with the order (`descending` or `ascending`) and the ties
 -- A position is 0-based, in the board's order. `false` is answered while the board is not complete.
 

@@ -1,8 +1,8 @@
 -- What the scripts that change a board begin with.
 --
 -- KEYS  see boards/keys.py
--- ARGV  begin with what the clock is ahead of Redis' (ms), the channel and the name under which the
---       change is published
+-- ARGV  begin with how far the clock is ahead of Redis' (ms), and the channel and the name under
+--       which the change is published
 
 local board, members, meta, ready, scores, cache = unpack(KEYS)
 

@@ -1,6 +1,6 @@
 -- Whether one board and period is complete, and which server, with which history, has it.
 --
--- KEYS  see keyspace.py
+-- KEYS  see boards/keys.py
 -- Returns 0 or 1, and a text that changes when the server was restarted or another took over.
 
 local run = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')

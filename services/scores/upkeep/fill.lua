@@ -1,7 +1,7 @@
 -- Puts players onto one board and period that is being built, a thousand in two steps instead of
 -- one by one. Who is there already came meanwhile, and stays.
 --
--- KEYS  see keyspace.py
+-- KEYS  see boards/keys.py
 -- ARGV  when the keys expire (Unix ms; 0: never), whether equal scores share ranks without a gap
 --       (`dense`), then for each player: id (16 bytes), version (8, big-endian) and, for who is on
 --       the board, place among equals (8) and when it was reached (8), score

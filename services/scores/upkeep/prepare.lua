@@ -1,6 +1,6 @@
 -- One board and period is complete, because no one can be on it before it begins.
 --
--- KEYS  see keyspace.py
+-- KEYS  see boards/keys.py
 -- ARGV  what the clock is ahead of Redis' (ms), when the keys expire (Unix ms; 0: never), when the
 --       period begins (Unix ms)
 -- Returns whether it is complete.

@@ -1,4 +1,4 @@
--- Removes players and all that is known of them.
+-- Removes players: their entries and their rows in `members`.
 --
 -- ARGV  (after change.lua's) the players (16 bytes each)
 

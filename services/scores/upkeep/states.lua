@@ -1,6 +1,6 @@
 -- What is known of players on one board and period.
 --
--- KEYS  see keyspace.py
+-- KEYS  see boards/keys.py
 -- ARGV  the players (16 bytes each)
 -- Returns for each nothing, or: version (8 bytes), and for who is on the board place and time (8
 -- each), and the score as a double, unless its entry is lost.
