@@ -3,9 +3,8 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from redis.exceptions import RedisError
-
 from chassis.errors import Failed
+from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
 
 
@@ -49,7 +48,7 @@ class OutboxRelay:
                 while await self._send():
                     pass
                 wait_s = self._pause_s
-            except (Failed, RedisError, OSError) as error:
+            except (Failed, *UNAVAILABLE) as error:
                 wait_s = min(wait_s * 2, self._pause_max_s)
                 log.warning(
                     "outbox_not_sent", outbox=self._name, error=repr(error), retry_in_s=wait_s

@@ -282,7 +282,7 @@ async def _when_there(client: Client) -> None:
         try:
             await client.ping()
             return
-        except (RedisError, OSError) as error:
+        except UNAVAILABLE as error:
             log.warning("redis_awaited", error=repr(error))
             await asyncio.sleep(pause_s)
     await client.ping()

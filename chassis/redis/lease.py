@@ -9,10 +9,8 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
 
-from redis.exceptions import RedisError
-
 from chassis import clock
-from chassis.redis import Redis, Script
+from chassis.redis.client import UNAVAILABLE, Redis, Script
 from chassis.telemetry import log
 
 
@@ -72,7 +70,7 @@ class Lease:
                     log.warning("leased_work_failed", lease=self._key, error=repr(error))
                 await asyncio.sleep(pause_s)
         finally:
-            with contextlib.suppress(RedisError, OSError):
+            with contextlib.suppress(*UNAVAILABLE):
                 await self.release()
 
 

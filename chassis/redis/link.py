@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import hiredis
-from redis._parsers import BaseParser
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from chassis.redis.errors import reply_error
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]  # its words, the name first
@@ -174,7 +175,7 @@ class _Connection(asyncio.Protocol):
         self._calls: deque[_Call] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._reader = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=_MORE
+            protocolError=InvalidResponse, replyError=reply_error, notEnoughData=_MORE
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from redis.exceptions import ClusterCrossSlotError, DataError
 
-from chassis.redis import UNAVAILABLE, Redis, Script, open_redis
+from chassis.redis import Redis, Script, open_redis
 from chassis.redis.cluster import slot_of
 from chassis.testing import eventually
+from chassis.tests.gate import LOST
 
 KEYS = [f"k{n}" for n in range(300)]
 
@@ -31,7 +32,7 @@ async def answered(ask: Callable[[], Awaitable[Any]]) -> bool:
     """Whether there is an answer at all."""
     try:
         await ask()
-    except UNAVAILABLE:
+    except LOST:
         return False
     return True
 
@@ -145,11 +146,11 @@ async def test_what_other_nodes_hold_is_there_while_one_is_away(
     redis_nodes.stop(0)
     try:
         gone, there = await redis_cluster.answers([("GET", lost), ("GET", kept)])
-        assert isinstance(gone, UNAVAILABLE)
+        assert isinstance(gone, LOST)
         assert there == b"1"
-        with pytest.raises(UNAVAILABLE):
+        with pytest.raises(LOST):
             await add.many([([lost], []), ([kept], [])])
-        with pytest.raises(UNAVAILABLE):
+        with pytest.raises(LOST):
             await redis_cluster.ping()
         assert await redis_cluster.get(kept) == b"2"
         async with Redis(redis_nodes.url) as late:

@@ -10,10 +10,10 @@ import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chassis.redis import UNAVAILABLE, Redis, open_redis
+from chassis.redis import Redis, open_redis
 from chassis.redis.link import Link, Server
 from chassis.testing import eventually
-from chassis.tests.gate import Gate
+from chassis.tests.gate import LOST, Gate
 
 redis_py = redis.asyncio.Redis
 OwnRedis = Callable[[], AbstractContextManager[str]]
@@ -132,14 +132,14 @@ async def test_a_restarted_server_is_found_again(own_redis: OwnRedis) -> None:
     with own_redis() as url:
         client = Redis(url)
         await client.set("a", 1)
-    with pytest.raises(UNAVAILABLE):
+    with pytest.raises(LOST):
         await client.get("a")
     with own_redis():
 
         async def back() -> bool:
             try:
                 return bool(await client.ping())
-            except UNAVAILABLE:
+            except LOST:
                 return False
 
         assert await eventually(back)
