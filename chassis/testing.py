@@ -18,7 +18,7 @@ T = TypeVar("T")
 async def eventually(
     condition: Callable[[], Awaitable[T]], *, timeout_s: float = 10.0, pause_s: float = 0.02
 ) -> T:
-    """The first truthy answer of `condition`, asked again and again.
+    """The first truthy answer of `condition`, called again and again.
 
     Raises AssertionError with the last answer (or the last AssertionError) after `timeout_s`.
     """

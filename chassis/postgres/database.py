@@ -45,20 +45,18 @@ async def open_database(url: str, *, connections_max: int = 8) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def open_pool(
-    url: str, *, size_max: int = 8, command_timeout_s: float = 10.0
-) -> AsyncIterator[asyncpg.Pool]:
+async def open_pool(url: str, *, size_max: int = 8) -> AsyncIterator[asyncpg.Pool]:
     """A pool of connections, closed with the context; waits up to 30 s for the server.
 
     Nothing may be left in a session beyond its transaction (no SET, LISTEN or advisory lock):
     a connection is given to the next user as it is.
     """
-    pool = await when_there(
+    pool = await when_reached(
         lambda: asyncpg.create_pool(
             url,
             min_size=1,
             max_size=size_max,
-            command_timeout=command_timeout_s,
+            command_timeout=10,
             timeout=5,
             reset=_as_it_is,
         )
@@ -75,7 +73,7 @@ async def open_pool(
 
 
 class Database:
-    """Statements and transactions; every method raises DbUnavailable for a server that is."""
+    """Statements and transactions. Every method may raise DbUnavailable; other errors pass."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
@@ -114,7 +112,8 @@ async def _as_it_is(connection: asyncpg.Connection) -> None:
     """
 
 
-async def when_there(connect: Callable[[], Awaitable[T]]) -> T:
+async def when_reached(connect: Callable[[], Awaitable[T]]) -> T:
+    """What `connect` returns, tried again for up to 30 s while the server is unavailable."""
     for pause_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3, 3, 3, 3, 3, 3, 3, 3):
         try:
             return await connect()

@@ -1,4 +1,4 @@
-"""A read replica of Postgres: asked while it is known to be fresh enough, else the primary is."""
+"""A read replica of Postgres: read while it is fresh enough, else the primary is."""
 
 import asyncio
 from collections import deque
@@ -14,7 +14,7 @@ from chassis.process import background
 from chassis.telemetry import log
 
 LOOK_S = 0.5
-NOTED_S = 600.0  # a replica further behind than that is not asked anyway
+NOTED_S = 600.0  # a replica further behind is not read anyway
 ANSWER_S = 5.0
 CONNECTIONS_MAX = 4
 
@@ -48,7 +48,7 @@ async def open_reader(
 
 
 class Replica:
-    """Knows how old the replica's data can be.
+    """Measures how old the replica's data can be.
 
     The primary's position in its log is noted with the time; once the replica has replayed up to
     there, it is no older than that note. So a replica that lost its primary, or whose replay is
@@ -64,7 +64,7 @@ class Replica:
 
     @property
     def fresh(self) -> bool:
-        """Whether the replica is asked."""
+        """Whether the replica is read."""
         return asyncio.get_running_loop().time() - self._seen_at <= self._lag_max_s
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
@@ -98,13 +98,13 @@ class Replica:
 
     async def follow(self) -> None:
         """Looks forever."""
-        asked = False
+        fresh = False
         while True:
             try:
                 await self.look()
             except (DbUnavailable, *UNAVAILABLE, TimeoutError, asyncpg.PostgresError) as error:
                 log.warning("replica_not_seen", error=repr(error))
-            if self.fresh != asked:
-                asked = self.fresh
-                log.info("replica_changed", asked=asked)
+            if self.fresh != fresh:
+                fresh = self.fresh
+                log.info("replica_changed", fresh=fresh)
             await asyncio.sleep(LOOK_S)

@@ -50,7 +50,7 @@ async def open_redis(url: str, *, timeout_s: float = 2.0) -> AsyncIterator["Redi
     """
     client = Redis(url, timeout_s=timeout_s)
     try:
-        await _when_there(client)
+        await _when_reached(client)
         yield client
     finally:
         await client.aclose()
@@ -120,7 +120,7 @@ class Redis(Client):
         raise next(answer for answer in answers if isinstance(answer, RedisError))
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "_Pipeline":
-        """redis-py's way to say `execute_many`, with answers in its shape; there is no WATCH."""
+        """redis-py's form of `execute_many`, with answers in its shape; without WATCH."""
         return _Pipeline(self, transaction=transaction)
 
     def pubsub(self, **options: Any) -> PubSub:
@@ -192,7 +192,7 @@ class Script:
         )
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
-            # Those did not run. The text makes the server know the script from here on.
+            # Those did not run. EVAL also caches the script at the server.
             again = [
                 ("EVAL", self._text, len(calls[i][0]), *calls[i][0], *calls[i][1]) for i in unknown
             ]
@@ -277,7 +277,7 @@ def _server(options: ConnectKwargs) -> Server:
     return replace(server, tls=SSLConnection(**tls).ssl_context.get())
 
 
-async def _when_there(client: Client) -> None:
+async def _when_reached(client: Client) -> None:
     for pause_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3, 3, 3, 3, 3, 3, 3, 3):
         try:
             await client.ping()

@@ -23,7 +23,7 @@ from chassis.telemetry import log
 REDIRECTIONS_MAX = 5
 REFRESH_PAUSE_S = 0.1  # between two questions for who holds what
 
-# Commands without a key: asked of every node, of any, or without meaning on a cluster.
+# Commands without a key: for every node, for any node, or without meaning on a cluster.
 _EVERYWHERE = frozenset("ACL CLIENT CONFIG FLUSHALL FLUSHDB FUNCTION PING SCRIPT".split())
 _ANYWHERE = frozenset("CLUSTER COMMAND ECHO INFO PUBLISH ROLE TIME".split())
 _NOWHERE = frozenset("DBSIZE KEYS MOVE RANDOMKEY SCAN SELECT SWAPDB".split())
@@ -36,15 +36,15 @@ class _Unit:
     commands: Sequence[Command]
     slot: int | None  # None: any node will do
     answers: list[Any] = field(default_factory=list)
-    asked: Link | None = None  # the node that takes the slot over, if it was said to do so
+    importer: Link | None = None  # the node that takes the slot over, after an ASK
 
     def take(self, answers: Iterator[Any]) -> None:
-        if self.asked is not None:
+        if self.importer is not None:
             next(answers)
         self.answers = list(itertools.islice(answers, len(self.commands)))
 
     def sent(self) -> Sequence[Command]:
-        return self.commands if self.asked is None else [("ASKING",), *self.commands]
+        return self.commands if self.importer is None else [("ASKING",), *self.commands]
 
 
 class Cluster:
@@ -119,7 +119,7 @@ class Cluster:
             await self._learned()
             shares: dict[Link, list[_Unit]] = {}
             for unit in left:
-                link = unit.asked or self._holder(unit.slot)
+                link = unit.importer or self._holder(unit.slot)
                 if link is None:
                     unit.answers = [_unserved(unit.slot)] * len(unit.commands)
                 else:
@@ -132,7 +132,7 @@ class Cluster:
                 return
 
     async def _ask(self, link: Link, units: Sequence[_Unit]) -> list[_Unit]:
-        """Returns those units that another node is to be asked for."""
+        """Sends the units to one node. Returns those that belong to another node."""
         try:
             answers = iter(await link.execute([command for u in units for command in u.sent()]))
         except RedisError as error:
@@ -143,18 +143,18 @@ class Cluster:
         redirected = []
         for unit in units:
             unit.take(answers)
-            unit.asked = None
-            # Where one command of a transaction was sent away, none of it has run.
+            unit.importer = None
+            # Where one command of a transaction was redirected, none of it has run.
             if any(self._redirected(unit, answer, link) for answer in unit.answers):
                 redirected.append(unit)
         return redirected
 
-    def _redirected(self, unit: _Unit, answer: Any, teller: Link) -> bool:
+    def _redirected(self, unit: _Unit, answer: Any, sender: Link) -> bool:
         if isinstance(answer, MovedError):
-            self._move(answer, teller)
+            self._move(answer, sender)
             return True
         if isinstance(answer, AskError) and len(unit.commands) == 1:
-            unit.asked = self._link(answer.host or teller.server.host, answer.port)
+            unit.importer = self._link(answer.host or sender.server.host, answer.port)
             return True
         if isinstance(answer, ClusterDownError):
             self._trusted = False
@@ -177,7 +177,7 @@ class Cluster:
         return self._owners[slot] if slot is not None else next(self._by_reach())
 
     async def _learned(self) -> None:
-        """Returns when it is known who holds what; if in doubt, asks again."""
+        """Returns when the owners of all slots are learned; learns them again if in doubt."""
         if self._trusted:
             return
         if self._learning is None:
@@ -204,11 +204,11 @@ class Cluster:
             self._learned_at = asyncio.get_running_loop().time()
             self._learning = None
 
-    def _take(self, ranges: list[Any], teller: Link) -> None:
+    def _take(self, ranges: list[Any], sender: Link) -> None:
         owners: list[Link | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, (host, port, *_), *_ in ranges:
-            # A node that does not know its own name is where it was found.
-            link = self._link((host or b"").decode() or teller.server.host, port)
+            # A node without a name of its own is where it was found.
+            link = self._link((host or b"").decode() or sender.server.host, port)
             owners[first : last + 1] = [link] * (last + 1 - first)
         self._owners = owners
         for server, link in list(self._links.items()):
@@ -216,8 +216,8 @@ class Cluster:
                 link.close()
                 del self._links[server]
 
-    def _move(self, moved: AskError, teller: Link) -> None:
-        self._owners[moved.slot_id] = self._link(moved.host or teller.server.host, moved.port)
+    def _move(self, moved: AskError, sender: Link) -> None:
+        self._owners[moved.slot_id] = self._link(moved.host or sender.server.host, moved.port)
         self._trusted = False
 
     def _link(self, host: str, port: int) -> Link:
@@ -230,7 +230,7 @@ class Cluster:
         return link
 
     def _by_reach(self) -> Iterator[Link]:
-        """All that may be asked, those first to which a connection stands."""
+        """All nodes, connected ones first."""
         links = dict.fromkeys((*self._links.values(), *map(self._link_to, self._seeds)))
         return iter(sorted(links, key=lambda link: not link.connected))
 

@@ -61,9 +61,9 @@ class Lease:
                 try:
                     # So each call begins with at least three quarters of the lease's life left.
                     if not fence or time() >= renewed + self._ttl_ms / 4000:
-                        asked = time()
+                        began = time()
                         fence = await self.hold()
-                        renewed = asked
+                        renewed = began
                     if fence:
                         await work(fence)
                 except Exception as error:

@@ -98,7 +98,7 @@ class _Channel(grpc.aio.Channel):
     def unary_unary(self, *arguments: Any, **named: Any) -> Any:
         call: Any = self._inner.unary_unary(*arguments, **named)
 
-        async def asked(request: Any, *, timeout: float | None = None) -> Any:
+        async def call_traced(request: Any, *, timeout: float | None = None) -> Any:
             metadata = grpc.aio.Metadata(*telemetry.trace_headers().items())
             left_s = _left_s(self._timeout_s if timeout is None else timeout)
             try:
@@ -106,7 +106,7 @@ class _Channel(grpc.aio.Channel):
             except grpc.aio.AioRpcError as error:
                 raise errors.from_call(error) from None
 
-        return asked
+        return call_traced
 
     def unary_stream(self, *arguments: Any, **named: Any) -> Any:
         return self._inner.unary_stream(*arguments, **named)

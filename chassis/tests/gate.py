@@ -10,19 +10,19 @@ from redis.exceptions import ClusterDownError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-# What a call raises whose server cannot be reached: less than UNAVAILABLE lists.
+# What a call raises after its connection failed; UNAVAILABLE lists more.
 LOST = (RedisConnectionError, RedisTimeoutError, ClusterDownError, OSError)
 
 Dial = Callable[[], Awaitable[tuple[asyncio.StreamReader, asyncio.StreamWriter]]]
 
 
 class Gate:
-    """Passes everything on, both ways, until told otherwise."""
+    """Passes everything on, both ways, until it is cut, shut or kept from answering."""
 
     def __init__(self, dial: Dial) -> None:
         self.port = 0
         self.arrivals = 0  # connections so far
-        self.shut = False  # who arrives is sent away
+        self.shut = False  # new connections are ended at once
         self.answering = asyncio.Event()  # while unset, answers are kept back
         self.answering.set()
         self._dial = dial
@@ -67,7 +67,7 @@ async def _pass(
 
 @asynccontextmanager
 async def gate_to(dial: Dial, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Gate]:
-    """A gate on loopback before what `dial` reaches, shown by TLS if told so."""
+    """A gate on loopback before what `dial` reaches, shown by TLS if there is a context."""
     gate = Gate(dial)
     server = await asyncio.start_server(gate.serve, "127.0.0.1", 0, ssl=tls)
     gate.port = server.sockets[0].getsockname()[1]

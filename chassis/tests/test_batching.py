@@ -15,7 +15,7 @@ from chassis.testing import eventually
 
 
 class Peer:
-    """Returns batches of numbers with their doubles; odd ones out as told."""
+    """Returns batches of numbers with their doubles; those in `bad` fail."""
 
     def __init__(self, *, bad: frozenset[int] = frozenset()) -> None:
         self.bad = bad
@@ -37,7 +37,7 @@ class Peer:
         return [Invalid(f"bad {item}") if item in self.bad else 2 * item for item in items]
 
 
-# What a caller does with an item: waits for it, or goes away after some turns of the loop.
+# What a caller does with an item: waits for it, or leaves after some turns of the loop.
 arrivals = st.lists(
     st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(0, 6))), max_size=60
 )

@@ -1,4 +1,4 @@
-"""A feed: what the stream tells, and what only the owner can."""
+"""A feed: what the stream brings, and what only the owner has."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
@@ -19,15 +19,15 @@ class Entry:
 
 @dataclass
 class Owner:
-    """Has entries, tells them on request, and counts the requests."""
+    """Returns its entries on request, and records the requests."""
 
     entries: list[Entry] = field(default_factory=list)
-    asked: list[int] = field(default_factory=list)
-    away: bool = False
+    requests: list[int] = field(default_factory=list)
+    unavailable: bool = False
 
     async def since(self, version: int) -> Sequence[Entry]:
-        self.asked.append(version)
-        if self.away:
+        self.requests.append(version)
+        if self.unavailable:
             raise Unavailable
         return [entry for entry in self.entries if entry.version > version][: feed.PAGE]
 
@@ -42,7 +42,7 @@ def follower(owner: Owner, known: list[int]) -> Feed[Entry]:
     )
 
 
-async def test_catching_up_asks_page_by_page_from_the_last_version() -> None:
+async def test_catching_up_goes_page_by_page_from_the_last_version() -> None:
     owner, known = Owner([Entry(n) for n in range(1, 2501)]), list[int]()
     following = follower(owner, known)
 
@@ -50,13 +50,13 @@ async def test_catching_up_asks_page_by_page_from_the_last_version() -> None:
     await following.catch_up()
 
     assert known == list(range(1, 2501))
-    assert owner.asked == [0, 1000, 2000, 2500]
+    assert owner.requests == [0, 1000, 2000, 2500]
 
 
-async def test_an_entry_between_the_first_question_and_the_stream_is_not_missed(
+async def test_an_entry_between_the_first_request_and_the_stream_is_not_missed(
     redis: Redis,
 ) -> None:
-    """It is before the position that is read from, and after what was asked for."""
+    """It is before the position that is read from, and after the first request."""
     owner, known = Owner(), list[int]()
     following = follower(owner, known)
     await following.catch_up()
@@ -71,7 +71,7 @@ async def test_an_entry_between_the_first_question_and_the_stream_is_not_missed(
         await eventually(learnt)
 
 
-async def test_the_stream_tells_without_a_question_and_newer_entries_skip_none(
+async def test_the_stream_brings_entries_without_a_request_and_newer_ones_skip_none(
     redis: Redis,
 ) -> None:
     owner, known = Owner(), list[int]()
@@ -79,7 +79,9 @@ async def test_the_stream_tells_without_a_question_and_newer_entries_skip_none(
     async with background(following.follow(redis)):
 
         async def blocked() -> bool:
-            return (await redis.info("clients"))["blocked_clients"] == 1 and len(owner.asked) == 2
+            return (await redis.info("clients"))["blocked_clients"] == 1 and len(
+                owner.requests
+            ) == 2
 
         await eventually(blocked)
         await redis.xadd("state", {"batch": b"2"})
@@ -91,24 +93,24 @@ async def test_the_stream_tells_without_a_question_and_newer_entries_skip_none(
     owner.entries = [Entry(1), Entry(2)]
     await following.catch_up()
 
-    assert owner.asked == [0, 0, 0]
+    assert owner.requests == [0, 0, 0]
     assert known == [2, 1, 2]
 
 
-async def test_an_owner_that_is_away_ends_nothing(redis: Redis) -> None:
-    owner, known = Owner([Entry(1)], away=True), list[int]()
+async def test_an_unavailable_owner_ends_nothing(redis: Redis) -> None:
+    owner, known = Owner([Entry(1)], unavailable=True), list[int]()
     following = asyncio.create_task(follower(owner, known).follow(redis))
 
-    async def asked() -> bool:
-        return len(owner.asked) >= 2
+    async def requested() -> bool:
+        return len(owner.requests) >= 2
 
-    await eventually(asked)
+    await eventually(requested)
 
     assert not following.done()
     following.cancel()
 
 
-async def test_while_the_stream_is_away_its_owner_is_asked_twice_a_second(
+async def test_without_the_stream_its_owner_gets_two_requests_a_second(
     own_redis: Callable[[], AbstractContextManager[str]],
 ) -> None:
     with own_redis() as url:
@@ -117,10 +119,10 @@ async def test_while_the_stream_is_away_its_owner_is_asked_twice_a_second(
     redis = Redis(url)
     async with background(follower(owner, known).follow(redis)):
 
-        async def asked() -> bool:
-            return len(owner.asked) >= 2
+        async def requested() -> bool:
+            return len(owner.requests) >= 2
 
-        await eventually(asked)
+        await eventually(requested)
         owner.entries = [Entry(1)]
 
         async def learnt() -> bool:

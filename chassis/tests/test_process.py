@@ -1,4 +1,4 @@
-"""A process's background work: there as long as its context, and never silently gone."""
+"""A process's background work: there as long as its context, and never silently ended."""
 
 import asyncio
 import subprocess

@@ -145,9 +145,9 @@ async def test_what_other_nodes_hold_is_there_while_one_is_away(
     await add.many([([lost], []), ([kept], [])])
     redis_nodes.stop(0)
     try:
-        gone, there = await redis_cluster.answers([("GET", lost), ("GET", kept)])
-        assert isinstance(gone, LOST)
-        assert there == b"1"
+        unserved, served = await redis_cluster.answers([("GET", lost), ("GET", kept)])
+        assert isinstance(unserved, LOST)
+        assert served == b"1"
         with pytest.raises(LOST):
             await add.many([([lost], []), ([kept], [])])
         with pytest.raises(LOST):

@@ -48,7 +48,7 @@ class Echo:
                 raise NameTaken(errors=[error], retry_after_s=7, reference="r1")
             case b"bug":
                 raise KeyError("secret detail")
-            case b"away":
+            case b"unavailable":
                 raise Unavailable
             case b"slow":
                 await self.gate.wait()
@@ -166,11 +166,11 @@ async def test_a_requests_deadline_goes_with_its_calls_and_shrinks_by_hop(
     assert echo.calls == 1
 
 
-async def test_only_a_peer_that_is_away_is_asked_again_and_not_for_ever(
+async def test_only_unavailable_is_retried_and_not_for_ever(
     channel: grpc.aio.Channel, echo: Echo
 ) -> None:
     with pytest.raises(Unavailable):
-        await say(channel, b"away")
+        await say(channel, b"unavailable")
     assert echo.calls == 3
 
     with pytest.raises(TooMany):
@@ -192,7 +192,7 @@ async def test_a_method_called_once_is_never_asked_again(
         ) as channel,
     ):
         with pytest.raises(Unavailable):
-            await say(channel, b"away")
+            await say(channel, b"unavailable")
     assert echo.calls == 1
 
 
@@ -238,12 +238,12 @@ async def test_a_peer_that_is_not_there_is_unavailable(certificates: Certificate
     assert isinstance(raised.value, Unavailable)
 
 
-async def test_health_tells_each_dependency(echo: Echo, certificates: Certificates) -> None:
+async def test_health_shows_each_dependency(echo: Echo, certificates: Certificates) -> None:
     there = True
 
     async def store() -> None:
         if not there:
-            raise OSError("away")
+            raise OSError("unavailable")
 
     settings = ProcessSettings(tls_dir=certificates.folder / "auth")
     async with (

@@ -37,9 +37,9 @@ telemetry.configure("unit-x", level="info", otlp_endpoint="")
 log.debug("too_quiet")
 log.info("happened", n=1)
 log.info("refused", stream="security")
-class Told(telemetry.Line):
+class Written(telemetry.Line):
     n: int
-telemetry.write(Told(2, event="told"))
+telemetry.write(Written(2, event="written"))
 log.info('forged\\n{"event": "x"}')
 logging.getLogger("library").warning("of %s", "interest")
 try:
@@ -52,7 +52,7 @@ except ZeroDivisionError:
     assert [(line["event"], line["level"], line["stream"]) for line in lines] == [
         ("happened", "info", "app"),
         ("refused", "info", "security"),
-        ("told", "info", "app"),
+        ("written", "info", "app"),
         ('forged\n{"event": "x"}', "info", "app"),
         ("library_spoke", "warning", "app"),
         ("failed", "error", "error"),
@@ -69,7 +69,7 @@ async def test_a_process_that_keeps_quiet_writes_no_line_of_a_request_either() -
         """
 from chassis import telemetry
 telemetry.configure("unit-x", level="warning", otlp_endpoint="")
-telemetry.write(telemetry.Line(event="told"))
+telemetry.write(telemetry.Line(event="written"))
 telemetry.log.warning("happened")
 """
     )
