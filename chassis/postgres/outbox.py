@@ -38,11 +38,6 @@ class OutboxRelay:
         """Sends forever: when woken, else after each pause."""
         wait_s = self._pause_s
         while True:
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._woken.wait()
-            except TimeoutError:
-                pass  # What a crashed replica left, or the peer did not take, waits too.
             self._woken.clear()
             try:
                 while await self._send():
@@ -54,4 +49,9 @@ class OutboxRelay:
                     "outbox_not_sent", outbox=self._name, error=repr(error), retry_in_s=wait_s
                 )
                 await asyncio.sleep(wait_s)
-                self._woken.set()
+                continue
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._woken.wait()
+            except TimeoutError:
+                pass  # What a crashed replica left, or the peer did not take, waits too.

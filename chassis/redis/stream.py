@@ -1,4 +1,4 @@
-"""One reader of a Redis stream: its position, gaps, and servers that start again."""
+"""One reader of a Redis stream: its position, also after a server that counts again."""
 
 from typing import Any, NamedTuple
 
