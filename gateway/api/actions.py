@@ -138,12 +138,19 @@ class Actions:
             # The player's last award may be settled any moment. A request that waits for it does so
             # in another batch, so that no other is held up.
             issued = await self._upstreams.issue_patiently.submit(item, timeout_s=left_s())
-        return answer(
-            Issued,
-            issued,
+        # Written out, on the hot path.
+        return Issued(
+            action_id=issued.action_id,
+            action_type=issued.action_type,
+            action_token=issued.action_token,
+            signing_key=issued.signing_key,
+            nonce=issued.nonce,
             issued_at=rfc3339(issued.issued_at_ms),
             expires_at=rfc3339(issued.expires_at_ms),
             expires_in=(issued.expires_at_ms - issued.issued_at_ms) // 1000,
+            score_increment=issued.score_increment if issued.HasField("score_increment") else None,
+            min_duration_ms=issued.min_duration_ms,
+            max_duration_ms=issued.max_duration_ms,
         )
 
     async def complete(self, request: Request, body: Completion) -> scores.Award | Completed:

@@ -4,7 +4,7 @@ import hashlib
 
 from chassis.ids import uuid7
 from chassis.times import rfc3339
-from gateway.api.answers import Answer, answer
+from gateway.api.answers import Answer
 from gateway.api.claims import Name, Proof, Signature, UserId
 from gateway.api.ledger import Row, row
 from gateway.api.names import Names
@@ -183,13 +183,20 @@ class Scores:
 
 def _award(found: scores_pb2.Award) -> Award:
     rank = found.rank if found.HasField("rank") else None
-    return answer(
-        Award,
-        found,
+    # Written out, on the hot path.
+    return Award(
+        action_id=found.action_id,
+        user_id=found.user_id,
+        old_score=found.old_score,
+        new_score=found.new_score,
+        score_increment=found.score_increment,
         rank=rank,
         new_rank=rank,
+        old_rank=found.old_rank if found.HasField("old_rank") else None,
+        version=found.version,
         timestamp=rfc3339(found.at_ms),
         warnings=list(found.warnings),
+        held=found.held,
     )
 
 

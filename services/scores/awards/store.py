@@ -68,8 +68,7 @@ class LedgerStore:
             )
         except asyncpg.PostgresError as error:
             raise _typed(error) from error
-        # The others have a row in the ledger, or an earlier item of the batch has it.
-        return [_part(Written if r["inserted"] else Row, r) for r in records]
+        return list(map(_row, records))
 
     async def add_players(self, players: Sequence[tuple[str, str, int]]) -> None:
         """Adds those players (user id, name, name version) who have no row yet."""
@@ -248,8 +247,12 @@ def _typed(error: asyncpg.PostgresError) -> Exception:
     return raised() if raised else error
 
 
-def _part(kind: type[Row], record: asyncpg.Record) -> Row:
-    return kind(**{name: record[name] for name in kind.__struct_fields__})
+def _row(record: asyncpg.Record) -> Row:
+    fields = dict(record)
+    if fields.pop("inserted"):
+        return Written(**fields)
+    # It is in the ledger, or an earlier item of the batch has it: there are no running totals.
+    return Row(**{name: fields[name] for name in Row.__struct_fields__})
 
 
 def _columns(rows: Sequence[tuple[str, str, int]]) -> list[list[Any]]:
