@@ -11,9 +11,9 @@ from chassis.telemetry import log
 from protos.events_pb2 import ScoreEvents
 from services.realtime.builder import Builder, channel_of
 from services.realtime.channels import Channels
-from services.realtime.personal import Personal
 from services.realtime.source import Source
 from services.realtime.store import LiveStore
+from services.realtime.user_channels import Personal
 
 BOARDS_S = 10.0  # between two questions for the boards
 CHECK_S = 1.0  # between two comparisons of positions with Redis

@@ -10,10 +10,10 @@ from protos.streams import AWARDS
 from services.realtime.builder import Builder
 from services.realtime.channels import Channels
 from services.realtime.follower import Follower
-from services.realtime.personal import Personal
 from services.realtime.service import RealtimeService
 from services.realtime.source import Source
 from services.realtime.store import LiveStore
+from services.realtime.user_channels import Personal
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from protos.realtime_pb2 import FeedFrame, GatewayFrame
 from protos.realtime_pb2_grpc import RealtimeServicer
 from services.realtime.attachment import QUEUE_MAX, Attachment
 from services.realtime.channels import Channels, Position
-from services.realtime.personal import PREFIX, Personal
+from services.realtime.user_channels import PREFIX, Personal
 
 PING_S = 5.0
 TOPS_S = 10.0
