@@ -14,7 +14,7 @@ from protos.auth_pb2_grpc import AuthStub
 from protos.fraud_pb2_grpc import add_FraudServicer_to_server
 from services.fraud.events_store import EventStore
 from services.fraud.follower import Follower
-from services.fraud.sanctions import Bans, SanctionCache, Stream, open_relay
+from services.fraud.sanctions import SanctionCache, open_relay, publish, send_bans
 from services.fraud.sanctions_store import SanctionStore
 from services.fraud.service import FraudService
 from services.fraud.settings import Settings
@@ -36,8 +36,8 @@ async def main(settings: Settings) -> None:
         store = SanctionStore(database)
         sanctions = SanctionCache(store)
         await sanctions.refresh()
-        stream = open_relay(store, target="stream", deliver=Stream(redis, store).deliver)
-        bans = open_relay(store, target="auth", deliver=Bans(AuthStub(auth)).deliver)
+        stream = open_relay(store, target="stream", deliver=partial(publish, redis, store))
+        bans = open_relay(store, target="auth", deliver=partial(send_bans, AuthStub(auth)))
         service = FraudService(
             FraudStore(database),
             store,

@@ -85,62 +85,30 @@ def open_relay(
     return OutboxRelay(f"sanctions:{target}", send, pause_s=pause_s, pause_max_s=pause_s)
 
 
-class Stream:
-    """Publishes to `{fraud}:sanctions`; after Redis lost its data, everything again."""
+async def publish(redis: Redis, store: SanctionStore, due: Sequence[Delivery]) -> list[int]:
+    """Appends one entry to `{fraud}:sanctions`; everything again after Redis lost its data.
 
-    def __init__(self, redis: Redis, store: SanctionStore) -> None:
-        self._redis = redis
-        self._store = store
-
-    async def deliver(self, due: Sequence[Delivery]) -> list[int]:
-        """Appends one entry with all of them. Raises DbUnavailable, and what UNAVAILABLE lists."""
-        if not await self._redis.exists(GENERATION):
-            # Due before the key is set, so that a crash between the two repeats it.
-            await self._store.deliver_again("stream")
-            await self._redis.set(GENERATION, uuid7())
-        if not due:
-            return []
-        batch = _batch(delivery.sanction for delivery in due)
-        # The ids of the stream follow the clock of Redis, which ours may be ahead of.
-        oldest = f"{clock.now_ms() - clock.offset_ms() - STREAM_KEPT_MS}-0"
-        await self._redis.xadd(SANCTIONS, {"batch": batch}, minid=oldest, approximate=True)
-        log.info("sanctions_published", versions=[d.sanction.version for d in due])
-        return [delivery.sanction.version for delivery in due]
+    Raises DbUnavailable, and what UNAVAILABLE lists.
+    """
+    if not await redis.exists(GENERATION):
+        # Due before the key is set, so that a crash between the two repeats it.
+        await store.deliver_again("stream")
+        await redis.set(GENERATION, uuid7())
+    if not due:
+        return []
+    batch = _batch(delivery.sanction for delivery in due)
+    # The ids of the stream follow the clock of Redis, which ours may be ahead of.
+    oldest = f"{clock.now_ms() - clock.offset_ms() - STREAM_KEPT_MS}-0"
+    await redis.xadd(SANCTIONS, {"batch": batch}, minid=oldest, approximate=True)
+    versions = [delivery.sanction.version for delivery in due]
+    log.info("sanctions_published", versions=versions)
+    return versions
 
 
-class Bans:
-    """Sends bans to auth."""
-
-    def __init__(self, auth: AuthStub) -> None:
-        self._auth = auth
-
-    async def deliver(self, due: Sequence[Delivery]) -> list[int]:
-        """Sends side by side; a ban that auth does not acknowledge stays due."""
-        taken = await asyncio.gather(*(self._set(delivery) for delivery in due))
-        return [d.sanction.version for d, done in zip(due, taken, strict=True) if done]
-
-    async def _set(self, delivery: Delivery) -> bool:
-        sanction = delivery.sanction
-        request = auth_pb2.SetBanRequest(
-            user_id=sanction.user_id,
-            banned=sanction.kind is Kind.BANNED,
-            until_ms=sanction.until_ms,
-            version=sanction.version,
-            reason=delivery.cause,
-        )
-        try:
-            await self._auth.SetBan(request, timeout=SET_BAN_TIMEOUT_S)
-        except Failed as failed:
-            log.warning(
-                "ban_not_taken",
-                stream="security",
-                user_id=sanction.user_id,
-                version=sanction.version,
-                attempts=delivery.attempts,
-                error=failed.code,
-            )
-            return False
-        return True
+async def send_bans(auth: AuthStub, due: Sequence[Delivery]) -> list[int]:
+    """Sends bans to auth side by side; one that is not acknowledged stays due."""
+    acknowledged = await asyncio.gather(*(_set_ban(auth, delivery) for delivery in due))
+    return [d.sanction.version for d, done in zip(due, acknowledged, strict=True) if done]
 
 
 def to_proto(sanction: Sanction) -> fraud_pb2.Sanction:
@@ -155,3 +123,27 @@ def to_proto(sanction: Sanction) -> fraud_pb2.Sanction:
 
 def _batch(sanctions: Iterable[Sanction]) -> bytes:
     return events_pb2.SanctionEvents(sanctions=map(to_proto, sanctions)).SerializeToString()
+
+
+async def _set_ban(auth: AuthStub, delivery: Delivery) -> bool:
+    sanction = delivery.sanction
+    request = auth_pb2.SetBanRequest(
+        user_id=sanction.user_id,
+        banned=sanction.kind is Kind.BANNED,
+        until_ms=sanction.until_ms,
+        version=sanction.version,
+        reason=delivery.cause,
+    )
+    try:
+        await auth.SetBan(request, timeout=SET_BAN_TIMEOUT_S)
+    except Failed as failed:
+        log.warning(
+            "ban_not_taken",
+            stream="security",
+            user_id=sanction.user_id,
+            version=sanction.version,
+            attempts=delivery.attempts,
+            error=failed.code,
+        )
+        return False
+    return True

@@ -24,7 +24,7 @@ from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
 from protos.streams import SANCTIONS
 from services.fraud import evaluations
-from services.fraud.sanctions import GENERATION, Bans, SanctionCache, Stream, open_relay
+from services.fraud.sanctions import GENERATION, SanctionCache, open_relay, publish, send_bans
 from services.fraud.sanctions_store import SanctionStore
 from services.fraud.tests.fraud_served import Fraud, attempt, open_fraud
 
@@ -221,16 +221,15 @@ async def _auth(
         callers=callers("auth"),
         caller="fraud",
     ) as channel:
-        bans = Bans(AuthStub(channel))
-        async with _running(
-            open_relay(SanctionStore(Database(pool)), target="auth", deliver=bans.deliver)
-        ) as relay:
+        store = SanctionStore(Database(pool))
+        deliver = partial(send_bans, AuthStub(channel))
+        async with _running(open_relay(store, target="auth", deliver=deliver)) as relay:
             yield auth, relay
 
 
 def _stream(pool: asyncpg.Pool, redis: Redis, *, pause_s: float = 0.1) -> OutboxRelay:
     store = SanctionStore(Database(pool))
-    deliver = Stream(redis, store).deliver
+    deliver = partial(publish, redis, store)
     return open_relay(store, target="stream", deliver=deliver, pause_s=pause_s)
 
 
