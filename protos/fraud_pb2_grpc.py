@@ -61,7 +61,7 @@ class FraudServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Report(self, request, context):
-        """Incidents found elsewhere; the same one may be reported again.
+        """Incidents that other units found; the same one may be reported again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

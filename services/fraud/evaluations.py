@@ -10,7 +10,7 @@ from services.fraud.rules import Ban, Burst, Decision, Fact, Reason, Repeat
 
 
 class Kind(IntEnum):
-    """A sanction's kind; the graver, the higher. Numbered as in the contract."""
+    """The kind of a sanction, the severest highest. Numbered as in the contract."""
 
     NONE = 0
     FLAGGED = 1
@@ -20,7 +20,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Sanction:
-    """What a player is under, in the wording of `version`."""
+    """The sanction of a player as of `version`."""
 
     user_id: str
     kind: Kind
@@ -28,17 +28,16 @@ class Sanction:
     until_ms: int  # Unix time; 0: without an end
 
     def in_force(self, at_ms: int) -> bool:
-        """Whether it binds at that moment; a sanction with an end lifts itself."""
+        """Whether it holds at that moment; a sanction with an end expires by itself."""
         return self.kind is not Kind.NONE and (self.until_ms == 0 or at_ms < self.until_ms)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """An attempt that cannot simply be allowed. Without facts: its player is sanctioned.
+    """An attempt that cannot be allowed at once. Without facts: its player is sanctioned.
 
-    `subject_id`, under which the verdict is kept, is the action's id for an accepted
-    attempt (judged once), the attempt's own for a refused one. `fixed`: it was allowed
-    earlier, as far as the short windows know.
+    The verdict is stored under `subject_id`: the action's id for an accepted attempt (judged
+    once), the attempt's own for a refused one. `fixed`: the short windows hold it as allowed.
     """
 
     subject_id: str
@@ -66,7 +65,7 @@ ALLOWED = Verdict(Decision.ALLOW)
 
 @dataclass(slots=True)
 class Record:
-    """What is known of a player: the present sanction, the bursts of the last 24 h."""
+    """A player's present sanction, and the bursts of the last 24 h."""
 
     sanction: Sanction | None = None
     strikes: list[tuple[str, int]] = field(default_factory=list)  # decision id, Unix ms
@@ -74,7 +73,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What a moderator is to look at; one per source (an incident or a decision) and player."""
+    """What a moderator reviews; one per source (an incident or a decision) and player."""
 
     user_id: str
     source_id: str
@@ -83,7 +82,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A verdict and its facts; `strike`: it is a burst that counts; `kind`: of a new sanction."""
+    """A verdict and its facts; `strike`: a burst that counts; `kind`: of a new sanction."""
 
     verdict: Verdict
     facts: tuple[Fact, ...]
@@ -93,9 +92,9 @@ class Outcome:
 
 @dataclass(slots=True, kw_only=True)
 class EvaluationBatch:
-    """Evaluations made one after the other: what was known before, and what is to be recorded."""
+    """Evaluates attempts one after the other: what was stored before, and what is to be."""
 
-    version: int  # the last one given to a sanction
+    version: int  # of the latest sanction
     at_ms: int
     verdicts: dict[str, Verdict]  # by subject
     records: Mapping[str, Record]  # by player
@@ -104,7 +103,7 @@ class EvaluationBatch:
     cases: list[Case] = field(default_factory=list)
 
     def evaluate(self, evaluation: Evaluation) -> Verdict:
-        """The verdict that is known, or a new one with all that follows from it."""
+        """The stored verdict, or a new one with its sanction and case."""
         if evaluation.subject_id in self.verdicts:
             return self.verdicts[evaluation.subject_id]
         record = self.records[evaluation.user_id]
@@ -127,7 +126,7 @@ class EvaluationBatch:
 
 
 def decide(evaluation: Evaluation, record: Record, *, at_ms: int) -> Outcome:
-    """Decides an evaluation at that moment. Changes nothing."""
+    """The outcome of an evaluation at that moment. Changes nothing."""
     decision_id = uuid7()
     facts, strike, kind = list(evaluation.facts), False, None
     sanction = record.sanction if record.sanction and record.sanction.in_force(at_ms) else None
@@ -143,14 +142,11 @@ def decide(evaluation: Evaluation, record: Record, *, at_ms: int) -> Outcome:
                 facts.append(repeat)
                 kind = Kind.BANNED
             if sanction and sanction.kind > kind:
-                kind = None  # a graver one stands already
+                kind = None  # a severer one is in force
     reasons = tuple(found for fact in facts if (found := rules.reason(fact)))
-    return Outcome(_verdict(reasons, decision_id), tuple(facts), strike, kind)
-
-
-def _verdict(reasons: Sequence[Reason], decision_id: str) -> Verdict:
     if not reasons:
-        return ALLOWED
-    # Ban before reject before flag: the gravest reason decides, all of them are listed.
+        return Outcome(ALLOWED, tuple(facts))
+    # Ban before reject before flag: the severest reason decides, all of them are listed.
     decision = max(Decision[reason.severity.upper()] for reason in reasons)
-    return Verdict(decision, rules.RULESET, tuple(reasons), decision_id)
+    verdict = Verdict(decision, rules.RULESET, reasons, decision_id)
+    return Outcome(verdict, tuple(facts), strike, kind)

@@ -12,28 +12,26 @@ from chassis.redis.stream import Entry, StreamReader
 from chassis.telemetry import log
 from protos.events_pb2 import ScoreEvent, ScoreEvents
 from protos.streams import AWARDS
-from services.fraud.store import Event, FraudStore
+from services.fraud.events_store import EventStore
 
-BLOCK_S = 2.0
+BLOCK_MS = 2000  # of a read that finds nothing
 ENTRIES_MAX = 32  # of a read; an entry holds up to 256 events
 PAUSE_S = 1.0  # after a store was unavailable
-# Nothing waits for the copy, and a step costs much the same for one entry as for many.
+# Nothing waits for the copy, and a step costs about the same for one entry as for many.
 GATHER_S = 1.0
-
-_KINDS = {number: name.lower() for name, number in ScoreEvent.Kind.items()}
 
 
 class Follower:
-    """Copies the stream of awards, from where any replica left off.
+    """Copies the stream of awards from the stored position.
 
-    The position moves in one transaction with the rows, and only from where the replica
-    that moves it had read: replicas may run side by side, restart and see entries twice.
+    The position moves in one transaction with the rows, and only from where this replica had
+    read: replicas may run side by side, restart and read entries twice.
     """
 
-    def __init__(self, store: FraudStore, redis: Redis) -> None:
+    def __init__(self, store: EventStore, redis: Redis) -> None:
         self._store = store
         self._redis = redis
-        self._position: str | None = None  # as long as only this replica moves it
+        self._position: str | None = None  # None: to be read, since another replica moved it
 
     async def run(self) -> None:
         """Copies, forever."""
@@ -45,23 +43,23 @@ class Follower:
                 log.warning("awards_not_followed", error=repr(error))
                 await asyncio.sleep(PAUSE_S)
 
-    async def step(self, *, block_s: float = BLOCK_S) -> bool:
-        """Copies what came, waiting up to `block_s` for it; whether there may be more.
+    async def step(self) -> bool:
+        """Copies the next entries, waiting up to 2 s for one; returns whether there may be more.
 
-        Raises DbUnavailable and RedisError.
+        Raises DbUnavailable, and what UNAVAILABLE lists.
         """
         after = self._position = self._position or await self._store.position()
         reader = StreamReader(self._redis, AWARDS, position=after)
-        entries = await reader.read(count=ENTRIES_MAX, block_ms=int(block_s * 1000))
+        entries = await reader.read(count=ENTRIES_MAX, block_ms=BLOCK_MS)
         if not entries:
             return False
         events = [event for entry in entries for event in _read(entry)]
-        self._position = await self._store.copy_events(events, after=after, upto=entries[-1].id)
+        self._position = await self._store.copy(events, after=after, upto=entries[-1].id)
         return len(entries) == ENTRIES_MAX
 
 
-def _read(entry: Entry) -> Iterator[Event]:
-    """The entry's events. What is unreadable is logged and passed over."""
+def _read(entry: Entry) -> Iterator[ScoreEvent]:
+    """The events of an entry. What is unreadable is logged and skipped."""
     try:
         events = list(ScoreEvents.FromString(entry.batch).events)
     except DecodeError:
@@ -70,23 +68,8 @@ def _read(entry: Entry) -> Iterator[Event]:
         log.error("entry_unreadable", entry_id=entry.id)
     for event in events:
         if event.kind == ScoreEvent.PERIOD_CLOSED:
-            continue  # is of no player
+            continue  # has no player
         if is_uuid(event.event_id) and is_uuid(event.user_id):
-            yield _event(event)
+            yield event
         else:
             log.error("event_unreadable", entry_id=entry.id, event_id=event.event_id)
-
-
-def _event(event: ScoreEvent) -> Event:
-    return Event(
-        event_id=event.event_id,
-        kind=_KINDS[event.kind],
-        seq=event.seq,
-        user_id=event.user_id,
-        version=event.version,
-        action_type=event.action_type,
-        points=event.points,
-        old_score=event.old_score,
-        new_score=event.new_score,
-        at_ms=event.at_ms,
-    )

@@ -1,7 +1,7 @@
-"""The rules: pure functions from what was seen to a reason, so that each reason can be had again.
+"""The rules: pure functions from a fact to a reason.
 
-A fact is what a rule looks at. Facts are stored beside the verdict they led to, and
-`reason(fact)` gives the same reason again for as long as the rule's version stands.
+Facts are stored beside their verdict: `reason(fact)` returns the same reason again as long as
+the version of the rule is the same.
 """
 
 from enum import IntEnum
@@ -17,13 +17,13 @@ EPISODE_MS = 60_000  # bursts closer together than this are one
 STRIKES_MAX = 2  # within the window below; one more is a ban
 STRIKES_WINDOW_MS = 24 * 3600 * 1000
 SANCTION_MS = 24 * 3600 * 1000
-CLAIM_TOLERANCE_MS = 250  # what a client's clock may run ahead of the wait we measured
-# Bounds of the built-in action types, for attempts that come without their own.
+CLAIM_TOLERANCE_MS = 250  # by which a claim may exceed the time that the server measured
+# Bounds of the built-in action types, for attempts without bounds of their own.
 DURATION_MIN_MS, DURATION_MAX_MS = 1_000, 300_000
 
 
 class Decision(IntEnum):
-    """A verdict's outcome; the graver, the higher. Numbered as in the contract."""
+    """What a verdict decides, the severest highest. Numbered as in the contract."""
 
     ALLOW = 0
     FLAG = 1
@@ -31,27 +31,27 @@ class Decision(IntEnum):
     BAN = 3
 
 
-class Reason(msgspec.Struct, frozen=True):
-    """Why: what was observed, against which threshold, over which window, by which ids."""
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """What was observed, against which threshold, over which window, with which ids."""
 
     rule: str
     version: int
     severity: str  # a decision's name in lower case
     observed: int
     threshold: int
-    window_ms: int
-    evidence: tuple[str, ...]
+    window_ms: int = 0
+    evidence: tuple[str, ...] = ()
 
 
 class Burst(msgspec.Struct, frozen=True, tag_field="rule", tag="burst"):
-    """The actions of one player that were judged lately, the newest 64 of them."""
+    """The actions of one player judged in the window, the newest 64 of them."""
 
     judged: tuple[tuple[str, int], ...]  # action id, Unix ms
     at_ms: int
 
 
 class Duration(msgspec.Struct, frozen=True, tag_field="rule", tag="time"):
-    """How long one play took, by our clock and by the player's claim, and its type's bounds."""
+    """How long one play took, measured and claimed, and the bounds of its type."""
 
     attempt_id: str
     elapsed_ms: int
@@ -61,14 +61,14 @@ class Duration(msgspec.Struct, frozen=True, tag_field="rule", tag="time"):
 
 
 class Repeat(msgspec.Struct, frozen=True, tag_field="rule", tag="repeat"):
-    """The bursts of one player that counted, the present one among them."""
+    """The bursts of one player that counted, including the present one."""
 
     strikes: tuple[tuple[str, int], ...]  # decision id, Unix ms
     at_ms: int
 
 
 class Ban(msgspec.Struct, frozen=True, tag_field="rule", tag="ban"):
-    """The player was banned by the sanction of this version when the attempt was judged."""
+    """The player was banned, by the sanction of this version, when the attempt was judged."""
 
     version: int
 
@@ -77,7 +77,7 @@ Fact = Burst | Duration | Repeat | Ban
 
 
 def reason(fact: Fact) -> Reason | None:
-    """What the fact's rule makes of it; None where it finds nothing wrong."""
+    """The reason by the rule of the fact; None where the rule is not broken."""
     match fact:
         case Burst():
             return _burst(fact)
@@ -86,7 +86,7 @@ def reason(fact: Fact) -> Reason | None:
         case Repeat():
             return _repeat(fact)
         case Ban():
-            return Reason("ban", 1, "ban", fact.version, 0, 0, ())
+            return Reason(rule="ban", version=1, severity="ban", observed=fact.version, threshold=0)
 
 
 def new_episode(strikes_at_ms: list[int], at_ms: int) -> bool:
@@ -95,9 +95,15 @@ def new_episode(strikes_at_ms: list[int], at_ms: int) -> bool:
 
 
 def incident_reason(rule: str, *, observed: int, threshold: int, action_id: str) -> Reason:
-    """The reason of a case that another unit's finding opens."""
-    evidence = (action_id,) if action_id else ()
-    return Reason(rule, 1, "reject", observed, threshold, 0, evidence)
+    """The reason of a case opened by an incident that another unit reported."""
+    return Reason(
+        rule=rule,
+        version=1,
+        severity="reject",
+        observed=observed,
+        threshold=threshold,
+        evidence=(action_id,) if action_id else (),
+    )
 
 
 def _burst(fact: Burst) -> Reason | None:
@@ -105,22 +111,45 @@ def _burst(fact: Burst) -> Reason | None:
     if len(seen) <= BURST_ACTIONS_MAX:
         return None
     evidence = tuple(dict.fromkeys(action for action, _ in fact.judged if action in seen))
-    return Reason("burst", 1, "flag", len(seen), BURST_ACTIONS_MAX, BURST_WINDOW_MS, evidence)
+    return Reason(
+        rule="burst",
+        version=1,
+        severity="flag",
+        observed=len(seen),
+        threshold=BURST_ACTIONS_MAX,
+        window_ms=BURST_WINDOW_MS,
+        evidence=evidence,
+    )
 
 
 def _time(fact: Duration) -> Reason:
-    # The server's clock is the measure; a claim can only make matters worse. That the
-    # times were out of bounds is the finder's verdict: this names the bound.
+    # The measured time comes first; a claim can only make the reason worse. Actions decided
+    # that a time is out of bounds: this finds the bound.
     observed, threshold = fact.elapsed_ms, fact.min_ms
     if fact.claimed_ms is not None and fact.elapsed_ms >= fact.min_ms:
         limit = min(fact.max_ms, fact.elapsed_ms + CLAIM_TOLERANCE_MS)
         observed = fact.claimed_ms
         threshold = fact.min_ms if fact.claimed_ms < fact.min_ms else limit
-    return Reason("time", 1, "reject", observed, threshold, 0, (fact.attempt_id,))
+    return Reason(
+        rule="time",
+        version=1,
+        severity="reject",
+        observed=observed,
+        threshold=threshold,
+        evidence=(fact.attempt_id,),
+    )
 
 
 def _repeat(fact: Repeat) -> Reason | None:
     recent = tuple(d for d, at in fact.strikes if at > fact.at_ms - STRIKES_WINDOW_MS)
     if len(recent) <= STRIKES_MAX:
         return None
-    return Reason("repeat", 1, "ban", len(recent), STRIKES_MAX, STRIKES_WINDOW_MS, recent)
+    return Reason(
+        rule="repeat",
+        version=1,
+        severity="ban",
+        observed=len(recent),
+        threshold=STRIKES_MAX,
+        window_ms=STRIKES_WINDOW_MS,
+        evidence=recent,
+    )

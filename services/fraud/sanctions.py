@@ -1,4 +1,4 @@
-"""The sanctions of the moment in memory, and how others learn of them: the stream, and auth."""
+"""The sanctions in memory, and how they are published: to the stream, bans to auth."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -15,22 +15,22 @@ from protos import auth_pb2, events_pb2, fraud_pb2
 from protos.auth_pb2_grpc import AuthStub
 from protos.streams import SANCTIONS
 from services.fraud.evaluations import Kind, Sanction
-from services.fraud.store import Delivery, FraudStore
+from services.fraud.sanctions_store import Delivery, SanctionStore
 from services.fraud.windows import VERDICT_KEPT_MS
 
-GENERATION = "{fraud}:generation"  # there as long as Redis has not lost its data
+GENERATION = "{fraud}:generation"  # missing once Redis has lost its data
 STREAM_KEPT_MS = 24 * 3600 * 1000
-REFRESH_S = 0.25  # how late this replica may learn of another one's sanctions
-RELAY_S = 0.5  # how late an unsent sanction is noticed, without a wake-up
+REFRESH_S = 0.25  # after which a replica has the sanctions of another
+RELAY_S = 0.5  # between two looks at the outbox without a wake-up
 SET_BAN_TIMEOUT_S = 2.0
 
 Deliver = Callable[[Sequence[Delivery]], Awaitable[Iterable[int]]]
 
 
-class Sanctions:
-    """Who is under which sanction; what another replica did is known a quarter second later."""
+class SanctionCache:
+    """The sanctions of all players in memory; those of other replicas after 0.25 s."""
 
-    def __init__(self, store: FraudStore) -> None:
+    def __init__(self, store: SanctionStore) -> None:
         self._store = store
         self._latest: dict[str, Sanction] = {}
         self._version = 0
@@ -40,26 +40,26 @@ class Sanctions:
         sanction = self._latest.get(user_id)
         return sanction if sanction and sanction.in_force(clock.now_ms()) else None
 
-    def lately(self, user_id: str) -> bool:
-        """Whether one was in force when an action that is fixed by now may have been judged."""
+    def was_sanctioned(self, user_id: str) -> bool:
+        """Whether one was in force within the time for which verdicts are fixed."""
         sanction = self._latest.get(user_id)
         return sanction is not None and sanction.in_force(clock.now_ms() - VERDICT_KEPT_MS)
 
-    def learn(self, sanction: Sanction) -> None:
-        """Takes in a sanction, unless a newer one of its player is known."""
+    def add(self, sanction: Sanction) -> None:
+        """Caches a sanction, unless a newer one of its player is cached."""
         known = self._latest.get(sanction.user_id)
         if known is None or known.version < sanction.version:
             self._latest[sanction.user_id] = sanction
 
     async def refresh(self) -> None:
-        """Takes in all that is new in the store. Raises what the store raises."""
-        while found := await self._store.sanctions_since(self._version):
+        """Caches what is new in the store. Raises DbUnavailable."""
+        while found := await self._store.since(self._version):
             for sanction in found:
-                self.learn(sanction)
+                self.add(sanction)
             self._version = found[-1].version
 
     async def follow(self) -> None:
-        """Stays up to date, forever."""
+        """Refreshes, forever."""
         while True:
             try:
                 await self.refresh()
@@ -69,9 +69,9 @@ class Sanctions:
 
 
 def open_relay(
-    store: FraudStore, *, target: str, deliver: Deliver, pause_s: float = RELAY_S
+    store: SanctionStore, *, target: str, deliver: Deliver, pause_s: float = RELAY_S
 ) -> OutboxRelay:
-    """Drives one target's deliveries until each is acknowledged. Any number may run.
+    """A relay that sends one target's deliveries until each is acknowledged. Any number may run.
 
     `deliver` returns the versions that were acknowledged; it may raise.
     """
@@ -85,62 +85,30 @@ def open_relay(
     return OutboxRelay(f"sanctions:{target}", send, pause_s=pause_s, pause_max_s=pause_s)
 
 
-class Stream:
-    """Publishes to `{fraud}:sanctions`; after Redis lost its data, everything again."""
+async def publish(redis: Redis, store: SanctionStore, due: Sequence[Delivery]) -> list[int]:
+    """Appends one entry to `{fraud}:sanctions`; everything again after Redis lost its data.
 
-    def __init__(self, redis: Redis, store: FraudStore) -> None:
-        self._redis = redis
-        self._store = store
-
-    async def deliver(self, due: Sequence[Delivery]) -> list[int]:
-        """Appends one entry with all of them. Raises RedisError, and what the store raises."""
-        if not await self._redis.exists(GENERATION):
-            # Made due before the key is set, so that a crash between the two repeats it.
-            await self._store.deliver_again("stream")
-            await self._redis.set(GENERATION, uuid7())
-        if not due:
-            return []
-        batch = _batch(delivery.sanction for delivery in due)
-        # The stream's ids follow Redis' clock, which ours may be ahead of.
-        oldest = f"{clock.now_ms() - clock.offset_ms() - STREAM_KEPT_MS}-0"
-        await self._redis.xadd(SANCTIONS, {"batch": batch}, minid=oldest, approximate=True)
-        log.info("sanctions_published", versions=[d.sanction.version for d in due])
-        return [delivery.sanction.version for delivery in due]
+    Raises DbUnavailable, and what UNAVAILABLE lists.
+    """
+    if not await redis.exists(GENERATION):
+        # Due before the key is set, so that a crash between the two repeats it.
+        await store.deliver_again("stream")
+        await redis.set(GENERATION, uuid7())
+    if not due:
+        return []
+    batch = _batch(delivery.sanction for delivery in due)
+    # The ids of the stream follow the clock of Redis, which ours may be ahead of.
+    oldest = f"{clock.now_ms() - clock.offset_ms() - STREAM_KEPT_MS}-0"
+    await redis.xadd(SANCTIONS, {"batch": batch}, minid=oldest, approximate=True)
+    versions = [delivery.sanction.version for delivery in due]
+    log.info("sanctions_published", versions=versions)
+    return versions
 
 
-class Bans:
-    """Sends bans to auth."""
-
-    def __init__(self, auth: AuthStub) -> None:
-        self._auth = auth
-
-    async def deliver(self, due: Sequence[Delivery]) -> list[int]:
-        """Asks side by side; a ban that auth does not take stays due."""
-        taken = await asyncio.gather(*(self._set(delivery) for delivery in due))
-        return [d.sanction.version for d, done in zip(due, taken, strict=True) if done]
-
-    async def _set(self, delivery: Delivery) -> bool:
-        sanction = delivery.sanction
-        request = auth_pb2.SetBanRequest(
-            user_id=sanction.user_id,
-            banned=sanction.kind is Kind.BANNED,
-            until_ms=sanction.until_ms,
-            version=sanction.version,
-            reason=delivery.cause,
-        )
-        try:
-            await self._auth.SetBan(request, timeout=SET_BAN_TIMEOUT_S)
-        except Failed as failed:
-            log.warning(
-                "ban_not_taken",
-                stream="security",
-                user_id=sanction.user_id,
-                version=sanction.version,
-                attempts=delivery.attempts,
-                error=failed.code,
-            )
-            return False
-        return True
+async def send_bans(auth: AuthStub, due: Sequence[Delivery]) -> list[int]:
+    """Sends bans to auth side by side; one that is not acknowledged stays due."""
+    acknowledged = await asyncio.gather(*(_set_ban(auth, delivery) for delivery in due))
+    return [d.sanction.version for d, done in zip(due, acknowledged, strict=True) if done]
 
 
 def to_proto(sanction: Sanction) -> fraud_pb2.Sanction:
@@ -155,3 +123,27 @@ def to_proto(sanction: Sanction) -> fraud_pb2.Sanction:
 
 def _batch(sanctions: Iterable[Sanction]) -> bytes:
     return events_pb2.SanctionEvents(sanctions=map(to_proto, sanctions)).SerializeToString()
+
+
+async def _set_ban(auth: AuthStub, delivery: Delivery) -> bool:
+    sanction = delivery.sanction
+    request = auth_pb2.SetBanRequest(
+        user_id=sanction.user_id,
+        banned=sanction.kind is Kind.BANNED,
+        until_ms=sanction.until_ms,
+        version=sanction.version,
+        reason=delivery.cause,
+    )
+    try:
+        await auth.SetBan(request, timeout=SET_BAN_TIMEOUT_S)
+    except Failed as failed:
+        log.warning(
+            "ban_not_taken",
+            stream="security",
+            user_id=sanction.user_id,
+            version=sanction.version,
+            attempts=delivery.attempts,
+            error=failed.code,
+        )
+        return False
+    return True

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-import msgspec
+from msgspec.structs import asdict
 from prometheus_client import Counter
 
 from chassis import clock
@@ -28,15 +28,16 @@ from services.fraud.evaluations import (
     Sanction,
     Verdict,
 )
-from services.fraud.rules import Duration, Fact, Reason
-from services.fraud.sanctions import Sanctions, to_proto
-from services.fraud.store import FraudStore, Incident
+from services.fraud.rules import Duration, Fact
+from services.fraud.sanctions import SanctionCache, to_proto
+from services.fraud.sanctions_store import SanctionStore
+from services.fraud.store import FraudStore
 from services.fraud.windows import FIXED, Attempt, Counted, Windows, WindowsUnavailable
 
 GRAVE = frozenset({"time", "amount", "foreign"})  # rules whose incidents open cases
 OUT_OF_BOUNDS = "SUSPICIOUS_ACTIVITY"  # how actions refuses times that cannot be
 
-_verdicts = Counter("fraud_verdicts_total", "Attempts judged", ["decision"])
+_judged = Counter("fraud_verdicts_total", "Attempts judged", ["decision"])
 _uncounted = Counter("fraud_uncounted_total", "Attempts judged while Redis was unavailable")
 _RULE = re.compile(r"[a-z_]{1,32}")
 
@@ -46,18 +47,20 @@ class IdInvalid(Invalid):
 
 
 class FraudService(fraud_pb2_grpc.FraudServicer):
-    """Judges attempts, takes in incidents, serves the sanctions."""
+    """Judges attempts, stores incidents, returns sanctions."""
 
     def __init__(
         self,
         store: FraudStore,
+        sanction_store: SanctionStore,
         windows: Windows,
-        sanctions: Sanctions,
+        sanctions: SanctionCache,
         *,
         relays: Sequence[OutboxRelay],
     ) -> None:
         """`relays` are woken when sanctions may have been written."""
         self._store = store
+        self._sanction_store = sanction_store
         self._windows = windows
         self._sanctions = sanctions
         self._relays = relays
@@ -66,7 +69,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         bounded(request.items)
         items = list(enumerate(request.items))
         verdicts = await self._judge({place: item for place, item in items if not item.granted})
-        # A trusted server's word is not judged: it is answered the player's sanction alone.
+        # A grant of a trusted server is not judged: only the sanction is returned.
         for place, item in items:
             if item.granted and (sanction := self._sanctions.of(item.verified.sealed.user_id)):
                 verdicts[place] = ALLOWED, sanction
@@ -76,7 +79,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
 
     async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportReply:
         bounded(request.incidents)
-        incidents = [_incident(item) for item in request.incidents if _readable(item)]
+        incidents = [incident for incident in request.incidents if _storable(incident)]
         cases = await self._store.report(incidents, grave=GRAVE)
         for case in cases:
             log.info(
@@ -87,15 +90,15 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
     async def SanctionsSince(
         self, request: pb.SanctionsSinceRequest, context: Any
     ) -> pb.SanctionsSinceReply:
-        found = await self._store.sanctions_since(request.version)
+        found = await self._sanction_store.since(request.version)
         return pb.SanctionsSinceReply(sanctions=map(to_proto, found))
 
     async def _judge(self, items: Mapping[int, pb.JudgeItem]) -> dict[int, Judgement]:
-        """The verdicts and sanctions of those who are not simply allowed, by place."""
+        """By place, the verdicts and sanctions of all that are not simply allowed."""
         if not items:
             return {}
         attempts = [_attempt(item) for item in items.values()]
-        counted = await self._counted(attempts)
+        counted = await self._count(attempts)
         evaluations: dict[int, Evaluation] = {}
         for place, attempt, seen in zip(items, attempts, counted, strict=True):
             facts: tuple[Fact, ...] = (seen.burst,) if seen.burst else ()
@@ -103,42 +106,42 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
                 verified = items[place].verified
                 if verified.failure.code == OUT_OF_BOUNDS:
                     facts = (*facts, _duration(attempt.attempt_id, verified))
-            if facts or self._sanctions.lately(attempt.user_id):
+            if facts or self._sanctions.was_sanctioned(attempt.user_id):
                 evaluations[place] = _evaluation(attempt, seen, facts)
-        settled = await self._settle(list(evaluations.values())) if evaluations else []
-        for verdict, _ in settled:
-            _verdicts.labels(verdict.decision.name.lower()).inc()
-        _verdicts.labels("allow").inc(len(attempts) - len(evaluations))
-        return dict(zip(evaluations, settled, strict=True))
+        judged = await self._evaluate(list(evaluations.values())) if evaluations else []
+        for verdict, _ in judged:
+            _judged.labels(verdict.decision.name.lower()).inc()
+        _judged.labels("allow").inc(len(attempts) - len(evaluations))
+        return dict(zip(evaluations, judged, strict=True))
 
-    async def _counted(self, attempts: Sequence[Attempt]) -> Sequence[Counted]:
+    async def _count(self, attempts: Sequence[Attempt]) -> Sequence[Counted]:
         try:
             return await self._windows.count(attempts)
         except WindowsUnavailable as error:
-            # No verdict can be fixed, so there are no new ones. Known ones are returned.
+            # No verdict can be fixed, so there are no new ones; stored ones are returned.
             log.error("attempts_not_counted", attempts=len(attempts), error=repr(error.__cause__))
             _uncounted.inc(len(attempts))
             return [FIXED] * len(attempts)
 
-    async def _settle(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
-        """Each evaluation's verdict, recorded where it is not allow, and its player's sanction."""
+    async def _evaluate(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
+        """The verdict of each, recorded unless it is allow, and the sanction of its player."""
         try:
-            return await self._record(evaluations)
+            return await self._recorded(evaluations)
         except DbUnavailable as error:
-            # An attempt is judged by what is known here, and by the records when it comes
-            # again: the short windows still hold what was found.
+            # Judged by what this process caches, and by the records when the attempt comes
+            # again: the short windows still hold the burst.
             log.error("verdicts_not_recorded", evaluations=len(evaluations), error=repr(error))
             return self._provisional(evaluations)
 
-    async def _record(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
+    async def _recorded(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
         known = await self._store.verdicts([evaluation.subject_id for evaluation in evaluations])
-        new = [c for c in evaluations if c.subject_id not in known and self._to_judge(c)]
+        new = [e for e in evaluations if e.subject_id not in known and self._needs_verdict(e)]
         for evaluation, (verdict, sanction) in zip(
-            new, await self._store.settle(new) if new else (), strict=True
+            new, await self._store.evaluate(new) if new else (), strict=True
         ):
             known[evaluation.subject_id] = verdict
             if sanction:
-                self._sanctions.learn(sanction)
+                self._sanctions.add(sanction)
             log.info(
                 "attempt_judged",
                 stream="security",
@@ -157,18 +160,18 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         ]
 
     def _provisional(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
-        records = {c.user_id: Record(self._sanctions.of(c.user_id)) for c in evaluations}
+        records = {e.user_id: Record(self._sanctions.of(e.user_id)) for e in evaluations}
         batch = EvaluationBatch(version=0, at_ms=clock.now_ms(), verdicts={}, records=records)
         return [
             (
-                replace(batch.evaluate(each), decision_id="") if self._to_judge(each) else ALLOWED,
-                self._sanctions.of(each.user_id),
+                replace(batch.evaluate(e), decision_id="") if self._needs_verdict(e) else ALLOWED,
+                self._sanctions.of(e.user_id),
             )
-            for each in evaluations
+            for e in evaluations
         ]
 
-    def _to_judge(self, evaluation: Evaluation) -> bool:
-        """Else the each is only here for a verdict that may be recorded."""
+    def _needs_verdict(self, evaluation: Evaluation) -> bool:
+        """Whether one is to be decided; else only a recorded one counts."""
         if evaluation.facts:
             return True
         sanction = self._sanctions.of(evaluation.user_id)
@@ -182,7 +185,7 @@ def _attempt(item: pb.JudgeItem) -> Attempt:
     attempt = Attempt(
         item.attempt_id, sealed.action_id, sealed.user_id, not verified.HasField("failure")
     )
-    # Ids become parts of Redis keys, so nothing else may pass.
+    # Ids become parts of Redis keys, so only UUIDs may pass.
     if not all(map(is_uuid, (attempt.attempt_id, attempt.action_id, attempt.user_id))):
         raise IdInvalid
     return attempt
@@ -214,18 +217,14 @@ def _verdict(verdict: Verdict, sanction: Sanction | None) -> pb.Verdict:
     return pb.Verdict(
         decision=cast(pb.Verdict.Decision, verdict.decision.value),
         ruleset=verdict.ruleset,
-        reasons=map(_reason, verdict.reasons),
+        reasons=[pb.Reason(**asdict(reason)) for reason in verdict.reasons],
         decision_id=verdict.decision_id,
         sanction=to_proto(sanction) if sanction else None,
     )
 
 
-def _reason(reason: Reason) -> pb.Reason:
-    return pb.Reason(**msgspec.structs.asdict(reason))
-
-
-def _readable(item: pb.Incident) -> bool:
-    """One that no one could store is dropped: its finder would report it forever."""
+def _storable(item: pb.Incident) -> bool:
+    """Others are dropped and logged: refused, they would be reported forever."""
     ids = (item.user_id, item.action_id or item.user_id, item.other_user_id or item.user_id)
     fits = (
         0 < len(item.incident_id) <= 128
@@ -237,7 +236,3 @@ def _readable(item: pb.Incident) -> bool:
     if not fits:
         log.error("incident_dropped", incident_id=item.incident_id[:128], rule=item.rule[:32])
     return fits
-
-
-def _incident(item: pb.Incident) -> Incident:
-    return Incident(**{name: getattr(item, name) for name in Incident.__match_args__})

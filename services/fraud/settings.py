@@ -13,5 +13,5 @@ class Settings(ProcessSettings):
     database_url: str
     redis_url: str
     auth_target: str
-    # "off" lifts the rules that count events; their windows are counted all the same.
+    # "off" disables the rules that count events; their windows are still counted.
     limits: Annotated[str, Named("SCOREBOARD_LIMITS"), OneOf("default", "off")] = "default"

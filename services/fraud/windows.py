@@ -1,4 +1,4 @@
-"""The short windows in Redis: what each player did in the last seconds. They may be lost."""
+"""The short windows in Redis: each player's attempts of the last seconds. They may be lost."""
 
 import asyncio
 import zlib
@@ -13,13 +13,13 @@ from services.fraud import rules
 from services.fraud.rules import Burst
 
 VERDICT_KEPT_MS = 600_000  # an action's token does not live longer
-COUNT_WITHOUT_END = 2**53 - 1
+UNLIMITED = 2**53 - 1
 SHARDS = 64
-COUNT_S = 0.3  # who asks for verdicts waits for half a second
+COUNT_S = 0.3  # the caller of Judge waits 0.5 s
 
 
 class WindowsUnavailable(Exception):
-    """Redis does not count at the moment."""
+    """Redis is unavailable or slow."""
 
 
 @dataclass(slots=True)
@@ -34,7 +34,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What the windows say of an attempt: too many at once, or fixed as allowed earlier."""
+    """What the windows hold of an attempt: a burst, or that it was allowed earlier."""
 
     burst: Burst | None = None
     fixed: bool = False
@@ -48,19 +48,16 @@ class Windows:
     """Counts attempts and fixes the verdicts of accepted ones for 10 minutes."""
 
     def __init__(self, redis: Redis, *, limited: bool) -> None:
-        """Unless `limited`, everything is counted and nothing is too much."""
+        """Unless `limited`, attempts are counted and no burst is found."""
         self._redis = redis
         self._script = Script.read(redis, __package__, "judge.lua")
-        # Where nothing is too much, none is named, and windows stay as short as they are elsewhere.
-        self._most, self._named = (
-            (rules.BURST_ACTIONS_MAX, rules.BURST_SEEN_MAX)
-            if limited
-            else (COUNT_WITHOUT_END, rules.BURST_ACTIONS_MAX)
-        )
+        self._actions_max = rules.BURST_ACTIONS_MAX if limited else UNLIMITED
+        # Without a limit no burst names its actions, so the windows are kept short.
+        self._seen_max = rules.BURST_SEEN_MAX if limited else rules.BURST_ACTIONS_MAX
 
     async def count(self, attempts: Sequence[Attempt]) -> list[Counted]:
-        """What is found, per attempt in order. Raises WindowsUnavailable."""
-        # One call; on a cluster one for each of its players' shards.
+        """Counts the attempts in order; returns what each found. Raises WindowsUnavailable."""
+        # One call; on a cluster one for each shard.
         parts = self._redis.together([_tag(attempt) for attempt in attempts])
         try:
             async with asyncio.timeout(COUNT_S):
@@ -84,14 +81,14 @@ class Windows:
             clock.offset_ms(),
             rules.BURST_WINDOW_MS,
             VERDICT_KEPT_MS,
-            self._most,
-            self._named,
+            self._actions_max,
+            self._seen_max,
             "".join("1" if attempt.accepted else "0" for attempt in attempts),
         )
 
 
 def _tag(attempt: Attempt) -> str:
-    """What both keys of the attempt begin with: its player's shard, as a hash tag."""
+    """The hash tag of the player's shard, with which both keys of the attempt begin."""
     return f"{{f:{zlib.crc32(attempt.user_id.encode()) % SHARDS:02}}}"
 
 

@@ -11,6 +11,7 @@ from protos.arrows import callers
 from protos.realtime_pb2_grpc import add_RealtimeServicer_to_server
 from protos.scores_pb2_grpc import ScoresStub
 from services.realtime.live import live
+from services.realtime.service import RealtimeService
 from services.realtime.settings import Settings
 from services.realtime.source import Source
 
@@ -21,8 +22,9 @@ async def main(settings: Settings) -> None:
     async with (
         open_redis(settings.redis_url) as redis,
         open_channel(settings.scores_target, unit="scores", identity=identity) as scores,
-        live(redis, Source(ScoresStub(scores))) as service,
+        live(redis, Source(ScoresStub(scores))) as (channels, users),
     ):
+        service = RealtimeService(channels, users)
         await serve(
             partial(add_RealtimeServicer_to_server, service),
             settings=settings,

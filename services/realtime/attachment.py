@@ -6,77 +6,79 @@ from collections.abc import AsyncIterator, Mapping
 
 from protos import realtime_pb2
 from protos.realtime_pb2 import FeedFrame
-from services.realtime.channels import Position, Publication, State
+from services.realtime.publications import Position, Publication, State
 
 BATCH_MAX = 64  # publications in one frame
 BATCH_BYTES_MAX = 64 * 1024
 QUEUE_MAX = 4096  # publications waiting; a gateway that is further behind is dropped
-FRAMES_MAX = 65_536  # of any kind: also states, which come in answer to the gateway
+FRAMES_MAX = 65_536  # of any kind: also states, which the gateway requests
 
 
 class Attachment:
-    """A queue of frames for one gateway. A watcher of channels."""
+    """A queue of frames for one gateway, which watches channels. No method waits but `frames`."""
 
-    def __init__(self, gateway_id: str, *, queue_max: int = QUEUE_MAX) -> None:
+    def __init__(self, gateway_id: str, *, queue_max: int) -> None:
         self.gateway_id = gateway_id
         self.watching: set[str] = set()
         self.ended = asyncio.Event()
         self.reason = ""  # why it ended
-        self.heard_at_ms = 0
+        self.received_at_ms = 0  # the gateway's last frame
         self._queue_max = queue_max
         self._queue: deque[Publication | FeedFrame] = deque()
         self._publications = 0  # of those in the queue
         self._filled = asyncio.Event()
-        self._awaited: dict[str, list[Publication]] = {}
+        self._held: dict[str, list[Publication]] = {}  # by channels whose state is requested
 
     def publish(self, publication: Publication) -> None:
-        """Sends a publication, after the state of its channel where that is still awaited."""
-        held = self._awaited.get(publication.channel)
+        """Sends a publication, or holds it until the state of its channel was sent."""
+        held = self._held.get(publication.channel)
         if held is None:
             self._publications += 1
             self._put(publication)
         elif len(held) < self._queue_max:
             held.append(publication)
 
-    def begin(self, state: State) -> None:
+    def send_state(self, state: State) -> None:
         """Sends a channel's state."""
         if state.unknown:
             self.watching.discard(state.channel)
         self._put(FeedFrame(state=_state(state)))
 
-    def awaiting(self, channel: str) -> object:
-        """Holds a channel's publications back until `arrived` with the answered ticket."""
+    def hold(self, channel: str) -> object:
+        """Holds a channel's publications until `release` with the returned ticket."""
         held: list[Publication] = []
-        self._awaited[channel] = held
+        self._held[channel] = held
         return held
 
-    def arrived(self, ticket: object, state: State) -> None:
-        """Sends an awaited state and what was held back; nothing if it was given up or renewed."""
-        if self._awaited.get(state.channel) is not ticket:
+    def release(self, ticket: object, state: State) -> None:
+        """Sends a state and what was held for it; nothing if dropped or held again since."""
+        if self._held.get(state.channel) is not ticket:
             return
-        held = self._awaited.pop(state.channel)
-        self.begin(state)
+        held = self._held.pop(state.channel)
+        self.send_state(state)
         for publication in held:
             self.publish(publication)
 
-    def give_up(self, channel: str) -> None:
-        """Forgets a channel's awaited state."""
-        self._awaited.pop(channel, None)
+    def drop(self, channel: str) -> None:
+        """Drops what is held for a channel, and the state that it is held for."""
+        self._held.pop(channel, None)
 
-    def ping(self, t: int) -> None:
-        """Asks whether the gateway is there."""
+    def send_ping(self, t: int) -> None:
+        """Requests a sign of life."""
         self._put(FeedFrame(ping=realtime_pb2.Ping(t=t)))
 
-    def tops(self, positions: Mapping[str, Position]) -> None:
-        """Says where the watched channels stand."""
-        tops = [_position(channel, position) for channel, position in positions.items()]
+    def send_tops(self, positions: Mapping[str, Position]) -> None:
+        """Sends where the watched channels stand."""
+        tops = [
+            realtime_pb2.Position(channel=channel, epoch=position.epoch, offset=position.offset)
+            for channel, position in positions.items()
+        ]
         self._put(FeedFrame(tops=realtime_pb2.Tops(positions=tops)))
 
     def end(self, reason: str, *, at_once: bool) -> None:
-        """Ends the stream with a go-away; `at_once` throws away what still waits.
+        """Ends the stream with a go-away; `at_once` drops what still waits.
 
-        Who does not even take that is left to the end of the connection: all that is kept
-        for it is the frame being written.
+        For a gateway that reads nothing, only the frame being written is kept.
         """
         if self.ended.is_set():
             return
@@ -88,8 +90,10 @@ class Attachment:
         self._filled.set()
 
     async def frames(self) -> AsyncIterator[FeedFrame]:
-        """What to write. Publications that gathered while a frame was written leave together,
-        so there is no timer, and no wait when the gateway keeps up."""
+        """The frames to write. Publications queued while a frame was written share the next.
+
+        So there is no timer, and no wait when the gateway keeps up.
+        """
         while self._queue or not self.ended.is_set():
             if self._queue:
                 yield self._next()
@@ -109,21 +113,17 @@ class Attachment:
         first = self._queue.popleft()
         if isinstance(first, FeedFrame):
             return first
-        batch, bytes_ = [first], _size(first)
+        batch, bytes_ = [first], first.size
         while self._queue and len(batch) < BATCH_MAX:
             following = self._queue[0]
-            if isinstance(following, FeedFrame) or bytes_ + _size(following) > BATCH_BYTES_MAX:
+            if isinstance(following, FeedFrame) or bytes_ + following.size > BATCH_BYTES_MAX:
                 break
             batch.append(following)
-            bytes_ += _size(following)
+            bytes_ += following.size
             self._queue.popleft()
         self._publications -= len(batch)
         publications = [_publication(publication) for publication in batch]
         return FeedFrame(publications=realtime_pb2.Publications(publications=publications))
-
-
-def _size(publication: Publication) -> int:
-    return len(publication.frame) + len(publication.snapshot)
 
 
 def _publication(publication: Publication) -> realtime_pb2.Publication:
@@ -135,10 +135,6 @@ def _publication(publication: Publication) -> realtime_pb2.Publication:
         snapshot=publication.snapshot,
         at_ms=publication.at_ms,
     )
-
-
-def _position(channel: str, position: Position) -> realtime_pb2.Position:
-    return realtime_pb2.Position(channel=channel, epoch=position.epoch, offset=position.offset)
 
 
 def _state(state: State) -> realtime_pb2.ChannelState:

@@ -1,4 +1,4 @@
-"""The builder: makes changes of boards into publications, one replica at a time for a board."""
+"""The builder: publishes the changes of boards, on one replica at a time for each board."""
 
 import asyncio
 import secrets
@@ -7,25 +7,30 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import msgspec
 from prometheus_client import Counter, Histogram
 
 from chassis import clock, telemetry
 from chassis.errors import Failed
 from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
+from chassis.times import rfc3339
 from services.realtime import frames
-from services.realtime.channels import Channels, Position, Publication
-from services.realtime.frames import Window
+from services.realtime.channels import Channels
+from services.realtime.frames import Delta, RankChange, Reason, Snapshot, Window
+from services.realtime.publications import Position, Publication
 from services.realtime.source import Board, Source, Top
 from services.realtime.store import Draft, LiveStore, Outcome
 
 PACE_S = 0.1  # from one publication of a board to the next
 RETRY_S = 0.5  # after a failure
-LEASE_S = 5.0  # how long a board waits for another builder when its own died
+LEASE_S = 5.0  # after which another builder takes over from one that died
 
 published = Counter("live_publications_total", "Publications of boards", ["board", "kind"])
 tick_s = Histogram(
-    "live_tick_seconds", "From asking scores to publishing", buckets=telemetry.BUCKETS_S
+    "live_tick_seconds",
+    "From the call to scores to the publication",
+    buckets=telemetry.BUCKETS_S,
 )
 
 
@@ -36,7 +41,7 @@ def channel_of(board: str) -> str:
 
 @dataclass(slots=True)
 class _Job:
-    """A board as its builder sees it."""
+    """The state of a board for its builder."""
 
     board: Board
     dirty: bool = True
@@ -44,7 +49,7 @@ class _Job:
     held_until: float = 0.0
     fence: int = 0
     resets_at_ms: int | None = None
-    stored: Position | None = None  # where Redis has the channel; None: to be read again
+    stored: Position | None = None  # of the channel in Redis; None: to be read again
 
     @property
     def channel(self) -> str:
@@ -52,7 +57,7 @@ class _Job:
 
 
 class Builder:
-    """Every replica has one and each tries for every board's lease."""
+    """Each replica has one, which tries to hold the lease of every board."""
 
     def __init__(self, store: LiveStore, source: Source, channels: Channels) -> None:
         self._store = store
@@ -62,27 +67,27 @@ class Builder:
         self._jobs: dict[str, _Job] = {}
         self._wake = asyncio.Event()
 
-    def know(self, boards: Sequence[Board]) -> None:
-        """The boards there are now."""
+    def set_boards(self, boards: Sequence[Board]) -> None:
+        """Replaces the boards; those that stay keep their state."""
         kept = {board.name: self._jobs.get(board.name) or _Job(board) for board in boards}
         for board in boards:
             kept[board.name].board = board
         self._jobs = kept
 
-    def mark(self, board: str) -> None:
-        """The board has changed."""
+    def mark_dirty(self, board: str) -> None:
+        """Marks a board as changed since it was published."""
         if job := self._jobs.get(board):
             job.dirty = True
             if job.not_before <= time.monotonic():
-                self._wake.set()  # else the pause of the board ends by itself
+                self._wake.set()  # else `build` wakes when the pause ends
 
-    def doubt(self, board: str) -> None:
-        """Redis may not hold what was published of this board."""
+    def reread(self, board: str) -> None:
+        """Reads the board's channel again before publishing: Redis may have lost its end."""
         if job := self._jobs.get(board):
             job.stored = None
-            self.mark(board)
+            self.mark_dirty(board)
 
-    async def hold(self) -> None:
+    async def hold_leases(self) -> None:
         """Takes and renews leases, forever."""
         while True:
             try:
@@ -92,7 +97,7 @@ class Builder:
             await asyncio.sleep(LEASE_S / 5)
 
     async def build(self) -> None:
-        """Publishes every change of the boards whose lease this replica holds, forever."""
+        """Publishes the changes of the boards whose lease this replica holds, forever."""
         loop = asyncio.get_running_loop()
         while True:
             self._wake.clear()
@@ -105,7 +110,7 @@ class Builder:
                 async with asyncio.timeout(self._idle_s(now)):
                     await self._wake.wait()
 
-    async def give_back(self) -> None:
+    async def release_leases(self) -> None:
         """Ends the leases, so that another replica takes over at once."""
         names = [job.board.name for job in self._jobs.values() if job.fence]
         for job in self._jobs.values():
@@ -114,7 +119,7 @@ class Builder:
             await self._store.lease(names, holder=self._holder, ttl_ms=0)
 
     async def _renew(self) -> None:
-        asked = asyncio.get_running_loop().time()
+        sent = asyncio.get_running_loop().time()
         jobs = list(self._jobs.values())
         fences = await self._store.lease(
             [job.board.name for job in jobs],
@@ -124,15 +129,15 @@ class Builder:
         for job, fence in zip(jobs, fences, strict=True):
             if fence and fence != job.fence:
                 log.info("lease_taken", board=job.board.name, fence=fence)
-                # Another replica may have published, and nothing was watched on their behalf.
+                # Another replica may have published, and changes were not published from here.
                 job.stored, job.dirty = None, True
                 self._wake.set()
             job.fence = fence
-            # Counted from before the question, so never longer than Redis counts.
-            job.held_until = asked + LEASE_S
+            # Counted from before the request, so never longer than Redis counts.
+            job.held_until = sent + LEASE_S
 
     def _idle_s(self, now: float) -> float:
-        """How long nothing will be due by itself; at most a second, since clocks are moved."""
+        """How long no board is due by itself; at most 1 s, since tests move the clock."""
         held = [job for job in self._jobs.values() if _held(job, now)]
         waits = [job.not_before - now for job in held]
         waits += [(job.resets_at_ms - clock.now_ms()) / 1000 for job in held if job.resets_at_ms]
@@ -149,7 +154,7 @@ class Builder:
         except (Failed, *UNAVAILABLE) as error:
             log.warning("tick_failed", boards=[job.board.name for job in due], error=repr(error))
             for job in due:
-                # What was sent may have been published all the same.
+                # The publications may have been stored all the same.
                 job.dirty, job.stored = True, None
             pause_s = RETRY_S
         for job in due:
@@ -173,37 +178,36 @@ class Builder:
             return
         outcomes = await self._store.publish([draft for _, draft in drafts])
         for (job, draft), outcome in zip(drafts, outcomes, strict=True):
-            self._settle(job, draft, outcome)
+            self._finish(job, draft, outcome)
 
     def _draft(self, job: _Job, top: Top) -> Draft | None:
-        """What to publish so that watchers see `top`; None when they do already."""
+        """The publication that brings watchers to `top`; None when they have it already."""
         job.resets_at_ms = top.resets_at_ms
         if job.stored is None or job.channel not in self._channels:
-            return None  # doubted, or ended, since it was read
+            return None  # to be read again, or removed, since `tops` was called
         here = self._channels.position(job.channel)
-        # Another position than Redis has means that publications were lost, and a new
-        # period is another board: neither continues what was seen.
-        known = here == job.stored and here.epoch
-        was = Window.decoded(self._channels.snapshot(job.channel)) if known else None
+        # A new epoch where Redis has another position, since publications were lost, and
+        # where a new period began.
+        content: RankChange | Reason
+        was = None
+        if here == job.stored and here.epoch:
+            was = msgspec.json.decode(self._channels.snapshot(job.channel), type=Window)
         if was is None or was.period != top.window.period:
-            position = Position(secrets.token_hex(8), 1)
-            publication = _snapshot(job.channel, position, top.window, "epochChanged")
+            position, content = Position(secrets.token_hex(8), 1), "epochChanged"
         else:
             change = frames.difference(was, top.window)
             if change is None:
                 return None
             position = Position(here.epoch, here.offset + 1)
-            if len(change.changes) * 2 > job.board.window:
-                publication = _snapshot(job.channel, position, top.window, "tooManyChanges")
-            else:
-                publication = _delta(job.channel, position, top.window, change)
+            content = "tooManyChanges" if len(change.changes) * 2 > job.board.window else change
+        publication = _publication(job.channel, position, top.window, content)
         return Draft(publication, job.fence, job.stored)
 
-    def _settle(self, job: _Job, draft: Draft, outcome: Outcome) -> None:
+    def _finish(self, job: _Job, draft: Draft, outcome: Outcome) -> None:
         publication = draft.publication
         if outcome == "published":
             job.stored = publication.position
-            # At once, not when it comes back by the stream; `adopt` where the epoch is new.
+            # At once, before the stream returns it; `adopt` where the epoch is new.
             if not self._channels.accept(publication):
                 self._channels.adopt(job.channel, [publication])
             kind = "epoch" if publication.position.offset == 1 else "change"
@@ -225,21 +229,33 @@ def _due(job: _Job, now: float) -> bool:
     return job.dirty or (job.resets_at_ms is not None and clock.now_ms() >= job.resets_at_ms)
 
 
-def _snapshot(
-    channel: str, position: Position, window: Window, reason: frames.Reason
+def _publication(
+    channel: str, position: Position, window: Window, content: RankChange | Reason
 ) -> Publication:
-    data = window.encoded()
-    frame = frames.snapshot(
-        data, channel=channel, epoch=position.epoch, offset=position.offset, reason=reason
+    """The publication after which `window` is shown: a change, or why it is a whole window."""
+    at_ms, snapshot = clock.now_ms(), frames.encode(window)
+    frame: Delta | Snapshot
+    if isinstance(content, RankChange):
+        frame = Delta(
+            channel=channel,
+            epoch=position.epoch,
+            offset=position.offset,
+            ts=rfc3339(at_ms),
+            event="leaderboard.rank_change",
+            data=content,
+        )
+    else:
+        frame = Snapshot(
+            channel=channel,
+            epoch=position.epoch,
+            offset=position.offset,
+            reason=content,
+            data=msgspec.Raw(snapshot),
+        )
+    return Publication(
+        channel=channel,
+        frame=frames.encode(frame),
+        at_ms=at_ms,
+        position=position,
+        snapshot=snapshot,
     )
-    return Publication(channel, frame, clock.now_ms(), position, data)
-
-
-def _delta(
-    channel: str, position: Position, window: Window, change: frames.RankChange
-) -> Publication:
-    at_ms = clock.now_ms()
-    frame = frames.rank_change(
-        change, channel=channel, epoch=position.epoch, offset=position.offset, at_ms=at_ms
-    )
-    return Publication(channel, frame, at_ms, position, window.encoded())

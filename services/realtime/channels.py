@@ -1,76 +1,36 @@
-"""The live channels as this replica knows them: positions, windows, histories, and who watches."""
+"""The live channels of this replica: positions, windows, histories, and the watching gateways."""
 
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
-HISTORY_MAX = 256  # publications held of each channel
+from services.realtime.attachment import Attachment
+from services.realtime.publications import Position, Publication, State
+
+HISTORY_MAX = 256  # publications kept of each channel
 REPLAY_BYTES_MAX = 1024 * 1024  # of history in one state
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """How far a channel has come. No epoch: nothing is known of it."""
-
-    epoch: str = ""
-    offset: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Publication:
-    """One finished client frame; on board channels also the window as it is after it, as JSON."""
-
-    channel: str
-    frame: bytes
-    at_ms: int
-    position: Position = Position()
-    snapshot: bytes = b""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """All that a gateway needs to begin with a channel, or to begin again.
-
-    `history` is what is held after the position asked for, else all that is held.
-    """
-
-    channel: str
-    position: Position = Position()
-    snapshot: bytes = b""
-    history: tuple[Publication, ...] = ()
-    stale: bool = False
-    unknown: bool = False
-
-
-class Watcher(Protocol):
-    """A gateway's end of the channels. Must take publications without waiting."""
-
-    def publish(self, publication: Publication) -> None: ...
-
-    def begin(self, state: State) -> None: ...
-
-
 class Channels:
-    """Every board channel, and the watchers of every channel of any kind.
+    """Every board channel, and the watching gateways of channels of any kind.
 
-    Nothing here waits, so a state built and a watcher added in one turn of the event loop
-    have no publication between them.
+    Nothing here waits, so no publication falls between a state built and a watcher added in one
+    turn of the event loop.
     """
 
     def __init__(self) -> None:
         self._boards: dict[str, _Channel] = {}
-        self._watchers: dict[str, set[Watcher]] = {}
+        self._watchers: dict[str, set[Attachment]] = {}
 
     def add(self, channel: str) -> None:
-        """A board channel; unknown to those who ask until its first publication."""
+        """Adds a board channel; its state is unknown until its first publication."""
         self._boards[channel] = _Channel(channel)
 
     def remove(self, channel: str) -> None:
-        """Ends a board channel; its watchers get an unknown state."""
+        """Removes a board channel; its watchers get an unknown state."""
         del self._boards[channel]
         for watcher in self._watchers.pop(channel, set()):
-            watcher.begin(State(channel=channel, unknown=True))
+            watcher.send_state(State(channel=channel, unknown=True))
 
     def __contains__(self, channel: str) -> bool:
         return channel in self._boards
@@ -84,7 +44,7 @@ class Channels:
         return self._boards[channel].position
 
     def positions(self, channels: Iterable[str]) -> dict[str, Position]:
-        """Where those of `channels` stand that are board channels."""
+        """Where the board channels among `channels` stand."""
         return {name: self._boards[name].position for name in channels if name in self._boards}
 
     def snapshot(self, channel: str) -> bytes:
@@ -92,37 +52,37 @@ class Channels:
         return self._boards[channel].snapshot
 
     def state(self, channel: str, since: Position) -> State:
-        """A board channel's state for one who has seen it up to `since`."""
+        """A board channel's state for a gateway that has it up to `since`."""
         known = self._boards.get(channel)
         if known is None or not known.position.epoch:
             return State(channel=channel, unknown=True)
         return known.state(since)
 
-    def watch(self, channel: str, watcher: Watcher) -> None:
+    def watch(self, channel: str, watcher: Attachment) -> None:
         """Sends the watcher every further publication of a channel."""
         self._watchers.setdefault(channel, set()).add(watcher)
 
-    def unwatch(self, channel: str, watcher: Watcher) -> None:
-        """Ends that; nothing happens if the watcher did not watch."""
+    def unwatch(self, channel: str, watcher: Attachment) -> None:
+        """Ends that; does nothing if the watcher did not watch."""
         watchers = self._watchers.get(channel, set())
         watchers.discard(watcher)
         if not watchers:
             self._watchers.pop(channel, None)
 
     def watched(self, channel: str) -> bool:
-        """Whether anybody watches."""
+        """Whether any gateway watches."""
         return channel in self._watchers
 
     def publish(self, publication: Publication) -> None:
-        """Sends to a channel's watchers; nothing is kept."""
+        """Sends to the watchers of a channel; nothing is kept."""
         for watcher in tuple(self._watchers.get(publication.channel, ())):
             watcher.publish(publication)
 
     def accept(self, publication: Publication) -> bool:
-        """Takes a board channel's next publication and sends it to its watchers.
+        """Keeps the next publication of a board channel and sends it to its watchers.
 
-        One that was taken before is dropped. False: it does not continue what is held, so
-        the history has to be read and adopted.
+        A repeated one is dropped. False: publications are missing before it, so the history
+        has to be read and adopted.
         """
         channel = self._boards.get(publication.channel)
         if channel is None or channel.holds(publication.position):
@@ -136,7 +96,7 @@ class Channels:
     def adopt(self, channel: str, history: Sequence[Publication]) -> None:
         """Brings a board channel to the end of `history`, which is contiguous, oldest first.
 
-        Watchers get what is new to them where it continues what is held, else the state.
+        Watchers get the new publications where none is missing before them, else the state.
         """
         known = self._boards.get(channel)
         if known is None or not history or known.holds(history[-1].position):
@@ -149,16 +109,16 @@ class Channels:
         before = known.position
         known.replace(history)
         for watcher in tuple(self._watchers.get(channel, ())):
-            watcher.begin(known.state(before))
+            watcher.send_state(known.state(before))
 
 
 @dataclass(slots=True)
 class _Channel:
-    """One board channel: where it stands and what led there."""
+    """One board channel: where it stands, and its last publications."""
 
     name: str
     snapshot: bytes = b""
-    position: Position = Position()
+    position: Position = field(default_factory=Position)
     history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
 
     def holds(self, position: Position) -> bool:
@@ -181,12 +141,9 @@ class _Channel:
 
     def state(self, since: Position) -> State:
         history = self._after(since)
-        # One who came from another replica may be ahead of this one, and misses nothing.
-        complete = (
-            since.epoch == self.position.epoch
-            and since.offset + len(history) >= self.position.offset
-        )
-        if not complete:
+        # A gateway that comes from another replica may be ahead of this one, and misses nothing.
+        end = since.offset + len(history)
+        if since.epoch != self.position.epoch or end < self.position.offset:
             history = self._after(Position(self.position.epoch))
         return State(
             channel=self.name,
@@ -200,7 +157,7 @@ class _Channel:
         found: list[Publication] = []
         bytes_left = REPLAY_BYTES_MAX
         for publication in reversed(self.history):
-            bytes_left -= len(publication.frame) + len(publication.snapshot)
+            bytes_left -= publication.size
             if publication.position.offset <= since.offset or bytes_left < 0:
                 break
             found.append(publication)

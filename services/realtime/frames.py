@@ -1,12 +1,13 @@
-"""The frames clients read on live channels, and how two windows of a board differ."""
+"""The frames that clients read on live channels, and how two windows of a board differ."""
 
 from typing import Literal
 
 import msgspec
-
-from chassis.times import rfc3339
+from msgspec import UNSET, UnsetType
 
 Reason = Literal["epochChanged", "tooManyChanges"]
+
+encode = msgspec.json.Encoder().encode
 
 
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
@@ -27,18 +28,9 @@ class Window(msgspec.Struct, frozen=True, rename="camel"):
     total: int
     updated_at: str
 
-    def encoded(self) -> bytes:
-        """As JSON."""
-        return _encode(self)
-
-    @classmethod
-    def decoded(cls, data: bytes) -> "Window":
-        """From JSON that `encoded` made."""
-        return msgspec.json.decode(data, type=cls)
-
 
 class Change(msgspec.Struct, frozen=True, rename="camel"):
-    """Where a player of the window stands now; `old_rank` is None for who was not in it."""
+    """Where a player of the window stands now; `old_rank` is None for a player new in it."""
 
     user_id: str
     username: str
@@ -56,7 +48,7 @@ class RankChange(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ScoreUpdated(msgspec.Struct, frozen=True, rename="camel"):
-    """One award of a player, for the player: the data of `score.updated`."""
+    """One award of a player: the data of `score.updated`."""
 
     user_id: str
     username: str
@@ -78,9 +70,29 @@ class Standing(msgspec.Struct, frozen=True, rename="camel"):
     rank: int | None
     version: int
 
-    def encoded(self) -> bytes:
-        """As JSON."""
-        return _encode(self)
+
+UNRANKED = Standing(score=None, rank=None, version=0)
+
+
+class Delta(msgspec.Struct, frozen=True, kw_only=True, tag="delta", tag_field="type"):
+    """A frame with a change; on user channels without epoch and offset."""
+
+    channel: str
+    epoch: str | UnsetType = UNSET
+    offset: int | UnsetType = UNSET
+    ts: str
+    event: Literal["leaderboard.rank_change", "score.updated"]
+    data: RankChange | ScoreUpdated
+
+
+class Snapshot(msgspec.Struct, frozen=True, tag="snapshot", tag_field="type"):
+    """A frame with a whole window, which is JSON already."""
+
+    channel: str
+    epoch: str
+    offset: int
+    reason: Reason
+    data: msgspec.Raw
 
 
 def difference(before: Window, after: Window) -> RankChange | None:
@@ -102,55 +114,3 @@ def difference(before: Window, after: Window) -> RankChange | None:
     if not changes and not removed and before.total == after.total:
         return None
     return RankChange(changes=changes, removed=removed, total=after.total)
-
-
-def rank_change(change: RankChange, *, channel: str, epoch: str, offset: int, at_ms: int) -> bytes:
-    """The finished `delta` frame of a board channel."""
-    frame = _Delta(
-        channel=channel,
-        epoch=epoch,
-        offset=offset,
-        ts=rfc3339(at_ms),
-        event="leaderboard.rank_change",
-        data=change,
-    )
-    return _encode(frame)
-
-
-def snapshot(window: bytes, *, channel: str, epoch: str, offset: int, reason: Reason) -> bytes:
-    """The finished `snapshot` frame of a board channel; `window` is already JSON."""
-    data = msgspec.Raw(window)
-    return _encode(_Snapshot(channel=channel, epoch=epoch, offset=offset, reason=reason, data=data))
-
-
-def score_updated(update: ScoreUpdated, *, channel: str, at_ms: int) -> bytes:
-    """The finished `delta` frame of a user channel."""
-    frame = _PersonalDelta(channel=channel, ts=rfc3339(at_ms), event="score.updated", data=update)
-    return _encode(frame)
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-class _Delta(msgspec.Struct, frozen=True, tag="delta", tag_field="type"):
-    channel: str
-    epoch: str
-    offset: int
-    ts: str
-    event: str
-    data: RankChange
-
-
-class _PersonalDelta(msgspec.Struct, frozen=True, tag="delta", tag_field="type"):
-    channel: str
-    ts: str
-    event: str
-    data: ScoreUpdated
-
-
-class _Snapshot(msgspec.Struct, frozen=True, tag="snapshot", tag_field="type"):
-    channel: str
-    epoch: str
-    offset: int
-    reason: Reason
-    data: msgspec.Raw

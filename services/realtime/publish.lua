@@ -1,4 +1,4 @@
--- Appends one publication to a channel's history, if the builder may and knows where it stands.
+-- Appends one publication to a channel's history, if its fence and its position still hold.
 -- KEYS: the history (a stream), its meta (a hash of epoch, offset, fence).
 -- ARGV: fence, the epoch and offset to continue, epoch, offset, frame, snapshot, at (Unix ms), publications to keep.
 -- Returns 'published', 'fenced' (a later holder of the lease has published) or 'moved'.

@@ -1,4 +1,4 @@
-"""The gRPC face of realtime: one stream for each gateway process."""
+"""The calls of Realtime: one stream for each gateway process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -13,12 +13,13 @@ from protos import realtime_pb2
 from protos.realtime_pb2 import FeedFrame, GatewayFrame
 from protos.realtime_pb2_grpc import RealtimeServicer
 from services.realtime.attachment import QUEUE_MAX, Attachment
-from services.realtime.channels import Channels, Position
-from services.realtime.personal import PREFIX, Personal
+from services.realtime.channels import Channels
+from services.realtime.publications import Position
+from services.realtime.user_channels import PREFIX, UserChannels
 
 PING_S = 5.0
 TOPS_S = 10.0
-SILENT_S = 15.0  # a gateway that says nothing for so long is gone
+SILENT_S = 15.0  # after which a gateway that sends nothing is dropped
 
 attached = Gauge("live_gateways", "Gateways attached")
 
@@ -33,19 +34,19 @@ class RealtimeService(RealtimeServicer):
     def __init__(
         self,
         channels: Channels,
-        personal: Personal,
+        users: UserChannels,
         *,
         ping_s: float = PING_S,
         tops_s: float = TOPS_S,
         queue_max: int = QUEUE_MAX,
     ) -> None:
         self._channels = channels
-        self._personal = personal
+        self._users = users
         self._ping_s = ping_s
         self._tops_s = tops_s
         self._queue_max = queue_max
         self._attachments: set[Attachment] = set()
-        self._beginning: set[asyncio.Task[None]] = set()  # user channels whose state is asked for
+        self._beginning: set[asyncio.Task[None]] = set()  # user channels whose state is requested
         self._draining = False
 
     async def Attach(
@@ -56,7 +57,7 @@ class RealtimeService(RealtimeServicer):
         attachment = Attachment(await _hello(request_iterator), queue_max=self._queue_max)
         self._attach(attachment)
         tasks = [
-            asyncio.create_task(self._listen(request_iterator, attachment)),
+            asyncio.create_task(self._receive(request_iterator, attachment)),
             asyncio.create_task(self._beat(attachment)),
         ]
         try:
@@ -65,23 +66,23 @@ class RealtimeService(RealtimeServicer):
         finally:
             for task in tasks:
                 task.cancel()
-            self._leave(attachment)
+            self._detach(attachment)
 
     def drain(self) -> None:
-        """Sends every gateway away, after what is still queued."""
+        """Ends every gateway's stream, after what is still queued."""
         self._draining = True
         for attachment in tuple(self._attachments):
             attachment.end("draining", at_once=False)
 
     def _attach(self, attachment: Attachment) -> None:
-        attachment.heard_at_ms = clock.now_ms()
+        attachment.received_at_ms = clock.now_ms()
         self._attachments.add(attachment)
         attached.inc()
         log.info("gateway_attached", gateway=attachment.gateway_id)
         if self._draining:
             attachment.end("draining", at_once=False)
 
-    def _leave(self, attachment: Attachment) -> None:
+    def _detach(self, attachment: Attachment) -> None:
         attachment.end("closed", at_once=True)
         for channel in attachment.watching:
             self._channels.unwatch(channel, attachment)
@@ -89,9 +90,9 @@ class RealtimeService(RealtimeServicer):
         attached.dec()
         log.info("gateway_detached", gateway=attachment.gateway_id, reason=attachment.reason)
 
-    async def _listen(self, frames: AsyncIterator[GatewayFrame], attachment: Attachment) -> None:
+    async def _receive(self, frames: AsyncIterator[GatewayFrame], attachment: Attachment) -> None:
         async for frame in frames:
-            attachment.heard_at_ms = clock.now_ms()
+            attachment.received_at_ms = clock.now_ms()
             if frame.HasField("interest") and not attachment.ended.is_set():
                 for channel in frame.interest.remove:
                     self._unwatch(channel, attachment)
@@ -100,37 +101,37 @@ class RealtimeService(RealtimeServicer):
         attachment.end("closed", at_once=True)
 
     async def _beat(self, attachment: Attachment) -> None:
-        """Pings, sends where the boards stand, and drops a gateway that is silent."""
+        """Sends pings and the positions of boards, and drops a gateway that is silent."""
         tops_at_ms = clock.now_ms() + self._tops_s * 1000
         while not attachment.ended.is_set():
             await asyncio.sleep(self._ping_s)
             now_ms = clock.now_ms()
-            if now_ms - attachment.heard_at_ms > SILENT_S * 1000:
+            if now_ms - attachment.received_at_ms > SILENT_S * 1000:
                 attachment.end("silent", at_once=True)
-            attachment.ping(now_ms)
+            attachment.send_ping(now_ms)
             if now_ms >= tops_at_ms:
                 tops_at_ms = now_ms + self._tops_s * 1000
-                attachment.tops(self._channels.positions(attachment.watching))
+                attachment.send_tops(self._channels.positions(attachment.watching))
 
     def _watch(self, position: realtime_pb2.Position, attachment: Attachment) -> None:
         channel = position.channel
         if channel.startswith(PREFIX):
-            self._follow_user(channel, attachment)
+            self._watch_user(channel, attachment)
             return
         state = self._channels.state(channel, Position(position.epoch, position.offset))
-        attachment.begin(state)
+        attachment.send_state(state)
         if not state.unknown:
             attachment.watching.add(channel)
             self._channels.watch(channel, attachment)
 
-    def _follow_user(self, channel: str, attachment: Attachment) -> None:
-        # Watched from now on and held back, so that no award falls between answer and watching.
-        ticket = attachment.awaiting(channel)
+    def _watch_user(self, channel: str, attachment: Attachment) -> None:
+        # Watched and held from now on, so that no award falls between the reply and watching.
+        ticket = attachment.hold(channel)
         attachment.watching.add(channel)
         self._channels.watch(channel, attachment)
 
         async def begin() -> None:
-            attachment.arrived(ticket, await self._personal.state(channel))
+            attachment.release(ticket, await self._users.state(channel))
 
         task = asyncio.create_task(begin())
         self._beginning.add(task)
@@ -139,7 +140,7 @@ class RealtimeService(RealtimeServicer):
     def _unwatch(self, channel: str, attachment: Attachment) -> None:
         self._channels.unwatch(channel, attachment)
         attachment.watching.discard(channel)
-        attachment.give_up(channel)
+        attachment.drop(channel)
 
 
 async def _hello(frames: AsyncIterator[GatewayFrame]) -> str:

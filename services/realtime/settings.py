@@ -10,5 +10,5 @@ from chassis.settings import Between, ProcessSettings
 class Settings(ProcessSettings):
     redis_url: str
     scores_target: str  # host:port, or dns:///… for several replicas
-    # Gateways stay attached: what a user's channel misses between two streams is not sent again.
+    # Gateways stay attached: user channels lose what is published between two streams.
     connection_age_s: Annotated[float, Between(0, 86400)] = 0.0

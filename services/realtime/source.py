@@ -1,4 +1,4 @@
-"""What realtime asks of scores: which boards there are, their windows, a player's place."""
+"""The calls to scores: which boards there are, their windows, the standing of a player."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ from chassis.errors import Failed, Missing, from_proto
 from chassis.times import rfc3339
 from protos import scores_pb2
 from protos.scores_pb2_grpc import ScoresStub
-from services.realtime.frames import Entry, Standing, Window
+from services.realtime.frames import UNRANKED, Entry, Standing, Window
 
 TIMEOUT_S = 2.0
-PERSONAL_BOARD = "all_time"  # the board of user channels
-USERS_MAX = 100  # asked for in one call
+USER_BOARD = "all_time"  # the board of user channels
+USERS_MAX = 100  # in one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Top:
 
 
 class Source:
-    """Every method raises Failed when scores cannot be asked."""
+    """Every method raises Failed when scores is unavailable."""
 
     def __init__(self, stub: ScoresStub) -> None:
         self._stub = stub
@@ -42,10 +42,10 @@ class Source:
         return [Board(board.board, board.window) for board in reply.boards]
 
     async def tops(self, boards: Sequence[Board]) -> list[Top | Failed]:
-        """Each board's window as it is now, or why there is none."""
+        """Each board's present window, or why there is none."""
         request = scores_pb2.TopRequest(
             items=[
-                # Never from a cache: what is published is compared with what was before.
+                # Never from a cache: it is compared with what was published last.
                 scores_pb2.TopItem(board=board.name, limit=board.window, fresh=True)
                 for board in boards
             ]
@@ -60,7 +60,7 @@ class Source:
         """Where each player stands in all_time."""
         request = scores_pb2.AroundRequest(
             items=[
-                scores_pb2.AroundItem(board=PERSONAL_BOARD, user_id=user_id, radius=0)
+                scores_pb2.AroundItem(board=USER_BOARD, user_id=user_id, radius=0)
                 for user_id in user_ids
             ]
         )
@@ -92,4 +92,4 @@ def _standing(result: scores_pb2.AroundResult) -> Standing | Failed:
         place = result.place
         return Standing(score=place.score, rank=place.rank, version=place.version)
     failed = from_proto(result.failure)
-    return Standing(score=None, rank=None, version=0) if isinstance(failed, Missing) else failed
+    return UNRANKED if isinstance(failed, Missing) else failed

@@ -2,7 +2,7 @@
 
 live:{channels}:leaderboard:<board>   a stream, the channel's history; entry `<offset>-0` holds
                                       epoch, frame, snapshot (the window after it), at (Unix ms)
-live:{channels}:…:meta                a hash: epoch, offset, and the fence of who published last
+live:{channels}:…:meta                a hash: epoch, offset, and the fence of the last builder
 live:lease:<board>                    a hash: holder, fence, until (Unix ms)
 """
 
@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from chassis.redis import Redis, Script
 from chassis.redis.lease import Leases
-from services.realtime.channels import HISTORY_MAX, Position, Publication
+from services.realtime.channels import HISTORY_MAX
+from services.realtime.publications import Position, Publication
 
 PUBLICATIONS_MAX = 256  # of each channel in one read
 
@@ -21,7 +22,7 @@ Outcome = Literal["published", "fenced", "moved"]
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A publication, who may make it (the lease's fence) and what it continues."""
+    """A publication, the fence of its builder's lease, and the position that it continues."""
 
     publication: Publication
     fence: int
@@ -30,7 +31,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What Redis holds of a channel: where it stands, and its history, oldest first."""
+    """A channel in Redis: where it stands, and its history, oldest first."""
 
     position: Position
     history: tuple[Publication, ...]
@@ -45,7 +46,7 @@ class LiveStore:
         self._publish = Script.read(redis, __package__, "publish.lua")
 
     async def lease(self, boards: Sequence[str], *, holder: str, ttl_ms: int) -> list[int]:
-        """Takes or renews the boards' leases for `ttl_ms` (0: gives them back).
+        """Takes or renews the boards' leases for `ttl_ms` (0: releases them).
 
         Returns each board's fencing number, which rises with every new holder; 0 where
         another process holds it.
@@ -54,12 +55,12 @@ class LiveStore:
         return await self._leases.hold(keys, holder=holder, ttl_ms=ttl_ms)
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Outcome]:
-        """Appends each publication where it continues its channel as the draft says."""
+        """Appends each publication whose channel still stands where its draft continues it."""
         answers = await self._publish.many([_call(draft) for draft in drafts])
         return [answer.decode() for answer in answers]
 
     async def stored(self, channel: str) -> Stored:
-        """All that is held of a channel."""
+        """A channel with its whole history."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(f"{_key(channel)}:meta", ["epoch", "offset"])
         pipe.xrange(_key(channel))
@@ -75,7 +76,7 @@ class LiveStore:
         return [_position(meta) for meta in await pipe.execute()]
 
     async def follow(self, after: Mapping[str, int], *, wait_ms: int) -> list[Publication]:
-        """The publications after each channel's offset, waited for where there is none."""
+        """The publications after each channel's offset; waits up to `wait_ms` for one."""
         keys = {_key(channel): channel for channel in after}
         ids = {key: f"{after[channel]}-0" for key, channel in keys.items()}
         answer: Any = await self._redis.xread(ids, count=PUBLICATIONS_MAX, block=wait_ms)  # type: ignore[arg-type]
@@ -87,7 +88,7 @@ class LiveStore:
 
 
 def _key(channel: str) -> str:
-    # One tag for all, since one read waits for what is published on any of them.
+    # One tag for all, since one read waits on all channels.
     return f"live:{{channels}}:{channel}"
 
 

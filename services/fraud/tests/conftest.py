@@ -26,7 +26,7 @@ async def pool(database: dict[str, str]) -> AsyncIterator[asyncpg.Pool]:
 
 @pytest.fixture(autouse=True)
 async def _nothing_due(database: dict[str, str]) -> None:
-    """Forgets what an earlier test left to be told; verdicts and sanctions stay."""
+    """Deletes what an earlier test left in the outbox; verdicts and sanctions stay."""
     connection = await asyncpg.connect(database["admin"])
     await connection.execute("TRUNCATE fraud.outbox")
     await connection.close()

@@ -1,4 +1,4 @@
-"""Fraud served over gRPC on real stores, and how the tests speak to it."""
+"""Fraud served over gRPC on real stores, and how the tests call it."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,7 +26,8 @@ from protos.fraud_pb2 import (
     Verdict,
 )
 from protos.fraud_pb2_grpc import FraudStub, add_FraudServicer_to_server
-from services.fraud.sanctions import Sanctions
+from services.fraud.sanctions import SanctionCache
+from services.fraud.sanctions_store import SanctionStore
 from services.fraud.service import FraudService
 from services.fraud.store import FraudStore
 from services.fraud.windows import Windows
@@ -37,8 +38,7 @@ class Fraud:
     """Fraud as scores sees it."""
 
     stub: FraudStub
-    sanctions: Sanctions
-    store: FraudStore
+    sanctions: SanctionCache
     pool: asyncpg.Pool
 
     async def judge(self, *items: JudgeItem) -> list[Verdict]:
@@ -74,10 +74,13 @@ async def open_fraud(
     relays: tuple[OutboxRelay, ...] = (),
 ) -> AsyncIterator[Fraud]:
     """One replica; none of its background work runs by itself."""
-    store = FraudStore(Database(pool))
-    sanctions = Sanctions(store)
+    database = Database(pool)
+    store = SanctionStore(database)
+    sanctions = SanctionCache(store)
     await sanctions.refresh()
-    service = FraudService(store, Windows(redis, limited=limited), sanctions, relays=relays)
+    service = FraudService(
+        FraudStore(database), store, Windows(redis, limited=limited), sanctions, relays=relays
+    )
     async with served(
         "fraud",
         partial(add_FraudServicer_to_server, service),
@@ -85,7 +88,7 @@ async def open_fraud(
         callers=callers("fraud"),
         caller="scores",
     ) as channel:
-        yield Fraud(stub=FraudStub(channel), sanctions=sanctions, store=store, pool=pool)
+        yield Fraud(stub=FraudStub(channel), sanctions=sanctions, pool=pool)
 
 
 def attempt(user: str, action: str | None = None, *, refusal: str = "") -> JudgeItem:
@@ -97,7 +100,7 @@ def attempt(user: str, action: str | None = None, *, refusal: str = "") -> Judge
 
 
 def incident(user: str, rule: str = "time", *, other: str = "") -> Incident:
-    """An offence that actions found."""
+    """An incident that actions found."""
     return Incident(
         incident_id=uuid7(),
         user_id=user,

@@ -14,8 +14,8 @@ from chassis.redis import Redis
 from chassis.testing import eventually
 from protos.events_pb2 import ScoreEvent, ScoreEvents
 from protos.streams import AWARDS
+from services.fraud.events_store import EventStore
 from services.fraud.follower import Follower
-from services.fraud.store import FraudStore
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def follower(pool: asyncpg.Pool, database: dict[str, str], redis: Redis) -
     connection = await asyncpg.connect(database["admin"])
     await connection.execute("UPDATE fraud.positions SET entry_id = '0-0', seq = 0")
     await connection.close()
-    return Follower(FraudStore(Database(pool)), redis)
+    return Follower(EventStore(Database(pool)), redis)
 
 
 async def test_an_event_that_comes_twice_is_copied_once(
@@ -68,7 +68,7 @@ async def test_a_follower_goes_on_where_another_left_off(
     await follower.step()
     await _append(redis, _award(user, 2))
 
-    later = Follower(FraudStore(Database(pool)), redis)
+    later = Follower(EventStore(Database(pool)), redis)
     await asyncio.gather(later.step(), follower.step())
 
     assert await _copied(pool, user) == 2
@@ -77,9 +77,9 @@ async def test_a_follower_goes_on_where_another_left_off(
 async def test_only_the_replica_that_read_from_the_present_position_moves_it(
     follower: Follower, pool: asyncpg.Pool
 ) -> None:
-    store = FraudStore(Database(pool))
-    assert await store.copy_events([], after="0-0", upto="5-0")
-    assert not await store.copy_events([], after="0-0", upto="4-0")
+    store = EventStore(Database(pool))
+    assert await store.copy([], after="0-0", upto="5-0")
+    assert not await store.copy([], after="0-0", upto="4-0")
     assert await store.position() == "5-0"
 
 
@@ -95,7 +95,7 @@ async def test_a_stream_that_is_not_there_yet_is_waited_for(
         await eventually(partial(_both, pool, user))
 
 
-async def test_an_entry_nobody_can_read_is_passed_over(
+async def test_an_unreadable_entry_is_skipped(
     follower: Follower, pool: asyncpg.Pool, redis: Redis, user: str
 ) -> None:
     await redis.xadd(AWARDS, {"batch": b"\xff\xff"})

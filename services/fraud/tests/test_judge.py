@@ -1,4 +1,4 @@
-"""What Judge answers: bursts, bans, refused attempts, and verdicts that stay."""
+"""What Judge returns: bursts, bans, refused attempts, and verdicts that stay."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -97,8 +97,8 @@ async def test_a_flagged_action_keeps_its_verdict_with_the_sanction_of_the_momen
     assert later == first
 
     with clock.ahead(DAY_S + 1):
-        (lifted,) = await fraud.judge(attempt(user, items[-1].verified.sealed.action_id))
-    assert lifted.sanction.kind == Sanction.NONE
+        (expired,) = await fraud.judge(attempt(user, items[-1].verified.sealed.action_id))
+    assert expired.sanction.kind == Sanction.NONE
 
 
 async def test_a_flag_outlives_the_loss_of_the_windows(
@@ -135,9 +135,9 @@ async def test_actions_of_one_player_in_one_batch_count_in_their_order(
 
     verdicts = await fraud.judge(*batch)
 
-    told = dict(zip((item.attempt_id for item in batch), decisions(verdicts), strict=True))
-    assert [told.pop(item.attempt_id) for item in mine] == ["ALLOW"] * 8 + ["FLAG"] * 2
-    assert set(told.values()) == {"ALLOW"}
+    by_attempt = dict(zip((item.attempt_id for item in batch), decisions(verdicts), strict=True))
+    assert [by_attempt.pop(item.attempt_id) for item in mine] == ["ALLOW"] * 8 + ["FLAG"] * 2
+    assert set(by_attempt.values()) == {"ALLOW"}
 
 
 async def test_an_action_twice_in_one_batch_has_one_verdict(fraud: Fraud, user: str) -> None:
@@ -204,7 +204,7 @@ async def test_a_refused_attempt_fixes_nothing_for_its_action(fraud: Fraud, user
 
 
 @pytest.mark.parametrize(
-    ("elapsed_ms", "claimed_ms", "told"),
+    ("elapsed_ms", "claimed_ms", "bound"),
     [
         (999, 999, (999, 1000)),
         (999, None, (999, 1000)),
@@ -213,12 +213,12 @@ async def test_a_refused_attempt_fixes_nothing_for_its_action(fraud: Fraud, user
         (1200, 1451, (1451, 1450)),
     ],
 )
-async def test_times_out_of_bounds_are_rejected_and_the_bound_is_told(
+async def test_times_out_of_bounds_are_rejected_and_the_bound_is_returned(
     fraud: Fraud,
     user: str,
     elapsed_ms: int,
     claimed_ms: int | None,
-    told: tuple[int, int],
+    bound: tuple[int, int],
 ) -> None:
     item = attempt(user, refusal="SUSPICIOUS_ACTIVITY")
     item.verified.elapsed_ms = elapsed_ms
@@ -232,13 +232,11 @@ async def test_times_out_of_bounds_are_rejected_and_the_bound_is_told(
     assert verdict.decision_id
     (reason,) = verdict.reasons
     assert (reason.rule, reason.severity) == ("time", "reject")
-    assert (reason.observed, reason.threshold) == told
+    assert (reason.observed, reason.threshold) == bound
     assert list(reason.evidence) == [item.attempt_id]
 
 
-async def test_every_recorded_reason_can_be_had_again_from_its_facts(
-    fraud: Fraud, user: str
-) -> None:
+async def test_every_recorded_reason_follows_again_from_its_facts(fraud: Fraud, user: str) -> None:
     await fraud.judge(attempt(user, refusal="SUSPICIOUS_ACTIVITY"))
     await _ban(fraud, user)
     await fraud.judge(attempt(user))
@@ -385,9 +383,9 @@ async def test_with_limits_off_the_windows_are_counted_and_nothing_follows(
 async def test_without_postgres_a_burst_is_flagged_and_recorded_when_it_comes_again(
     user: str, database: dict[str, str], redis: Redis, certificates: Certificates
 ) -> None:
-    gone = await asyncpg.create_pool(database["fraud"], min_size=1)
-    async with open_fraud(gone, redis, certificates) as cut_off:
-        await gone.close()
+    closed = await asyncpg.create_pool(database["fraud"], min_size=1)
+    async with open_fraud(closed, redis, certificates) as cut_off:
+        await closed.close()
         items = [attempt(user) for _ in range(9)]
         verdict = (await cut_off.judge(*items))[-1]
     assert (verdict.decision, verdict.decision_id) == (Verdict.FLAG, "")
@@ -402,7 +400,7 @@ async def test_without_postgres_a_burst_is_flagged_and_recorded_when_it_comes_ag
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["refusing", "silent"])
-async def test_while_redis_is_away_sanctions_are_told_and_nobody_gets_a_new_verdict(
+async def test_while_redis_is_unavailable_sanctions_are_returned_and_no_verdict_is_new(
     fraud: Fraud, user: str, pool: asyncpg.Pool, certificates: Certificates, silent: bool
 ) -> None:
     known = uuid7()
@@ -410,8 +408,11 @@ async def test_while_redis_is_away_sanctions_are_told_and_nobody_gets_a_new_verd
     granted = attempt(known)
     granted.granted = True
     items = [*(attempt(user) for _ in range(20)), attempt(known), granted]
-    async with _no_redis(silent=silent) as away, open_fraud(pool, away, certificates) as blind:
-        # In the time that scores has for it.
+    async with (
+        _no_redis(silent=silent) as unavailable,
+        open_fraud(pool, unavailable, certificates) as blind,
+    ):
+        # Within the deadline of scores.
         reply = await blind.stub.Judge(JudgeRequest(items=items), timeout=0.5)
 
     assert sorted(reply.verdicts) == [20, 21]
@@ -422,7 +423,7 @@ async def test_while_redis_is_away_sanctions_are_told_and_nobody_gets_a_new_verd
 
 @asynccontextmanager
 async def _no_redis(*, silent: bool) -> AsyncIterator[Redis]:
-    """A Redis that no one reaches, or that takes everything and answers nothing."""
+    """A Redis that refuses connections, or one that never replies."""
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -432,8 +433,8 @@ async def _no_redis(*, silent: bool) -> AsyncIterator[Redis]:
     port = listener.sockets[0].getsockname()[1]
     if not silent:
         listener.close()
-    async with Redis(f"redis://127.0.0.1:{port}") as away:
-        yield away
+    async with Redis(f"redis://127.0.0.1:{port}") as unavailable:
+        yield unavailable
     listener.close()
 
 
@@ -452,7 +453,7 @@ async def test_what_cannot_be_right_is_refused(
     assert caught.value.code == code
 
 
-async def test_who_is_simply_allowed_takes_no_room_in_the_answer(fraud: Fraud, user: str) -> None:
+async def test_an_allowed_attempt_takes_no_room_in_the_reply(fraud: Fraud, user: str) -> None:
     attempts = [attempt(uuid7()), *(attempt(user) for _ in range(9)), attempt(uuid7())]
 
     reply = await fraud.stub.Judge(JudgeRequest(items=attempts))
@@ -461,7 +462,7 @@ async def test_who_is_simply_allowed_takes_no_room_in_the_answer(fraud: Fraud, u
     assert reply.verdicts[9].decision == Verdict.FLAG
 
 
-async def test_an_empty_batch_has_an_empty_answer(fraud: Fraud) -> None:
+async def test_an_empty_batch_has_an_empty_reply(fraud: Fraud) -> None:
     assert await fraud.judge() == []
 
 
@@ -478,7 +479,7 @@ async def _ban(fraud: Fraud, user: str, *, last: list[JudgeItem] | None = None) 
         return (await fraud.judge(*(last or [attempt(user) for _ in range(9)])))[-1]
 
 
-async def test_a_grant_is_answered_the_players_sanction_and_nothing_else(
+async def test_a_grant_returns_the_players_sanction_and_nothing_else(
     fraud: Fraud, user: str
 ) -> None:
     many = await fraud.judge(*(_granted(user) for _ in range(20)))

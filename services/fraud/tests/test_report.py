@@ -45,7 +45,7 @@ async def test_limit_trips_and_wrong_proofs_are_kept_without_a_case(
     assert await fraud.cases(user) == []
 
 
-async def test_an_incident_nobody_can_store_does_not_hold_up_its_neighbours(
+async def test_an_incident_that_cannot_be_stored_does_not_hold_up_others(
     fraud: Fraud, user: str
 ) -> None:
     await report(fraud, incident("not a player"), incident(user))

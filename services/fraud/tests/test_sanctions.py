@@ -1,4 +1,4 @@
-"""How others learn of sanctions: SanctionsSince, the stream, and SetBan at auth."""
+"""How sanctions are published: SanctionsSince, the stream, and SetBan at auth."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,12 +24,12 @@ from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
 from protos.streams import SANCTIONS
 from services.fraud import evaluations
-from services.fraud.sanctions import GENERATION, Bans, Sanctions, Stream, open_relay
-from services.fraud.store import FraudStore
+from services.fraud.sanctions import GENERATION, SanctionCache, open_relay, publish, send_bans
+from services.fraud.sanctions_store import SanctionStore
 from services.fraud.tests.fraud_served import Fraud, attempt, open_fraud
 
 
-async def test_sanctions_since_answers_by_rising_version_each_players_latest(fraud: Fraud) -> None:
+async def test_sanctions_since_returns_each_players_latest_by_rising_version(fraud: Fraud) -> None:
     before = max((sanction.version for sanction in await fraud.since(0)), default=0)
     first, second = uuid7(), uuid7()
     for user in (first, second):
@@ -45,7 +45,7 @@ async def test_sanctions_since_answers_by_rising_version_each_players_latest(fra
     assert await fraud.since(since[1].version) == []
 
 
-async def test_sanctions_since_answers_at_most_a_thousand(fraud: Fraud) -> None:
+async def test_sanctions_since_returns_at_most_a_thousand(fraud: Fraud) -> None:
     before = max((sanction.version for sanction in await fraud.since(0)), default=0)
     items = [attempt(user) for user in (uuid7() for _ in range(1020)) for _ in range(9)]
     for start in range(0, len(items), 252):
@@ -76,15 +76,15 @@ async def test_a_sanction_is_published_when_redis_comes_back(
     own_redis: Callable[[], AbstractContextManager[str]],
 ) -> None:
     with own_redis() as url:
-        pass  # Its address is known now; no one listens there.
-    away = Redis(url)
-    relay = _stream(pool, away)
-    async with away, _running(relay):
+        pass  # The address is free now; nothing listens there.
+    unavailable = Redis(url)
+    relay = _stream(pool, unavailable)
+    async with unavailable, _running(relay):
         async with open_fraud(pool, redis, certificates, relays=(relay,)) as fraud:
             verdict = await fraud.burst(user)
         await eventually(partial(_tried, pool, user))
         with own_redis():
-            (published,) = await eventually(partial(_published, away, user))
+            (published,) = await eventually(partial(_published, unavailable, user))
     assert published == verdict.sanction
 
 
@@ -117,7 +117,7 @@ async def test_a_flag_is_no_ban_to_auth(
     assert {request.user_id for request in auth.taken} == {banned}
 
 
-async def test_auth_is_told_of_a_ban_until_it_takes_it(
+async def test_a_ban_is_sent_to_auth_until_it_is_acknowledged(
     pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
 ) -> None:
     async with _auth(certificates, pool, refusals=5) as (auth, relay):
@@ -148,21 +148,21 @@ async def test_a_ban_that_auth_refuses_does_not_hold_up_another(
 
 
 async def test_an_older_sanction_never_replaces_a_newer_one(pool: asyncpg.Pool, user: str) -> None:
-    sanctions = Sanctions(FraudStore(Database(pool)))
+    sanctions = SanctionCache(SanctionStore(Database(pool)))
     newer = evaluations.Sanction(user, evaluations.Kind.BANNED, 8, 0)
-    sanctions.learn(newer)
+    sanctions.add(newer)
 
-    sanctions.learn(evaluations.Sanction(user, evaluations.Kind.FLAGGED, 7, 0))
+    sanctions.add(evaluations.Sanction(user, evaluations.Kind.FLAGGED, 7, 0))
 
     assert sanctions.of(user) == newer
 
 
-async def test_two_replicas_do_not_tell_the_same_thing_at_the_same_time(
+async def test_two_replicas_do_not_publish_the_same_sanction_at_the_same_time(
     pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
 ) -> None:
     async with open_fraud(pool, redis, certificates) as fraud:
         await fraud.burst(user)
-    store = FraudStore(Database(pool))
+    store = SanctionStore(Database(pool))
 
     claims = await asyncio.gather(*(store.claim("stream") for _ in range(4)))
 
@@ -172,10 +172,10 @@ async def test_two_replicas_do_not_tell_the_same_thing_at_the_same_time(
     assert again.attempts == 2
 
 
-async def test_what_was_told_thirty_days_ago_is_forgotten(
+async def test_what_was_published_thirty_days_ago_is_deleted(
     pool: asyncpg.Pool, redis: Redis, certificates: Certificates, user: str
 ) -> None:
-    store = FraudStore(Database(pool))
+    store = SanctionStore(Database(pool))
     async with open_fraud(pool, redis, certificates) as fraud:
         await fraud.burst(user)
     (due,) = await store.claim("stream")
@@ -212,7 +212,7 @@ class RecordingAuth(auth_pb2_grpc.AuthServicer):
 async def _auth(
     certificates: Certificates, pool: asyncpg.Pool, *, refusals: int = 0, never: str = ""
 ) -> AsyncIterator[tuple[RecordingAuth, OutboxRelay]]:
-    """A recording auth, and a relay that tells it of bans."""
+    """A recording auth, and a relay that sends it bans."""
     auth = RecordingAuth(refusals, never)
     async with served(
         "auth",
@@ -221,16 +221,15 @@ async def _auth(
         callers=callers("auth"),
         caller="fraud",
     ) as channel:
-        bans = Bans(AuthStub(channel))
-        async with _running(
-            open_relay(FraudStore(Database(pool)), target="auth", deliver=bans.deliver)
-        ) as relay:
+        store = SanctionStore(Database(pool))
+        deliver = partial(send_bans, AuthStub(channel))
+        async with _running(open_relay(store, target="auth", deliver=deliver)) as relay:
             yield auth, relay
 
 
 def _stream(pool: asyncpg.Pool, redis: Redis, *, pause_s: float = 0.1) -> OutboxRelay:
-    store = FraudStore(Database(pool))
-    deliver = Stream(redis, store).deliver
+    store = SanctionStore(Database(pool))
+    deliver = partial(publish, redis, store)
     return open_relay(store, target="stream", deliver=deliver, pause_s=pause_s)
 
 
@@ -244,7 +243,7 @@ async def _published(redis: Redis, user: str) -> list[Sanction]:
     try:
         entries: Any = await redis.xrange(SANCTIONS)
     except RedisError:
-        return []  # It is on its way back.
+        return []  # It is starting again.
     batches = [SanctionEvents.FromString(fields[b"batch"]) for _, fields in entries]
     return [s for batch in batches for s in batch.sanctions if s.user_id == user]
 

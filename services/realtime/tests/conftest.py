@@ -52,20 +52,17 @@ async def new_replica(
     ) -> AsyncIterator[tuple[RealtimeService, grpc.aio.Channel]]:
         async with (
             open_redis(url) as redis,
-            live(
-                redis,
-                Source(ScoresStub(scores_channel)),
-                face=partial(RealtimeService, **limits),
-            ) as service,
-            served(
+            live(redis, Source(ScoresStub(scores_channel))) as (channels, users),
+        ):
+            service = RealtimeService(channels, users, **limits)
+            async with served(
                 "realtime",
                 partial(add_RealtimeServicer_to_server, service),
                 certificates=certificates,
                 callers=callers("realtime"),
                 caller="gateway",
-            ) as channel,
-        ):
-            yield service, channel
+            ) as channel:
+                yield service, channel
 
     async with AsyncExitStack() as stack:
 

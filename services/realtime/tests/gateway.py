@@ -1,4 +1,4 @@
-"""A gateway as these tests need it: attaches, keeps what it is told, answers pings."""
+"""A gateway as these tests need it: attaches, keeps what it receives, answers pings."""
 
 import asyncio
 from collections import defaultdict
@@ -28,10 +28,10 @@ BOARD = "leaderboard:all_time"
 class Gateway:
     def __init__(self, call: Any) -> None:
         self._call = call
-        self.told: dict[str, list[ChannelState | Publication]] = defaultdict(list)
+        self.items: dict[str, list[ChannelState | Publication]] = defaultdict(list)
         self.tops: dict[str, Position] = {}
         self.batches: list[int] = []
-        self.gone = ""  # the reason of the go-away
+        self.go_away = ""  # the reason of the go-away
         self.ended = False
         self.answering = True
         self.pings = 0
@@ -49,23 +49,23 @@ class Gateway:
         self._call.cancel()
 
     def states(self, channel: str = BOARD) -> list[ChannelState]:
-        return [item for item in self.told[channel] if isinstance(item, ChannelState)]
+        return [item for item in self.items[channel] if isinstance(item, ChannelState)]
 
     def publications(self, channel: str = BOARD) -> list[Publication]:
-        return [item for item in self.told[channel] if isinstance(item, Publication)]
+        return [item for item in self.items[channel] if isinstance(item, Publication)]
 
     def data(self, channel: str) -> list[Any]:
         """The data of the frames published on a channel."""
         return [decoded(item.frame)["data"] for item in self.publications(channel)]
 
     def window(self, channel: str = BOARD) -> Any:
-        """The data of the newest snapshot told of a channel."""
-        told = self.told[channel]
-        return decoded(told[-1].snapshot) if told else {"entries": [], "total": -1, "period": ""}
+        """The data of the newest snapshot of a channel."""
+        items = self.items[channel]
+        return decoded(items[-1].snapshot) if items else {"entries": [], "total": -1, "period": ""}
 
     def position(self, channel: str = BOARD) -> tuple[str, int]:
-        told = self.told[channel]
-        return (told[-1].epoch, told[-1].offset) if told else ("", 0)
+        items = self.items[channel]
+        return (items[-1].epoch, items[-1].offset) if items else ("", 0)
 
     async def until(self, condition: Callable[[], object], timeout_s: float = 10) -> None:
         async def met() -> bool:
@@ -74,15 +74,17 @@ class Gateway:
         await eventually(met, timeout_s=timeout_s)
 
     async def begun(self, *channels: str) -> None:
-        """Until the channels' states are told, and those of boards have a position."""
+        """Until the channels' states are received, and those of boards have a position."""
 
-        def told(channel: str) -> bool:
+        def positioned(channel: str) -> bool:
             return bool(self.position(channel)[0] or channel.startswith("user:"))
 
-        await self.until(lambda: all(self.states(c) and told(c) for c in channels or (BOARD,)))
+        await self.until(
+            lambda: all(self.states(c) and positioned(c) for c in channels or (BOARD,))
+        )
 
-    async def heard(self, count: int, channel: str = BOARD) -> None:
-        """Until so many publications of the channel were told."""
+    async def receives(self, count: int, channel: str = BOARD) -> None:
+        """Until so many publications of the channel were received."""
         await self.until(lambda: len(self.publications(channel)) >= count)
 
     async def leads(self, score: int, timeout_s: float = 10) -> None:
@@ -90,7 +92,7 @@ class Gateway:
         await self.until(lambda: self.best() == score, timeout_s=timeout_s)
 
     async def moved_on(self, epoch: str) -> None:
-        """Until the board has another epoch than this one."""
+        """Until the board has another epoch."""
         await self.until(lambda: self.position()[0] not in ("", epoch))
 
     async def pinged(self, times: int) -> None:
@@ -115,15 +117,15 @@ class Gateway:
 
     async def _take(self, frame: FeedFrame) -> None:
         if frame.HasField("state"):
-            self.told[frame.state.channel].append(frame.state)
+            self.items[frame.state.channel].append(frame.state)
         for publication in frame.publications.publications:
-            self.told[publication.channel].append(publication)
+            self.items[publication.channel].append(publication)
         if frame.HasField("publications"):
             self.batches.append(len(frame.publications.publications))
         if frame.HasField("tops"):
             self.tops = {position.channel: position for position in frame.tops.positions}
         if frame.HasField("go_away"):
-            self.gone = frame.go_away.reason
+            self.go_away = frame.go_away.reason
         if frame.HasField("ping"):
             self.pings += 1
         if frame.HasField("ping") and self.answering:

@@ -14,7 +14,7 @@ Parts = Callable[[], AbstractAsyncContextManager[tuple[RealtimeService, grpc.aio
 
 
 class Replica:
-    """A replica in a task of its own, so that it can be killed without its farewells."""
+    """A replica in a task of its own, so that it can be killed without a shutdown."""
 
     service: RealtimeService
     channel: grpc.aio.Channel
@@ -51,7 +51,7 @@ class Replica:
 
 
 class NewReplica(Protocol):
-    """Starts a replica, on the Redis at `url`; what else is given goes to its service."""
+    """Starts a replica on the Redis at `url`; `limits` go to its service."""
 
     def __call__(self, url: str = ..., **limits: float) -> Awaitable[Replica]: ...
 

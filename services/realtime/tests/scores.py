@@ -41,33 +41,33 @@ class FakeScores(ScoresServicer):
         self._redis = redis
         self.boards = {name: FakeBoard() for name in BOARDS}
         self.versions: dict[str, int] = {}
-        self.tops_asked = 0
-        self.standings_asked = 0
-        self.away = False
+        self.top_calls = 0
+        self.around_calls = 0
+        self.unavailable = False
         self.refused = 0
-        self.asked = asyncio.Event()  # for the standings of players
+        self.called = asyncio.Event()  # Around was
         self._free = asyncio.Event()
         self._free.set()
 
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
-        """Within it, who asks for standings is answered with those of now, but only afterwards."""
-        self.asked.clear()
+        """Within it, requests for standings wait; the replies hold the standings at the request."""
+        self.called.clear()
         self._free.clear()
         yield
         self._free.set()
 
     def use(self, redis: Redis) -> None:
-        """Tells of awards in another Redis."""
+        """Publishes awards in another Redis."""
         self._redis = redis
 
     async def award(self, *awards: tuple[str, int]) -> list[str]:
-        """One batch of (player, points): every board moves, then one entry tells it."""
+        """One batch of (player, points): every board moves, then one entry is published."""
         events = [self._applied(user_id, points) for user_id, points in awards]
-        await self.tell(*events)
+        await self.publish(*events)
         return [event.event_id for event in events]
 
-    async def tell(self, *events: events_pb2.ScoreEvent) -> None:
+    async def publish(self, *events: events_pb2.ScoreEvent) -> None:
         batch = events_pb2.ScoreEvents(events=events, boards=self.boards).SerializeToString()
         await self._redis.xadd("{events}:awards", {"batch": batch})
 
@@ -99,7 +99,7 @@ class FakeScores(ScoresServicer):
 
     async def Top(self, request: scores_pb2.TopRequest, context: Any) -> scores_pb2.TopReply:
         self._check()
-        self.tops_asked += 1
+        self.top_calls += 1
         return scores_pb2.TopReply(results=[self._top(item) for item in request.items])
 
     def _top(self, item: scores_pb2.TopItem) -> scores_pb2.TopResult:
@@ -120,8 +120,8 @@ class FakeScores(ScoresServicer):
     ) -> scores_pb2.AroundReply:
         self._check()
         reply = scores_pb2.AroundReply(results=[self._place(item) for item in request.items])
-        self.standings_asked += 1
-        self.asked.set()
+        self.around_calls += 1
+        self.called.set()
         await self._free.wait()
         return reply
 
@@ -138,6 +138,6 @@ class FakeScores(ScoresServicer):
         return scores_pb2.AroundResult(failure=errors.to_proto(PlayerUnranked()))
 
     def _check(self) -> None:
-        if self.away:
+        if self.unavailable:
             self.refused += 1
             raise Unavailable

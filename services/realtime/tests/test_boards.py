@@ -1,4 +1,4 @@
-"""What watchers of a board are told."""
+"""What watchers of a board receive."""
 
 import asyncio
 import itertools
@@ -6,7 +6,8 @@ from typing import Any
 
 from chassis import clock
 from chassis.redis import Redis
-from services.realtime.channels import HISTORY_MAX, Position, Publication
+from services.realtime.channels import HISTORY_MAX
+from services.realtime.publications import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.realtime.tests.gateway import BOARD, Gateway, decoded
 from services.realtime.tests.replica import Attach, NewReplica, Replica
@@ -43,13 +44,13 @@ async def test_the_state_comes_before_the_first_change(
     gateways = []
     for _ in range(5):
         gateway = await attach(replica, BOARD)
-        await gateway.heard(2)
+        await gateway.receives(2)
         gateways.append(gateway)
     awarding.cancel()
 
     for gateway in gateways[1:]:
-        assert gateway.told[BOARD][0] == gateway.states()[0]
-        offsets = [item.offset for item in gateway.told[BOARD]]
+        assert gateway.items[BOARD][0] == gateway.states()[0]
+        offsets = [item.offset for item in gateway.items[BOARD]]
         assert offsets == list(range(offsets[0], offsets[0] + len(offsets)))
 
 
@@ -82,7 +83,7 @@ async def test_a_change_is_one_delta_with_absolute_values(
     }
 
 
-async def test_who_falls_out_of_the_window_is_removed(
+async def test_a_player_who_leaves_the_window_is_removed(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     scores.boards["all_time"].window = scores.boards["daily"].window = 10
@@ -107,7 +108,7 @@ async def test_more_than_half_a_window_changed_is_a_snapshot(
     await gateway.begun()
 
     await scores.award(*((f"p{n}", n + 1) for n in range(6)))
-    await gateway.heard(1)
+    await gateway.receives(1)
 
     frame = decoded(gateway.publications()[-1].frame)
     assert (frame["type"], frame["reason"]) == ("snapshot", "tooManyChanges")
@@ -140,17 +141,17 @@ async def test_the_first_change_after_quiet_does_not_wait(
     await gateway.begun()
     took_ms = []
     for n in range(5):
-        heard = len(gateway.publications())
-        await asyncio.sleep(0.15)  # The quiet itself is what is tried here.
+        before = len(gateway.publications())
+        await asyncio.sleep(0.15)  # The quiet itself is tested.
         before_ms = clock.now_ms()
         await scores.award(("ada", n + 1))
-        await gateway.heard(heard + 1)
+        await gateway.receives(before + 1)
         took_ms.append(gateway.publications()[-1].at_ms - before_ms)
 
     assert sorted(took_ms)[2] < 50
 
 
-async def test_who_comes_back_gets_exactly_what_was_missed(
+async def test_a_gateway_that_comes_back_gets_exactly_what_it_missed(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     gateway = await attach(replica, BOARD)
@@ -168,7 +169,7 @@ async def test_who_comes_back_gets_exactly_what_was_missed(
     assert (state.epoch, state.offset) == (epoch, offset)
 
 
-async def test_who_was_away_for_longer_than_the_history_is_told_so(
+async def test_a_gateway_behind_the_history_gets_all_that_is_kept(
     redis: Redis, new_replica: NewReplica, attach: Attach
 ) -> None:
     await _fill(redis, HISTORY_MAX + 50)
@@ -195,7 +196,7 @@ async def test_a_board_that_is_reset_begins_a_new_epoch_at_that_moment(
     await gateway.begun(channel)
     before = gateway.position(channel)
 
-    # No event tells of it.
+    # No event is published for it.
     daily.period, daily.resets_at_ms = "20261103T000000Z", clock.now_ms() + 7_200_000
     daily.scores.clear()
     with clock.ahead(3_601):
@@ -235,7 +236,7 @@ def _top(board: FakeBoard) -> list[tuple[str, int]]:
 
 
 def _replayed(gateway: Gateway) -> Any:
-    """The window that a client has who applied every frame from the first snapshot on."""
+    """The window of a client that applied every frame from the first snapshot on."""
     entries: dict[str, Any] = {}
     for publication in gateway.publications():
         frame = decoded(publication.frame)

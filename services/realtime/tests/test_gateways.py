@@ -1,4 +1,4 @@
-"""How gateways come, stay and go."""
+"""How gateways attach, stay and detach."""
 
 import grpc
 import pytest
@@ -21,7 +21,7 @@ async def test_a_stream_must_begin_with_a_hello(replica: Replica) -> None:
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_gateway_is_told_regularly_where_its_boards_stand(
+async def test_a_gateway_gets_the_positions_of_its_boards_regularly(
     new_replica: NewReplica, attach: Attach
 ) -> None:
     replica = await new_replica(ping_s=0.05, tops_s=0.1)
@@ -35,7 +35,7 @@ async def test_a_gateway_is_told_regularly_where_its_boards_stand(
     assert (top.epoch, top.offset) == gateway.position()
 
 
-async def test_a_gateway_that_says_nothing_is_dropped_and_one_that_answers_stays(
+async def test_a_gateway_that_sends_nothing_is_dropped_and_one_that_answers_stays(
     new_replica: NewReplica, attach: Attach
 ) -> None:
     replica = await new_replica(ping_s=0.05)
@@ -49,8 +49,8 @@ async def test_a_gateway_that_says_nothing_is_dropped_and_one_that_answers_stays
             await answering.pinged(3)
 
     await silent.until(lambda: silent.ended)
-    assert silent.gone == "silent"
-    assert not answering.gone
+    assert silent.go_away == "silent"
+    assert not answering.go_away
 
 
 async def test_a_gateway_that_does_not_keep_up_is_dropped_and_its_neighbours_are_not(
@@ -64,13 +64,13 @@ async def test_a_gateway_that_does_not_keep_up_is_dropped_and_its_neighbours_are
     slow.reading.clear()
     sent = 0
     while not any(attachment.ended.is_set() for attachment in replica.service._attachments):
-        await scores.tell(*_events("ada", sent))
+        await scores.publish(*_events("ada", sent))
         sent += 256
-        await quick.heard(sent, "user:ada")
+        await quick.receives(sent, "user:ada")
     slow.reading.set()
 
     await slow.until(lambda: slow.ended)
-    assert slow.gone == "slow"
+    assert slow.go_away == "slow"
     assert sent - len(slow.publications("user:ada")) > 512
     assert not quick.ended
 
@@ -81,28 +81,28 @@ async def test_publications_travel_in_batches_of_at_most_64(
     gateway = await attach(replica, "user:ada")
     await gateway.begun("user:ada")
 
-    await scores.tell(*_events("ada", 0))
-    await gateway.heard(256, "user:ada")
+    await scores.publish(*_events("ada", 0))
+    await gateway.receives(256, "user:ada")
 
     assert max(gateway.batches) == 64
     assert len(gateway.batches) < 10
 
 
-async def test_when_realtime_drains_gateways_are_told_everything_and_sent_away(
+async def test_when_realtime_drains_gateways_get_everything_and_their_streams_end(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     gateway = await attach(replica, BOARD, "user:ada")
     await gateway.until(lambda: gateway.states("user:ada") and gateway.position()[0])
     await scores.award(("ada", 50))
-    await gateway.heard(1, "user:ada")
+    await gateway.receives(1, "user:ada")
 
     replica.service.drain()
 
     await gateway.until(lambda: gateway.ended)
-    assert gateway.gone == "draining"
+    assert gateway.go_away == "draining"
     late = await attach(replica)
     await late.until(lambda: late.ended)
-    assert late.gone == "draining"
+    assert late.go_away == "draining"
 
 
 async def test_a_gateway_that_hangs_up_leaves_nothing_behind(
@@ -118,14 +118,14 @@ async def test_a_gateway_that_hangs_up_leaves_nothing_behind(
     assert not replica.service._channels.watched(BOARD)
 
 
-async def test_many_players_begin_in_few_questions_to_scores(
+async def test_many_players_begin_in_few_calls_to_scores(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     gateway = await attach(replica, *(f"user:p{n}" for n in range(1_000)))
 
-    await gateway.until(lambda: len(gateway.told) == 1_000)
+    await gateway.until(lambda: len(gateway.items) == 1_000)
 
-    assert scores.standings_asked <= 20
+    assert scores.around_calls <= 20
 
 
 def _events(user_id: str, batch: int) -> list[events_pb2.ScoreEvent]:

@@ -15,7 +15,7 @@ from services.realtime.tests.gateway import attached
 from services.realtime.tests.scores import FakeScores
 
 
-async def test_the_process_tells_gateways_of_its_end_and_exits_0(
+async def test_the_process_ends_the_streams_of_gateways_and_exits_0(
     scores: FakeScores, certificates: Certificates, redis_url: str, unused_tcp_port: int
 ) -> None:
     async with server.running(
@@ -52,7 +52,7 @@ async def test_the_process_tells_gateways_of_its_end_and_exits_0(
                 await gateway.leads(50)
                 process.send_signal(signal.SIGTERM)
                 await gateway.until(lambda: gateway.ended)
-                assert gateway.gone == "draining"
+                assert gateway.go_away == "draining"
             async with asyncio.timeout(10):
                 await process.stdout.read()
                 assert await process.wait() == 0

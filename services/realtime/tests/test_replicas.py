@@ -5,21 +5,21 @@ from contextlib import AbstractContextManager
 
 from chassis import clock
 from chassis.redis import Redis, open_redis
-from services.realtime.channels import Position, Publication
+from services.realtime.publications import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.realtime.tests.gateway import BOARD
 from services.realtime.tests.replica import Attach, NewReplica, Replica
 from services.realtime.tests.scores import FakeScores
 
 
-async def test_one_of_two_replicas_builds_and_both_tell_the_same(
+async def test_one_of_two_replicas_builds_and_both_publish_the_same(
     new_replica: NewReplica, attach: Attach, scores: FakeScores
 ) -> None:
     first, second = await new_replica(), await new_replica()
     here, there = await attach(first, BOARD), await attach(second, BOARD)
     for gateway in (here, there):
         await gateway.begun()
-    asked = scores.tops_asked
+    before = scores.top_calls
 
     for n in range(10):
         await scores.award(("ada", 1))
@@ -28,8 +28,8 @@ async def test_one_of_two_replicas_builds_and_both_tell_the_same(
 
     assert here.publications() == there.publications()
     assert here.position() == there.position()
-    # Two boards, and each of ten changes asked for by one replica only.
-    assert scores.tops_asked - asked <= 20
+    # Two boards, and each of ten changes requested by one replica only.
+    assert scores.top_calls - before <= 20
 
 
 async def test_another_replica_goes_on_where_a_killed_one_stopped(
@@ -77,11 +77,11 @@ async def test_a_restart_is_repaired_by_attaching_again(
     await again.watch(BOARD, epoch=epoch, offset=offset)
     await again.leads(2)
 
-    told = [*again.states()[0].history, *again.publications()]
-    assert [(item.epoch, item.offset) for item in told] == [(epoch, offset + 1)]
+    missed = [*again.states()[0].history, *again.publications()]
+    assert [(item.epoch, item.offset) for item in missed] == [(epoch, offset + 1)]
 
 
-async def test_who_lost_the_lease_can_publish_no_more(redis: Redis) -> None:
+async def test_a_builder_that_lost_the_lease_can_publish_no_more(redis: Redis) -> None:
     store = LiveStore(redis)
     [old] = await store.lease(["b"], holder="one", ttl_ms=5_000)
     assert await store.lease(["b"], holder="two", ttl_ms=5_000) == [0]
@@ -103,7 +103,7 @@ async def test_a_publication_that_continues_something_else_is_refused(redis: Red
     assert len((await store.stored("leaderboard:b")).history) == 2
 
 
-async def test_when_redis_lost_its_data_everybody_gets_a_new_epoch(
+async def test_when_redis_lost_its_data_all_gateways_get_a_new_epoch(
     new_replica: NewReplica, attach: Attach, scores: FakeScores, redis: Redis
 ) -> None:
     gateways = [await attach(await new_replica(), BOARD) for _ in range(2)]
@@ -124,7 +124,7 @@ async def test_when_redis_lost_its_data_everybody_gets_a_new_epoch(
     assert gateways[0].position() == gateways[1].position()
 
 
-async def test_when_redis_lost_the_last_changes_everybody_gets_a_new_epoch(
+async def test_when_redis_lost_the_last_changes_all_gateways_get_a_new_epoch(
     replica: Replica, attach: Attach, scores: FakeScores, redis: Redis
 ) -> None:
     gateway = await attach(replica, BOARD)
@@ -133,7 +133,7 @@ async def test_when_redis_lost_the_last_changes_everybody_gets_a_new_epoch(
         await gateway.leads(n + 1)
     epoch, offset = gateway.position()
 
-    # As a server does that took over before the last change reached it.
+    # As on a server that took over before the last change reached it.
     await redis.xdel(f"live:{{channels}}:{BOARD}", f"{offset}-0")
     await redis.hset(f"live:{{channels}}:{BOARD}:meta", "offset", str(offset - 1))
 
@@ -141,7 +141,7 @@ async def test_when_redis_lost_the_last_changes_everybody_gets_a_new_epoch(
     assert gateway.best() == 3
 
 
-async def test_while_redis_is_away_boards_are_shown_and_afterwards_move_again(
+async def test_while_redis_is_unavailable_boards_are_shown_and_afterwards_move_again(
     new_replica: NewReplica,
     attach: Attach,
     scores: FakeScores,
@@ -171,16 +171,16 @@ def _draft(offset: int, *, fence: int) -> Draft:
     return Draft(publication, fence, Position("e", offset - 1) if offset > 1 else Position())
 
 
-async def test_changes_made_while_scores_was_away_are_shown_when_it_is_back(
+async def test_changes_made_while_scores_was_unavailable_are_shown_afterwards(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     gateway = await attach(replica, BOARD)
     await gateway.begun()
-    scores.away = True
+    scores.unavailable = True
     await scores.award(("ada", 1))
     # More often than the client tries one call.
     await gateway.until(lambda: scores.refused > 3)
 
-    scores.away = False
+    scores.unavailable = False
 
     await gateway.leads(1)

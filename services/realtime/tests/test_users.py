@@ -1,4 +1,4 @@
-"""What players are told on their own channels."""
+"""What players receive on their own channels."""
 
 from chassis.redis import Redis
 from protos import events_pb2
@@ -7,21 +7,21 @@ from services.realtime.tests.replica import Attach, Replica
 from services.realtime.tests.scores import FakeScores
 
 
-async def test_a_player_is_told_where_they_stand(
+async def test_a_state_has_the_standing_of_the_player(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     await scores.award(("ada", 50), ("bob", 20))
 
-    gateway = await attach(replica, "user:bob", "user:nobody")
-    await gateway.until(lambda: gateway.states("user:bob") and gateway.states("user:nobody"))
+    gateway = await attach(replica, "user:bob", "user:unranked")
+    await gateway.until(lambda: gateway.states("user:bob") and gateway.states("user:unranked"))
 
-    [bob], [nobody] = gateway.states("user:bob"), gateway.states("user:nobody")
+    [bob], [unranked] = gateway.states("user:bob"), gateway.states("user:unranked")
     assert decoded(bob.snapshot) == {"score": 20, "rank": 2, "version": 1}
-    assert decoded(nobody.snapshot) == {"score": None, "rank": None, "version": 0}
+    assert decoded(unranked.snapshot) == {"score": None, "rank": None, "version": 0}
     assert (bob.epoch, bob.offset) == ("", 0)
 
 
-async def test_only_gateways_that_asked_hear_of_a_player(
+async def test_only_gateways_that_watch_receive_the_awards_of_a_player(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     with_ada = await attach(replica, "user:ada")
@@ -30,16 +30,16 @@ async def test_only_gateways_that_asked_hear_of_a_player(
     for gateway, channel in ((with_ada, "user:ada"), (with_bob, "user:bob"), (left, "user:ada")):
         await gateway.begun(channel)
     await left.unwatch("user:ada")
-    # The state that follows on the same stream says that the removal was read.
+    # The state that follows on the same stream shows that the removal was read.
     await left.watch("user:bob")
     await left.begun("user:bob")
 
     await scores.award(("ada", 50), ("bob", 20))
     for gateway, channel in ((with_ada, "user:ada"), (with_bob, "user:bob"), (left, "user:bob")):
-        await gateway.heard(1, channel)
+        await gateway.receives(1, channel)
 
-    assert set(with_ada.told) == {"user:ada"}
-    assert set(with_bob.told) == {"user:bob"}
+    assert set(with_ada.items) == {"user:ada"}
+    assert set(with_bob.items) == {"user:bob"}
     assert left.publications("user:ada") == []
 
 
@@ -51,17 +51,17 @@ async def test_every_award_is_one_event_also_several_in_one_batch(
 
     ids = await scores.award(("ada", 50), ("bob", 5), ("ada", 20), ("ada", 1))
     ids += await scores.award(("ada", 2))
-    await gateway.heard(4, "user:ada")
+    await gateway.receives(4, "user:ada")
 
-    told = gateway.data("user:ada")
-    assert [event["actionId"] for event in told] == [ids[0], ids[2], ids[3], ids[4]]
-    assert [(event["oldScore"], event["newScore"]) for event in told] == [
+    events = gateway.data("user:ada")
+    assert [event["actionId"] for event in events] == [ids[0], ids[2], ids[3], ids[4]]
+    assert [(event["oldScore"], event["newScore"]) for event in events] == [
         (0, 50), (50, 70), (70, 71), (71, 73),
     ]  # fmt: skip
-    assert [event["version"] for event in told] == [1, 2, 3, 4]
+    assert [event["version"] for event in events] == [1, 2, 3, 4]
 
 
-async def test_an_event_that_comes_twice_is_told_once(
+async def test_an_event_that_comes_twice_is_published_once(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     gateway = await attach(replica, "user:ada")
@@ -71,9 +71,9 @@ async def test_an_event_that_comes_twice_is_told_once(
         old_rank=9, rank=3, at_ms=1_795_244_747_006,
     )  # fmt: skip
 
-    await scores.tell(event)
-    await scores.tell(event, events_pb2.ScoreEvent(event_id="a2", user_id="ada"))
-    await gateway.heard(1, "user:ada")
+    await scores.publish(event)
+    await scores.publish(event, events_pb2.ScoreEvent(event_id="a2", user_id="ada"))
+    await gateway.receives(1, "user:ada")
     await gateway.until(lambda: gateway.data("user:ada")[-1]["actionId"] == "a2")
 
     first, second = gateway.data("user:ada")
@@ -85,20 +85,20 @@ async def test_an_event_that_comes_twice_is_told_once(
     assert second["rank"] is None
 
 
-async def test_an_award_while_the_state_is_asked_for_is_told_after_it(
+async def test_an_award_while_the_state_is_requested_is_published_after_it(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
     gateway = await attach(replica, BOARD)
     await gateway.begun()
     async with scores.held():
         await gateway.watch("user:ada")
-        await scores.asked.wait()
+        await scores.called.wait()
         await scores.award(("ada", 50))
-        # The board is told of the same award, so it has been read.
+        # The board shows the same award, so it has been read.
         await gateway.until(lambda: gateway.window()["total"] == 1)
-    await gateway.heard(1, "user:ada")
+    await gateway.receives(1, "user:ada")
 
-    assert gateway.told["user:ada"][0] == gateway.states("user:ada")[0]
+    assert gateway.items["user:ada"][0] == gateway.states("user:ada")[0]
 
 
 async def test_an_unreadable_event_does_not_stop_the_next(
@@ -111,16 +111,16 @@ async def test_an_unreadable_event_does_not_stop_the_next(
     await redis.xadd("{events}:awards", {"other": b""})
     await scores.award(("ada", 50))
 
-    await gateway.heard(1, "user:ada")
+    await gateway.receives(1, "user:ada")
 
 
-async def test_a_player_is_told_of_awards_also_when_scores_was_away(
+async def test_awards_are_published_also_when_scores_was_unavailable(
     replica: Replica, attach: Attach, scores: FakeScores
 ) -> None:
-    scores.away = True
+    scores.unavailable = True
     gateway = await attach(replica, "user:ada")
     await gateway.begun("user:ada")
     assert gateway.states("user:ada")[0].stale
 
     await scores.award(("ada", 50))
-    await gateway.heard(1, "user:ada")
+    await gateway.receives(1, "user:ada")

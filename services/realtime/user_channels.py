@@ -1,4 +1,4 @@
-"""User channels: where a player stands, and every award of a player, for that player."""
+"""User channels: the standing of a player, and every award of the player."""
 
 import cachetools
 
@@ -9,17 +9,17 @@ from chassis.telemetry import log
 from chassis.times import rfc3339
 from protos import events_pb2
 from services.realtime import frames
-from services.realtime.channels import Channels, Publication, State
-from services.realtime.frames import ScoreUpdated, Standing
-from services.realtime.source import PERSONAL_BOARD, TIMEOUT_S, USERS_MAX, Source
+from services.realtime.channels import Channels
+from services.realtime.frames import UNRANKED, Delta, ScoreUpdated, Standing
+from services.realtime.publications import Publication, State
+from services.realtime.source import TIMEOUT_S, USER_BOARD, USERS_MAX, Source
 
 PREFIX = "user:"
-SEEN_MAX = 65_536  # events remembered, so that a repeat is not published
-UNRANKED = Standing(score=None, rank=None, version=0)
+SEEN_MAX = 65_536  # ids of events kept, so that a repeat is not published
 
 
-class Personal:
-    """User channels keep nothing: a state when one begins, then events as they come."""
+class UserChannels:
+    """They keep nothing: a state when a gateway begins to watch, then events as they come."""
 
     def __init__(self, source: Source, channels: Channels) -> None:
         self._channels = channels
@@ -29,17 +29,17 @@ class Personal:
         )
 
     async def state(self, channel: str) -> State:
-        """A user channel's state; `stale`, and no one's, while scores cannot be asked."""
+        """A user channel's state; unranked and `stale` while scores is unavailable."""
         try:
             user_id = channel.removeprefix(PREFIX)
             standing = await self._standings.submit(user_id, timeout_s=TIMEOUT_S)
         except Failed as failed:
             log.warning("standing_unknown", code=failed.code)
-            return State(channel=channel, snapshot=UNRANKED.encoded(), stale=True)
-        return State(channel=channel, snapshot=standing.encoded())
+            return State(channel=channel, snapshot=frames.encode(UNRANKED), stale=True)
+        return State(channel=channel, snapshot=frames.encode(standing))
 
     def publish(self, event: events_pb2.ScoreEvent) -> None:
-        """Publishes an award on its player's channel, once, if anybody here watches it."""
+        """Publishes an award once on the channel of its player, if a gateway here watches it."""
         channel = PREFIX + event.user_id
         if event.kind != events_pb2.ScoreEvent.AWARD or not self._channels.watched(channel):
             return
@@ -47,8 +47,10 @@ class Personal:
             return
         self._seen[event.event_id] = True
         at_ms = clock.now_ms()
-        frame = frames.score_updated(_update(event), channel=channel, at_ms=at_ms)
-        self._channels.publish(Publication(channel, frame, at_ms))
+        frame = Delta(
+            channel=channel, ts=rfc3339(at_ms), event="score.updated", data=_update(event)
+        )
+        self._channels.publish(Publication(channel, frames.encode(frame), at_ms))
 
 
 def _update(event: events_pb2.ScoreEvent) -> ScoreUpdated:
@@ -56,7 +58,7 @@ def _update(event: events_pb2.ScoreEvent) -> ScoreUpdated:
         user_id=event.user_id,
         username=event.username,
         action_id=event.event_id,
-        board=PERSONAL_BOARD,
+        board=USER_BOARD,
         old_score=event.old_score,
         new_score=event.new_score,
         score_increment=event.points,
