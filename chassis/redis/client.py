@@ -59,7 +59,7 @@ async def open_redis(url: str, *, timeout_s: float = 2.0) -> AsyncIterator["Redi
 class Redis(Client):
     """redis-py's client with all of its commands; what they raise is redis-py's too.
 
-    Returns are bytes. A call whose connection is lost fails, whether it was run or not.
+    Replies are bytes. A call whose connection is lost fails, whether it was run or not.
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:

@@ -162,7 +162,7 @@ class Scores:
             request,
             scores_pb2.AwardItem(
                 attempt=actions_pb2.VerifyItem(
-                    # Made here and never taken from the caller: who shows it gets the receipt.
+                    # Made here and never taken from the caller: showing it gets the receipt.
                     attempt_id=uuid7(),
                     user_id=identity.user_id,
                     action_token=token,

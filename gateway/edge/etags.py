@@ -1,4 +1,4 @@
-"""Returns that are known by an ETag, so that an unchanged one need not be sent again.
+"""Answers that are known by an ETag, so that an unchanged one need not be sent again.
 
 A tag is strong: the version of what was read, a hash of the answer's bytes, and a MAC. A
 caller that shows one never gets anything older than its version. Only tags of ours count for

@@ -46,7 +46,7 @@ class Seen:
         return shown.version if shown else 0
 
     def award(self) -> None:
-        """An award was answered: who reads now looks for it."""
+        """An award was answered: the next reads look for it."""
         self._awarded_s = time.monotonic()
 
     @property

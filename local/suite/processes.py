@@ -40,7 +40,7 @@ class Part(Protocol):
         """Whether it does its work."""
 
     def stop(self) -> None:
-        """Lets it end in order; returns when it is unavailable."""
+        """Lets it end in order; returns when it has ended."""
 
     def described(self) -> dict[str, int | str]:
         """What others need to find it."""

@@ -88,7 +88,7 @@ async def test_an_unknown_client_and_a_wrong_secret_fail_alike(
 
     assert set(refused) == {refused[0]}
     assert refused[0][:2] == (Unauthenticated, "INVALID_CLIENT")
-    # The same comparison, who asks: of two hashes, in constant time.
+    # The same comparison for every caller: of two hashes, in constant time.
     assert compared == [(32, 32)] * 5
 
 

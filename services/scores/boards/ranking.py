@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class After:
-    """Where a page ends: the next one has what is strictly behind, who is there by then."""
+    """Where a page ends: the next one has what is strictly behind at that time."""
 
     score: int
     seq: int

@@ -1,4 +1,4 @@
--- The entries of one board and period that are strictly behind a place, who has it by now.
+-- The entries of one board and period that are strictly behind a place, also if its entry has moved.
 --
 -- ARGV  (after order.lua's) how many, the score, the member
 -- Returns as top.lua does.
