@@ -13,7 +13,7 @@ from chassis.errors import Failed
 from chassis.ids import uuid7
 from chassis.testing import eventually
 from protos import events_pb2, fraud_pb2, scores_pb2
-from services.scores.awards import publish as telling
+from services.scores.awards import publish
 from services.scores.awards.records import Receipt
 from services.scores.boards.rules import moment
 from services.scores.tests.conftest import Scores, item
@@ -271,7 +271,7 @@ async def test_every_award_is_told_to_the_stream_and_to_actions(scores: Scores) 
 async def test_awards_that_follow_each_other_are_settled_and_acknowledged_together(
     scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(telling, "GATHER_S", 60.0)
+    monkeypatch.setattr(publish, "GATHER_S", 60.0)
     answers = [(await scores.award(item(ADA)))[0] for _ in range(3)]
     ids = [answer.action_id for answer in answers]
 
