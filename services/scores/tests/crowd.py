@@ -5,11 +5,12 @@ import asyncpg
 from chassis import clock
 
 BOARDS = ("all_time", "daily", "weekly", "monthly")
+SQL_S = 120  # for one statement over all players
 
 
 async def crowd(admin: asyncpg.Pool, players: int) -> None:
     """As many players, with one award each, of 1 to 1000 points."""
-    await admin.execute(_CROWD, players, clock.offset(), timeout=120)
+    await admin.execute(_CROWD, players, clock.offset(), timeout=SQL_S)
 
 
 async def ranked(pool: asyncpg.Pool, board: str) -> list[tuple[str, int]]:
@@ -22,7 +23,8 @@ async def ranked(pool: asyncpg.Pool, board: str) -> list[tuple[str, int]]:
     }[board]
     rows = await pool.fetch(
         f"SELECT user_id::text, {total} FROM scores.players"
-        f" WHERE {seq} IS NOT NULL AND NOT hidden ORDER BY {total} DESC, {seq}"
+        f" WHERE {seq} IS NOT NULL AND NOT hidden ORDER BY {total} DESC, {seq}",
+        timeout=SQL_S,
     )
     return [(row[0], row[1]) for row in rows]
 

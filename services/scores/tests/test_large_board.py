@@ -6,6 +6,7 @@ from statistics import quantiles
 
 from protos import scores_pb2
 from services.scores.boards.rules import ALL_TIME, Period
+from services.scores.tests.crowd import SQL_S
 from services.scores.tests.scores_served import Scores
 
 PLAYERS, SAMPLES, RADIUS, TOP = 1_000_000, 1_000, 5, 100
@@ -84,12 +85,14 @@ async def _fill(scores: Scores) -> list[Place]:
         FROM generate_series(1::bigint, $1) AS i
         """,
         PLAYERS,
+        timeout=SQL_S,
     )
     rows = await scores.admin.fetch(
         """
         SELECT row_number() OVER (ORDER BY p.total DESC, p.reached_seq) AS position,
                p.user_id::text AS user_id, p.total
         FROM scores.players p ORDER BY 1
-        """
+        """,
+        timeout=SQL_S,
     )
     return [(row["position"], row["user_id"], row["total"]) for row in rows]
