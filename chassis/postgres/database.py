@@ -53,12 +53,7 @@ async def open_pool(url: str, *, size_max: int = 8) -> AsyncIterator[asyncpg.Poo
     """
     pool = await when_reached(
         lambda: asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=size_max,
-            command_timeout=10,
-            timeout=5,
-            reset=_as_it_is,
+            url, min_size=1, max_size=size_max, command_timeout=10, timeout=5, reset=_as_it_is
         )
     )
     try:

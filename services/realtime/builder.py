@@ -28,9 +28,7 @@ LEASE_S = 5.0  # after which another builder takes over from one that died
 
 published = Counter("live_publications_total", "Publications of boards", ["board", "kind"])
 tick_s = Histogram(
-    "live_tick_seconds",
-    "From the call to scores to the publication",
-    buckets=telemetry.BUCKETS_S,
+    "live_tick_seconds", "From the call to scores to the publication", buckets=telemetry.BUCKETS_S
 )
 
 
@@ -122,9 +120,7 @@ class Builder:
         sent = asyncio.get_running_loop().time()
         jobs = list(self._jobs.values())
         fences = await self._store.lease(
-            [job.board.name for job in jobs],
-            holder=self._holder,
-            ttl_ms=round(LEASE_S * 1000),
+            [job.board.name for job in jobs], holder=self._holder, ttl_ms=round(LEASE_S * 1000)
         )
         for job, fence in zip(jobs, fences, strict=True):
             if fence and fence != job.fence:

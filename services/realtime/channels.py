@@ -146,10 +146,7 @@ class _Channel:
         if since.epoch != self.position.epoch or end < self.position.offset:
             history = self._after(Position(self.position.epoch))
         return State(
-            channel=self.name,
-            position=self.position,
-            snapshot=self.snapshot,
-            history=history,
+            channel=self.name, position=self.position, snapshot=self.snapshot, history=history
         )
 
     def _after(self, since: Position) -> tuple[Publication, ...]:

@@ -74,10 +74,7 @@ def _top(top: scores_pb2.Top) -> Top:
         period=top.period,
         entries=tuple(
             Entry(
-                rank=entry.rank,
-                user_id=entry.user_id,
-                username=entry.username,
-                score=entry.score,
+                rank=entry.rank, user_id=entry.user_id, username=entry.username, score=entry.score
             )
             for entry in top.entries
         ),
