@@ -5,7 +5,6 @@ fraction of redis-py's own. A command that blocks gets one for itself, and so do
 which stays redis-py's. A URL `redis+cluster://…` names a cluster (see `redis_cluster`).
 """
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -22,11 +21,9 @@ from redis.exceptions import ClusterDownError, DataError, NoScriptError, RedisEr
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from chassis.process import when_reached
 from chassis.redis.cluster import Cluster, slot_of
 from chassis.redis.link import Argument, Command, Link, Server
-from chassis.telemetry import log
-
-__all__ = ["UNAVAILABLE", "Argument", "Call", "Command", "Key", "Redis", "Script", "open_redis"]
 
 # What commands raise, whether the server is down or refuses.
 UNAVAILABLE = (RedisError, OSError)
@@ -50,7 +47,7 @@ async def open_redis(url: str, *, timeout_s: float = 2.0) -> AsyncIterator["Redi
     """
     client = Redis(url, timeout_s=timeout_s)
     try:
-        await _when_reached(client)
+        await when_reached(client.ping, UNAVAILABLE, "redis_awaited")
         yield client
     finally:
         await client.aclose()
@@ -64,13 +61,13 @@ class Redis(Client):
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
         """Connects when first called. Raises ValueError for another URL."""
-        named, self.clustered = _named(url)
+        named, clustered = _named(url)
         servers = [_server(options) for options in named]
-        self._servers: Link | Cluster
-        if self.clustered:
-            self._servers = Cluster(servers, timeout_s=timeout_s)
-        else:
-            self._servers = Link(servers[0], timeout_s=timeout_s)
+        self._servers: Link | Cluster = (
+            Cluster(servers, timeout_s=timeout_s)
+            if clustered
+            else Link(servers[0], timeout_s=timeout_s)
+        )
         waits: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         # The answers have the shapes of protocol 2, which the links speak.
         self._options: dict[str, Any] = {**named[0], **waits, "protocol": 2}
@@ -97,11 +94,7 @@ class Redis(Client):
         all in one step, which needs all keys in one slot. Raises the first RedisError among the
         answers, after the other commands have run.
         """
-        answers = await self.answers(commands, atomic=atomic)
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise answer
-        return answers
+        return _checked(await self.answers(commands, atomic=atomic))
 
     async def answers(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """As `execute_many`, each command's own RedisError among the answers."""
@@ -132,7 +125,7 @@ class Redis(Client):
 
         All in one group; on a cluster one group for each slot.
         """
-        if not self.clustered:
+        if not isinstance(self._servers, Cluster):
             return [list(range(len(keys)))]
         groups: dict[int, list[int]] = {}
         for i, key in enumerate(keys):
@@ -198,10 +191,7 @@ class Script:
             ]
             for i, answer in zip(unknown, await self._redis.answers(again), strict=True):
                 answers[i] = answer
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise answer
-        return answers
+        return _checked(answers)
 
 
 class _Pipeline(Pipeline):
@@ -215,10 +205,9 @@ class _Pipeline(Pipeline):
         """The answers, in redis-py's shape. Raises the first RedisError among them."""
         stack, self.command_stack = self.command_stack, []
         commands = [_words(args) for args, _ in stack]
+        answers = await self._redis.answers(commands, atomic=self.is_transaction)
         if raise_on_error:
-            answers = await self._redis.execute_many(commands, atomic=self.is_transaction)
-        else:
-            answers = await self._redis.answers(commands, atomic=self.is_transaction)
+            _checked(answers)
         return [
             answer
             if isinstance(answer, RedisError)
@@ -229,6 +218,13 @@ class _Pipeline(Pipeline):
     async def watch(self, *names: Any) -> None:  # type: ignore[override]
         """Raises DataError."""
         raise DataError("WATCH would watch for all callers of the shared connection")
+
+
+def _checked(answers: list[Any]) -> list[Any]:
+    for answer in answers:
+        if isinstance(answer, RedisError):
+            raise answer
+    return answers
 
 
 def _words(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -275,14 +271,3 @@ def _server(options: ConnectKwargs) -> Server:
         return server
     tls = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
     return replace(server, tls=SSLConnection(**tls).ssl_context.get())
-
-
-async def _when_reached(client: Client) -> None:
-    for pause_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3, 3, 3, 3, 3, 3, 3, 3):
-        try:
-            await client.ping()
-            return
-        except UNAVAILABLE as error:
-            log.warning("redis_awaited", error=repr(error))
-            await asyncio.sleep(pause_s)
-    await client.ping()

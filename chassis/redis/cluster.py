@@ -7,14 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import (
-    AskError,
-    ClusterCrossSlotError,
-    ClusterDownError,
-    DataError,
-    MovedError,
-    RedisError,
-)
+from redis.exceptions import AskError, ClusterDownError, DataError, MovedError, RedisError
+from redis.exceptions import ClusterCrossSlotError as CrossSlotError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chassis.redis.link import Argument, Command, Link, Server
@@ -65,7 +59,7 @@ class Cluster:
 
         Each node gets its share in one piece. Raises RedisError when no node is there.
         """
-        if len(commands) == 1 and _name(commands[0]) in _EVERYWHERE:
+        if len(commands) == 1 and _upper(commands[0][0]) in _EVERYWHERE:
             return [await self._everywhere(commands[0])]
         units = [_Unit((command,), _slot(command)) for command in commands]
         await self._run(units)
@@ -78,7 +72,7 @@ class Cluster:
         """
         slot, *others = {_slot(command) for command in commands[1:-1]}
         if others:
-            raise ClusterCrossSlotError("the keys of one step belong to several slots")
+            raise CrossSlotError("the keys of one step belong to several slots")
         unit = _Unit(commands, slot)
         await self._run([unit])
         return unit.answers
@@ -242,12 +236,12 @@ def slot_of(key: Argument) -> int:
 
 def _slot(command: Command) -> int | None:
     """Where the command's first key is: the server refuses further ones of other slots."""
-    name = _name(command)
+    name = _upper(command[0])
     match name:
         case "EVAL" | "EVALSHA":
             return slot_of(command[3]) if int(command[2]) else None
         case "XREAD" | "XREADGROUP":
-            return slot_of(command[[_word(word) for word in command].index("STREAMS") + 1])
+            return slot_of(command[[_upper(word) for word in command].index("STREAMS") + 1])
         case "MEMORY" | "OBJECT" | "XGROUP" | "XINFO":
             return slot_of(command[2])
     if name in _ANYWHERE:
@@ -261,11 +255,5 @@ def _unserved(slot: int | None) -> ClusterDownError:
     return ClusterDownError(f"no node holds slot {slot}")
 
 
-def _name(command: Command) -> str:
-    return _word(command[0])
-
-
-def _word(argument: Argument) -> str:
-    return (
-        argument.decode("latin-1").upper() if isinstance(argument, bytes) else str(argument).upper()
-    )
+def _upper(word: Argument) -> str:
+    return (word.decode("latin-1") if isinstance(word, bytes) else str(word)).upper()

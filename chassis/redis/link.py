@@ -7,16 +7,16 @@ the server may have run it; the next call connects again.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
 import hiredis
+import msgspec
+from redis.connection import BaseParser  # type: ignore[attr-defined]
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from chassis.redis.errors import reply_error
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]  # its words, the name first
@@ -26,6 +26,9 @@ ALONE_MAX = 16  # commands that block at a time
 REST_MIN_S, REST_MAX_S = 0.01, 0.2  # after connecting failed
 
 _MORE = object()
+
+# Makes redis-py's exception of an error reply.
+reply_error: Callable[[str], RedisError] = BaseParser.parse_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,16 +155,13 @@ class Link:
             self._connecting = None
 
 
-class _Call:
+class _Call(msgspec.Struct):
     """Commands that were sent together, until the last one is answered."""
 
-    __slots__ = ("answers", "count", "due", "future")
-
-    def __init__(self, count: int, due: float, future: "asyncio.Future[list[Any]]") -> None:
-        self.count = count
-        self.due = due
-        self.future = future
-        self.answers: list[Any] = []
+    count: int
+    due: float
+    future: asyncio.Future[list[Any]]
+    answers: list[Any] = []
 
 
 class _Connection(asyncio.Protocol):
@@ -263,8 +263,7 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
         raise RedisTimeoutError(f"{server} did not answer in time") from error
     greeting: list[Command] = []
     if server.password:
-        login = (server.username, server.password) if server.username else (server.password,)
-        greeting.append(("AUTH", *login))
+        greeting.append(("AUTH", *filter(None, (server.username, server.password))))
     if server.db:
         greeting.append(("SELECT", server.db))
     try:
@@ -288,11 +287,6 @@ def _redis_error(error: RedisError | OSError, server: Server) -> RedisError:
 
 def _packed(commands: Sequence[Command]) -> bytes:
     try:
-        return b"".join(
-            [
-                hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
-                for command in commands
-            ]
-        )
+        return b"".join([hiredis.pack_command(tuple(words)) for words in commands])  # type: ignore[arg-type]
     except TypeError as error:
         raise DataError(str(error)) from error
