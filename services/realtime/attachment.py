@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 
 from protos import realtime_pb2
-from protos.realtime_pb2 import FeedFrame
-from services.realtime.publications import Position, Publication, State
+from protos.realtime_pb2 import ChannelState, FeedFrame
+from services.realtime.publications import Position, Publication
 
 BATCH_MAX = 64  # publications in one frame
 BATCH_BYTES_MAX = 64 * 1024
@@ -38,11 +38,11 @@ class Attachment:
         elif len(held) < self._queue_max:
             held.append(publication)
 
-    def send_state(self, state: State) -> None:
+    def send_state(self, state: ChannelState) -> None:
         """Sends a channel's state."""
         if state.unknown:
             self.watching.discard(state.channel)
-        self._put(FeedFrame(state=_state(state)))
+        self._put(FeedFrame(state=state))
 
     def hold(self, channel: str) -> object:
         """Holds a channel's publications until `release` with the returned ticket."""
@@ -50,7 +50,7 @@ class Attachment:
         self._held[channel] = held
         return held
 
-    def release(self, ticket: object, state: State) -> None:
+    def release(self, ticket: object, state: ChannelState) -> None:
         """Sends a state and what was held for it; nothing if dropped or held again since."""
         if self._held.get(state.channel) is not ticket:
             return
@@ -122,28 +122,5 @@ class Attachment:
             bytes_ += following.size
             self._queue.popleft()
         self._publications -= len(batch)
-        publications = [_publication(publication) for publication in batch]
+        publications = [publication.message() for publication in batch]
         return FeedFrame(publications=realtime_pb2.Publications(publications=publications))
-
-
-def _publication(publication: Publication) -> realtime_pb2.Publication:
-    return realtime_pb2.Publication(
-        channel=publication.channel,
-        epoch=publication.position.epoch,
-        offset=publication.position.offset,
-        frame=publication.frame,
-        snapshot=publication.snapshot,
-        at_ms=publication.at_ms,
-    )
-
-
-def _state(state: State) -> realtime_pb2.ChannelState:
-    return realtime_pb2.ChannelState(
-        channel=state.channel,
-        epoch=state.position.epoch,
-        offset=state.position.offset,
-        snapshot=state.snapshot,
-        stale=state.stale,
-        history=[_publication(publication) for publication in state.history],
-        unknown=state.unknown,
-    )

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from protos import realtime_pb2
+
 
 @dataclass(frozen=True, slots=True)
 class Position:
@@ -26,17 +28,13 @@ class Publication:
         """Its payload in bytes."""
         return len(self.frame) + len(self.snapshot)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
-    """All that a gateway needs to show a channel.
-
-    `history` holds the publications after the requested position, else all that are kept.
-    """
-
-    channel: str
-    position: Position = Position()
-    snapshot: bytes = b""
-    history: tuple[Publication, ...] = ()
-    stale: bool = False
-    unknown: bool = False
+    def message(self) -> realtime_pb2.Publication:
+        """The publication as gateways get it."""
+        return realtime_pb2.Publication(
+            channel=self.channel,
+            epoch=self.position.epoch,
+            offset=self.position.offset,
+            frame=self.frame,
+            snapshot=self.snapshot,
+            at_ms=self.at_ms,
+        )

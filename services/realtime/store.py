@@ -29,14 +29,6 @@ class Draft:
     after: Position
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A channel in Redis: where it stands, and its history, oldest first."""
-
-    position: Position
-    history: tuple[Publication, ...]
-
-
 class LiveStore:
     """Every method raises what `chassis.redis.UNAVAILABLE` lists."""
 
@@ -59,14 +51,13 @@ class LiveStore:
         answers = await self._publish.many([_call(draft) for draft in drafts])
         return [answer.decode() for answer in answers]
 
-    async def stored(self, channel: str) -> Stored:
-        """A channel with its whole history."""
+    async def stored(self, channel: str) -> tuple[Position, list[Publication]]:
+        """Where a channel stands, and its whole history, oldest first."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(f"{_key(channel)}:meta", ["epoch", "offset"])
         pipe.xrange(_key(channel))
         meta, entries = await pipe.execute()
-        history = tuple(_publication(channel, id_, fields) for id_, fields in entries)
-        return Stored(_position(meta), history)
+        return _position(meta), [_publication(channel, id_, fields) for id_, fields in entries]
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """Where each channel stands."""
