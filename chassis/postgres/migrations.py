@@ -52,10 +52,10 @@ async def expect_schema(database: Database, *, schema: str, folder: Path) -> Non
     """Raises SchemaBehind unless every file of `folder` has been applied."""
     needed = max(number for number, _ in _files(folder))
     try:
-        rows = await database.fetch(_in(schema, "SELECT max(number) AS newest FROM $.migrations"))
+        rows = await database.fetch(_in(schema, "SELECT max(number) FROM $.migrations"))
+        newest = rows[0]["max"] or 0
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        rows = []
-    newest = (rows[0]["newest"] if rows else None) or 0
+        newest = 0
     if newest < needed:
         raise SchemaBehind(f"schema {schema} is at {newest}, this code needs {needed}: migrate")
 

@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -135,12 +136,12 @@ class Link:
     async def _connected(self) -> "_Connection":
         if self._connecting is None:
             if asyncio.get_running_loop().time() < self._rests_until:
-                raise _anew(self._problem)
+                raise copy(self._problem)
             self._connecting = asyncio.create_task(self._connect())
         # A caller that gives up waiting does not take the connection from the others.
         await asyncio.shield(self._connecting)
         if self._shared is None or not self._shared.usable:
-            raise _anew(self._problem)
+            raise copy(self._problem)
         return self._shared
 
     async def _connect(self) -> None:
@@ -243,7 +244,8 @@ class _Connection(asyncio.Protocol):
         self.waiting = 0
         for call in calls:
             if not call.future.done():
-                call.future.set_exception(_anew(error))
+                # One object for each caller, since a traceback grows wherever it is raised.
+                call.future.set_exception(copy(error))
 
 
 async def _open(server: Server, timeout_s: float) -> _Connection:
@@ -274,11 +276,6 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
         connection.close()
         raise
     return connection
-
-
-def _anew(error: RedisError) -> RedisError:
-    """One object for each caller, since a traceback grows wherever it is raised."""
-    return type(error)(*error.args)
 
 
 def _redis_error(error: RedisError | OSError, server: Server) -> RedisError:

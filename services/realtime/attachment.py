@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 from protos import realtime_pb2
 from protos.realtime_pb2 import ChannelState, FeedFrame
-from services.realtime.publications import Position, Publication
+from services.realtime.publications import Publication
 
 BATCH_MAX = 64  # publications in one frame
 BATCH_BYTES_MAX = 64 * 1024
@@ -34,7 +34,7 @@ class Attachment:
         held = self._held.get(publication.channel)
         if held is None:
             self._publications += 1
-            self._put(publication)
+            self.send(publication)
         elif len(held) < self._queue_max:
             held.append(publication)
 
@@ -42,7 +42,16 @@ class Attachment:
         """Sends a channel's state."""
         if state.unknown:
             self.watching.discard(state.channel)
-        self._put(FeedFrame(state=state))
+        self.send(FeedFrame(state=state))
+
+    def send(self, item: Publication | FeedFrame) -> None:
+        """Sends what `publish` and `send_state` do not hold back, behind what waits already."""
+        if self.ended.is_set():
+            return
+        self._queue.append(item)
+        self._filled.set()
+        if self._publications > self._queue_max or len(self._queue) > FRAMES_MAX:
+            self.end("slow", at_once=True)
 
     def hold(self, channel: str) -> object:
         """Holds a channel's publications until `release` with the returned ticket."""
@@ -62,18 +71,6 @@ class Attachment:
     def drop(self, channel: str) -> None:
         """Drops what is held for a channel, and the state that it is held for."""
         self._held.pop(channel, None)
-
-    def send_ping(self, t: int) -> None:
-        """Requests a sign of life."""
-        self._put(FeedFrame(ping=realtime_pb2.Ping(t=t)))
-
-    def send_tops(self, positions: Mapping[str, Position]) -> None:
-        """Sends where the watched channels stand."""
-        tops = [
-            realtime_pb2.Position(channel=channel, epoch=position.epoch, offset=position.offset)
-            for channel, position in positions.items()
-        ]
-        self._put(FeedFrame(tops=realtime_pb2.Tops(positions=tops)))
 
     def end(self, reason: str, *, at_once: bool) -> None:
         """Ends the stream with a go-away; `at_once` drops what still waits.
@@ -100,14 +97,6 @@ class Attachment:
             else:
                 self._filled.clear()
                 await self._filled.wait()
-
-    def _put(self, item: Publication | FeedFrame) -> None:
-        if self.ended.is_set():
-            return
-        self._queue.append(item)
-        self._filled.set()
-        if self._publications > self._queue_max or len(self._queue) > FRAMES_MAX:
-            self.end("slow", at_once=True)
 
     def _next(self) -> FeedFrame:
         first = self._queue.popleft()

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from protos import realtime_pb2
 from protos.realtime_pb2 import ChannelState
 from services.realtime.attachment import Attachment
 from services.realtime.publications import Position, Publication
@@ -33,9 +34,10 @@ class Channels:
         for watcher in self._watchers.pop(channel, set()):
             watcher.send_state(ChannelState(channel=channel, unknown=True))
 
-    def positions(self, channels: Iterable[str]) -> dict[str, Position]:
+    def tops(self, channels: Iterable[str]) -> realtime_pb2.Tops:
         """Where the board channels among `channels` stand."""
-        return {name: self.boards[name].position for name in channels if name in self.boards}
+        boards = [self.boards[channel] for channel in channels if channel in self.boards]
+        return realtime_pb2.Tops(positions=[board.top() for board in boards])
 
     def state(self, channel: str, since: Position) -> ChannelState:
         """A board channel's state for a gateway that has it up to `since`."""
@@ -114,6 +116,10 @@ class BoardChannel:
     def continued_by(self, publication: Publication) -> bool:
         mine, next_ = self.position, publication.position
         return next_.epoch == mine.epoch and next_.offset == mine.offset + 1
+
+    def top(self) -> realtime_pb2.Position:
+        epoch, offset = self.position.epoch, self.position.offset
+        return realtime_pb2.Position(channel=self.name, epoch=epoch, offset=offset)
 
     def take(self, publication: Publication) -> None:
         self.history.append(publication)

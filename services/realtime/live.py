@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from google.protobuf.message import DecodeError
 
@@ -33,42 +32,36 @@ async def live(redis: Redis, source: Source) -> AsyncIterator[tuple[Channels, Us
 
     Begins once every board can be shown. An unexpected error of a reader ends the context.
     """
-    store, channels = LiveStore(redis), Channels()
-    builder = Builder(store, source, channels)
-    users = UserChannels(source, channels)
-    events = StreamReader(redis, AWARDS)
-    readers = _Readers(
-        store=store, events=events, source=source, channels=channels, builder=builder, users=users
-    )
-    await readers.start()
+    replica = _Live(redis, source)
+    await replica.start()
     async with background(
-        builder.hold_leases(),
-        builder.build(),
-        readers.follow_boards(),
-        readers.follow_histories(),
-        readers.follow_events(),
+        replica.builder.hold_leases(),
+        replica.builder.build(),
+        replica.follow_boards(),
+        replica.follow_histories(),
+        replica.follow_events(),
     ):
-        await readers.all_shown()
-        yield channels, users
-    await builder.release_leases()
+        await replica.all_shown()
+        yield replica.channels, replica.users
+    await replica.builder.release_leases()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Readers:
-    """They keep the channels of this replica up to date with Redis and scores."""
+class _Live:
+    """The parts of one replica, and the readers that keep its channels up to date."""
 
-    store: LiveStore
-    events: StreamReader
-    source: Source
-    channels: Channels
-    builder: Builder
-    users: UserChannels
+    def __init__(self, redis: Redis, source: Source) -> None:
+        self._source = source
+        self._store = LiveStore(redis)
+        self._events = StreamReader(redis, AWARDS)
+        self.channels = Channels()
+        self.builder = Builder(self._store, source, self.channels)
+        self.users = UserChannels(source, self.channels)
 
     async def start(self) -> None:
         """Returns when the boards are read; waits for Redis and scores until then."""
         while True:
             try:
-                await self.events.begin()
+                await self._events.begin()
                 await self._read_boards()
                 return
             except (Failed, *UNAVAILABLE) as error:
@@ -121,7 +114,7 @@ class _Readers:
                 await asyncio.sleep(RETRY_S)
 
     async def _read_boards(self) -> None:
-        windows = await self.source.windows()
+        windows = await self._source.windows()
         names = [channel_of(board) for board in windows]
         for channel in names:
             if channel not in self.channels.boards:
@@ -136,25 +129,25 @@ class _Readers:
         if not after:
             await asyncio.sleep(WAIT_MS / 1000)
             return
-        for publication in await self.store.follow(after, wait_ms=WAIT_MS):
+        for publication in await self._store.follow(after, wait_ms=WAIT_MS):
             if not self.channels.accept(publication):
                 await self._read_again(publication.channel)
 
     async def _check(self) -> None:
         """Finds channels whose epoch changed or whose end was lost, which no read shows."""
         names = list(self.channels.boards)
-        for name, stored in zip(names, await self.store.positions(names), strict=True):
+        for name, stored in zip(names, await self._store.positions(names), strict=True):
             here = self.channels.boards[name].position
             if stored.epoch != here.epoch or stored.offset < here.offset:
                 self.builder.reread(name.removeprefix(channel_of("")))
                 await self._read_again(name)
 
     async def _read_again(self, channel: str) -> None:
-        _, history = await self.store.stored(channel)
+        _, history = await self._store.stored(channel)
         self.channels.adopt(channel, history)
 
     async def _take_events(self) -> None:
-        for entry in await self.events.read(count=BATCHES_MAX, block_ms=WAIT_MS):
+        for entry in await self._events.read(count=BATCHES_MAX, block_ms=WAIT_MS):
             try:
                 batch = ScoreEvents.FromString(entry.batch)
             except DecodeError as error:

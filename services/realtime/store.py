@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from chassis.redis import Redis, Script
+from chassis.redis import Call, Redis, Script
 from chassis.redis.lease import Leases
 from services.realtime.channels import HISTORY_MAX
 from services.realtime.publications import Position, Publication
@@ -83,20 +83,12 @@ def _key(channel: str) -> str:
     return f"live:{{channels}}:{channel}"
 
 
-def _call(draft: Draft) -> tuple[list[str | bytes], list[str | bytes | int]]:
-    publication, key = draft.publication, _key(draft.publication.channel)
-    position = publication.position
-    return [key, f"{key}:meta"], [
-        draft.fence,
-        draft.after.epoch,
-        draft.after.offset,
-        position.epoch,
-        position.offset,
-        publication.frame,
-        publication.snapshot,
-        publication.at_ms,
-        HISTORY_MAX,
-    ]
+def _call(draft: Draft) -> Call:
+    publication, after = draft.publication, draft.after
+    key, to = _key(publication.channel), publication.position
+    content = (publication.frame, publication.snapshot, publication.at_ms)
+    positions = (after.epoch, after.offset, to.epoch, to.offset)
+    return (key, f"{key}:meta"), (draft.fence, *positions, *content, HISTORY_MAX)
 
 
 def _position(meta: Sequence[bytes | None]) -> Position:
