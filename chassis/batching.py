@@ -71,7 +71,7 @@ class Batcher(Generic[Item, Result]):
 
     `send(items, timeout_s)` returns one result per item, in order; a result that
     is a `Failed` fails its own item only. `timeout_s` is the time the most patient
-    of the items has left. If `send` itself fails, all items of that flight do. Under a
+    of the items has left. If `send` itself fails, all items of that flight do. Under
     `name` the metrics count how many items fly together and how many wait. While more than
     `BUSY_PER_S` items come, a flight waits `linger_s` for company.
     """
@@ -80,9 +80,9 @@ class Batcher(Generic[Item, Result]):
         self,
         send: Callable[[list[Item], float], Awaitable[Sequence[Result | Failed]]],
         *,
+        name: str,
         batch_max: int = BATCH_MAX,
         queue_max: int = 4096,
-        name: str = "",
         linger_s: float = 0.0,
     ) -> None:
         self._send = send
@@ -96,9 +96,8 @@ class Batcher(Generic[Item, Result]):
         self._flying: list[_Waiting[Item, Result]] = []
         self._flights: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self._sizes = telemetry.batch_items.labels(name) if name else None
-        if name:
-            telemetry.queue_items.labels(name).set_function(self._queue.__len__)
+        self._sizes = telemetry.batch_items.labels(name)
+        telemetry.queue_items.labels(name).set_function(self._queue.__len__)
 
     async def submit(self, item: Item, *, timeout_s: float) -> Result:
         """The result for `item`.
@@ -150,8 +149,7 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _flight(self, batch: list[_Waiting[Item, Result]]) -> None:
-        if self._sizes:
-            self._sizes.observe(len(batch))
+        self._sizes.observe(len(batch))
         left_s = max(w.deadline for w in batch) - self._loop.time()
         try:
             results = await self._send([w.item for w in batch], left_s)

@@ -17,9 +17,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio import Redis as Client
 from redis.asyncio.client import Pipeline, PubSub
 from redis.asyncio.connection import ConnectKwargs, SSLConnection, parse_url
-from redis.exceptions import ClusterDownError, DataError, NoScriptError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import DataError, NoScriptError, RedisError
 
 from chassis.process import when_reached
 from chassis.redis.cluster import Cluster, slot_of
@@ -27,8 +25,6 @@ from chassis.redis.link import Argument, Command, Link, Server
 
 # What commands raise, whether the server is down or refuses.
 UNAVAILABLE = (RedisError, OSError)
-# What is raised while the server is down.
-_DOWN = (RedisConnectionError, RedisTimeoutError, ClusterDownError, OSError)
 
 Key = str | bytes
 Call = tuple[Sequence[Key], Sequence[Argument]]  # a script's keys and arguments
