@@ -32,5 +32,8 @@ class Keyring:
         """The key of that number. Raises KeyError."""
         return self._keys[number]
 
+    def __contains__(self, number: int) -> bool:
+        return number in self._keys
+
     def __repr__(self) -> str:
         return f"Keyring(numbers={sorted(self._keys)})"

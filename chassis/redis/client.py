@@ -1,8 +1,8 @@
 """Redis: redis-py's client over shared connections, and scripts called by their hash.
 
-Any number of callers share one connection to each server (see `redis_link`), which costs a
-fraction of redis-py's own. A command that blocks gets one for itself, and so does pub/sub,
-which stays redis-py's. A URL `redis+cluster://…` names a cluster (see `redis_cluster`).
+Any number of callers share one connection to each server, which costs a fraction of redis-py's
+own. A command that blocks gets one for itself, and so does pub/sub, which stays redis-py's. A URL
+`redis+cluster://…` names a cluster.
 """
 
 import hashlib
@@ -129,9 +129,9 @@ class Redis(Client):
         return list(groups.values())
 
     def shaped(self, name: str, answer: Any, options: Mapping[str, Any]) -> Any:
-        """The answer to the command `name`, as redis-py gives it."""
+        """The answer to the command `name`, as redis-py gives it; an error stays one."""
         shape = self._shapes.get(name)
-        if shape is None:
+        if shape is None or isinstance(answer, RedisError):
             return answer
         return shape(answer, **{k: v for k, v in options.items() if k != "keys"})
 
@@ -205,9 +205,7 @@ class _Pipeline(Pipeline):
         if raise_on_error:
             _checked(answers)
         return [
-            answer
-            if isinstance(answer, RedisError)
-            else self._redis.shaped(str(args[0]), answer, options)
+            self._redis.shaped(str(args[0]), answer, options)
             for (args, options), answer in zip(stack, answers, strict=True)
         ]
 

@@ -128,10 +128,7 @@ class Link:
             connection = self._alone.pop()
             if connection.usable:
                 return connection
-        try:
-            return await _open(self.server, self._timeout_s)
-        except OSError as error:
-            raise _redis_error(error, self.server) from error
+        return await _open(self.server, self._timeout_s)
 
     async def _connected(self) -> "_Connection":
         if self._connecting is None:
@@ -148,8 +145,8 @@ class Link:
         try:
             self._shared = await _open(self.server, self._timeout_s)
             self._rest_s = 0.0
-        except (RedisError, OSError) as error:
-            self._problem = _redis_error(error, self.server)
+        except RedisError as error:
+            self._problem = error
             self._rest_s = min(max(2 * self._rest_s, REST_MIN_S), REST_MAX_S)
             self._rests_until = asyncio.get_running_loop().time() + self._rest_s
         finally:
@@ -249,7 +246,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def _open(server: Server, timeout_s: float) -> _Connection:
-    """A connection that is logged in. Raises RedisError, OSError."""
+    """A connection that is logged in. Raises RedisError."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
@@ -263,6 +260,8 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
                 )
     except TimeoutError as error:
         raise RedisTimeoutError(f"{server} did not answer in time") from error
+    except OSError as error:
+        raise RedisConnectionError(f"{server}: {error}") from error
     greeting: list[Command] = []
     if server.password:
         greeting.append(("AUTH", *filter(None, (server.username, server.password))))
@@ -276,10 +275,6 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
         connection.close()
         raise
     return connection
-
-
-def _redis_error(error: RedisError | OSError, server: Server) -> RedisError:
-    return error if isinstance(error, RedisError) else RedisConnectionError(f"{server}: {error}")
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
