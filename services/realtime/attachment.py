@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from protos import realtime_pb2
 from protos.realtime_pb2 import ChannelState, FeedFrame
-from services.realtime.publications import Publication
+from services.realtime.frames import Publication
 
 BATCH_MAX = 64  # publications in one frame
 BATCH_BYTES_MAX = 64 * 1024

@@ -15,9 +15,9 @@ from chassis.errors import Failed
 from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
 from chassis.times import rfc3339
+from services.realtime import frames
 from services.realtime.channels import Channels
-from services.realtime.frames import Delta, RankChange, Reason, Snapshot, Window, difference, encode
-from services.realtime.publications import Position, Publication
+from services.realtime.frames import Position, Publication, RankChange, Reason, Window
 from services.realtime.source import Source, Top
 from services.realtime.store import Draft, LiveStore, Outcome
 
@@ -192,7 +192,7 @@ class Builder:
         if was is None or was.period != top.window.period:
             position, content = Position(secrets.token_hex(8), 1), "epochChanged"
         else:
-            change = difference(was, top.window)
+            change = frames.difference(was, top.window)
             if change is None:
                 return None
             position = Position(here.epoch, here.offset + 1)
@@ -230,11 +230,11 @@ def _publication(
     channel: str, position: Position, window: Window, content: RankChange | Reason
 ) -> Publication:
     """The publication after which `window` is shown: a change, or why it is a whole window."""
-    at_ms, snapshot = clock.now_ms(), encode(window)
+    at_ms, snapshot = clock.now_ms(), frames.encode(window)
     epoch, offset = position.epoch, position.offset
-    frame: Delta | Snapshot
+    frame: frames.Delta | frames.Snapshot
     if isinstance(content, RankChange):
-        frame = Delta(
+        frame = frames.Delta(
             channel=channel,
             epoch=epoch,
             offset=offset,
@@ -243,9 +243,10 @@ def _publication(
             data=content,
         )
     else:
-        frame = Snapshot(
+        frame = frames.Snapshot(
             channel=channel, epoch=epoch, offset=offset, reason=content, data=msgspec.Raw(snapshot)
         )
+    encoded = frames.encode(frame)
     return Publication(
-        channel=channel, frame=encode(frame), at_ms=at_ms, position=position, snapshot=snapshot
+        channel=channel, frame=encoded, at_ms=at_ms, position=position, snapshot=snapshot
     )

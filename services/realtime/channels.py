@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from protos import realtime_pb2
 from protos.realtime_pb2 import ChannelState
 from services.realtime.attachment import Attachment
-from services.realtime.publications import Position, Publication
+from services.realtime.frames import Position, Publication
 
 HISTORY_MAX = 256  # publications kept of each channel
 REPLAY_BYTES_MAX = 1024 * 1024  # of history in one state

@@ -14,7 +14,7 @@ from protos.realtime_pb2 import FeedFrame, GatewayFrame
 from protos.realtime_pb2_grpc import RealtimeServicer
 from services.realtime.attachment import QUEUE_MAX, Attachment
 from services.realtime.channels import Channels
-from services.realtime.publications import Position
+from services.realtime.frames import Position
 from services.realtime.user_channels import PREFIX, UserChannels
 
 PING_S = 5.0

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from chassis.redis import Call, Redis, Script
 from chassis.redis.lease import Leases
 from services.realtime.channels import HISTORY_MAX
-from services.realtime.publications import Position, Publication
+from services.realtime.frames import Position, Publication
 
 PUBLICATIONS_MAX = 256  # of each channel in one read
 

@@ -10,8 +10,7 @@ from chassis.times import rfc3339
 from protos import events_pb2
 from protos.realtime_pb2 import ChannelState
 from services.realtime.channels import Channels
-from services.realtime.frames import UNRANKED, Delta, ScoreUpdated, Standing, encode
-from services.realtime.publications import Publication
+from services.realtime.frames import UNRANKED, Delta, Publication, ScoreUpdated, Standing, encode
 from services.realtime.source import TIMEOUT_S, USER_BOARD, USERS_MAX, Source
 
 PREFIX = "user:"

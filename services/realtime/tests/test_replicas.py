@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 
 from chassis import clock
 from chassis.redis import Redis, open_redis
-from services.realtime.publications import Position, Publication
+from services.realtime.frames import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.realtime.tests.gateway import BOARD
 from services.realtime.tests.replica import Attach, NewReplica, Replica
