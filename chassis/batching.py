@@ -70,7 +70,7 @@ class Batcher(Generic[Item, Result]):
         # Asking which loop runs is a system call, which at one a request can be felt.
         self._loop = asyncio.get_running_loop()
         self._linger_s = linger_s
-        self._per_s, self._items, self._counted_from = 0.0, 0, 0.0  # how many items come of late
+        self._per_s, self._items, self._counted_from = 0.0, 0, 0.0  # of the items of late
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._queue: deque[_Waiting[Item, Result]] = deque()

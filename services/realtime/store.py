@@ -61,10 +61,8 @@ class LiveStore:
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """Where each channel stands."""
-        pipe = self._redis.pipeline(transaction=False)
-        for channel in channels:
-            pipe.hmget(f"{_key(channel)}:meta", ["epoch", "offset"])
-        return [_position(meta) for meta in await pipe.execute()]
+        commands = [("HMGET", f"{_key(channel)}:meta", "epoch", "offset") for channel in channels]
+        return [_position(meta) for meta in await self._redis.execute_many(commands)]
 
     async def follow(self, after: Mapping[str, int], *, wait_ms: int) -> list[Publication]:
         """The publications after each channel's offset; waits up to `wait_ms` for one."""
