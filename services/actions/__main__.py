@@ -30,7 +30,7 @@ async def main(settings: Settings) -> None:
     ):
         await expect_schema(database, schema="actions", folder=MIGRATIONS)
         store = ActionsStore(database)
-        catalogue = Catalogue(store)
+        catalogue = Catalogue(store.types)
         await catalogue.refresh()
         relay = IncidentRelay(store, FraudStub(fraud))
         service = ActionsService(

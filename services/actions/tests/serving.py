@@ -165,7 +165,7 @@ async def open_actions(
 ) -> AsyncIterator[Actions]:
     """The service on that pool, served over real gRPC."""
     store, fraud = ActionsStore(Database(pool)), RecordingFraud()
-    catalogue, relay = Catalogue(store), IncidentRelay(store, cast(FraudStub, fraud))
+    catalogue, relay = Catalogue(store.types), IncidentRelay(store, cast(FraudStub, fraud))
     await catalogue.refresh()
     service = ActionsService(
         store,
