@@ -1,25 +1,30 @@
-"""Attempts to complete or redeem actions: judged in batches, with what a refusal entails."""
+"""Attempts to complete or redeem actions: judged in batches; the incidents found go to fraud."""
 
 import asyncio
 import hashlib
 import hmac
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from chassis.batching import BATCH_MAX
 from chassis.errors import Unavailable
 from chassis.postgres import DbUnavailable
+from chassis.postgres.outbox import OutboxRelay
 from chassis.telemetry import log
+from protos import fraud_pb2
+from protos.fraud_pb2_grpc import FraudStub
 from services.actions import proofs
 from services.actions.catalogue import ActionType, Catalogue
 from services.actions.failures import ActionCompleted, ActionNotFound, TokenExpired, TokenInvalid
-from services.actions.incidents import IncidentRelay, incident_id
 from services.actions.issuing import Settlements
 from services.actions.proofs import Claims, Refusal
 from services.actions.store import ActionsStore, Completion, Incident, Row, Strike
 from services.actions.tokens import Sealed, Sealer
 
-COMPLETED_TTL_S = 300  # life of the token that completing answers
+COMPLETED_TTL_S = 300  # life of the token that completing returns
 STORE_WAIT_S = 1.0  # a token is judged without Postgres after that
+_INCIDENTS = uuid.UUID("4bd0c3a4-4a0f-5d0c-9d7e-2f7a8a3e3b51")  # the namespace of their ids
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,6 +41,24 @@ class Attempt:
     refusal: Refusal | None = None
     closed: bool = False  # the action, by this refusal
     fresh_token: str = ""  # of a completed action
+
+
+class IncidentRelay(OutboxRelay):
+    """Sends fraud the incidents of the outbox, in batches, off every path."""
+
+    def __init__(self, store: ActionsStore, fraud: FraudStub) -> None:
+        super().__init__("incidents", self.send)
+        self._store = store
+        self._fraud = fraud
+
+    async def send(self) -> int:
+        """Sends one batch; returns how many. Raises Failed."""
+        incidents = await self._store.incidents(limit=BATCH_MAX)
+        if incidents:
+            found = [fraud_pb2.Incident(**incident._asdict()) for incident in incidents]
+            await self._fraud.Report(fraud_pb2.ReportRequest(incidents=found))
+            await self._store.drop_incidents([incident.incident_id for incident in incidents])
+        return len(incidents)
 
 
 class Attempts:
@@ -72,7 +95,7 @@ class Attempts:
             state = states.get(sealed.action_id, "")
             attempt.refusal = self._refusal(attempt, sealed, state=state, now_ms=now_ms)
             if attempt.refusal and state == "awarded":
-                # The ledger answers for what was awarded: nothing is left to close or report.
+                # What was awarded is up to the ledger: nothing is left to close or report.
                 attempt.refusal = Refusal(attempt.refusal.failure)
         await self._record(attempts, now_ms)
         return attempts
@@ -170,7 +193,7 @@ class Attempts:
                 attempt.refusal = Refusal(ActionCompleted())
 
     async def _record(self, attempts: Sequence[Attempt], now_ms: int) -> None:
-        """Writes down what the refusals entail, before they are answered."""
+        """Stores what the refusals entail, before they are returned."""
         strikes: list[Strike] = []
         incidents: list[Incident] = []
         for attempt in attempts:
@@ -218,10 +241,10 @@ def _checksum(attempt: Attempt) -> bytes:
 
 
 def _incident(attempt: Attempt, sealed: Sealed, refusal: Refusal, now_ms: int) -> Incident:
+    # The same id for each repeat of the incident, so that sending it again does no harm.
+    repeated = f"{sealed.action_id}\n{refusal.rule}\n{attempt.attempt_id}"
     return Incident(
-        incident_id=incident_id(
-            action_id=sealed.action_id, rule=refusal.rule, attempt_id=attempt.attempt_id
-        ),
+        incident_id=str(uuid.uuid5(_INCIDENTS, repeated)),
         user_id=attempt.caller,
         rule=refusal.rule,
         action_id=sealed.action_id,

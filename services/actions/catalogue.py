@@ -11,7 +11,7 @@ from services.actions import formulas
 from services.actions.failures import ValidationFailed
 
 DURATION_MS_MAX = 24 * 3600 * 1000
-FOLLOWED_MS = 1000  # by then every replica goes by a change
+FOLLOWED_MS = 1000  # by then every replica applies a change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ class Granted(NamedTuple):
     grant: Grant
     points: int = 0
     failure: Failed | None = None
-    named: bool = True  # it names an action and a player, so that the ledger can be asked
+    named: bool = True  # it names an action and a player, to be looked up in the ledger
 
 
 class Grants:

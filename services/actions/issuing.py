@@ -1,4 +1,4 @@
-"""Issuing tokens: the limits a request is under, and the short wait for an open token to go."""
+"""Issuing tokens: the limits of a request, and the short wait for an open token to be settled."""
 
 import asyncio
 import hashlib

@@ -1,4 +1,4 @@
-"""The messages of Actions: read into what the rules know, and written from it."""
+"""The messages of Actions: read into the records of the rules, and written from them."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The calls of Actions: check, act, answer."""
+"""The calls of Actions: check, act, reply."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,11 +11,10 @@ from chassis.telemetry import log
 from protos import actions_pb2 as pb
 from protos import actions_pb2_grpc
 from services.actions import messages
-from services.actions.attempts import Attempts
+from services.actions.attempts import Attempts, IncidentRelay
 from services.actions.catalogue import ActionType, Catalogue, is_name
 from services.actions.failures import ActionNotFound, ActionTypeExists, ActionTypeNotFound
 from services.actions.grants import Grants
-from services.actions.incidents import IncidentRelay
 from services.actions.issuing import Issuer, Settlements
 from services.actions.store import ActionsStore
 from services.actions.tokens import Sealer

@@ -12,7 +12,7 @@ from chassis.ids import uuid7
 from chassis.postgres import Database
 from services.auth.passwords import StoredPassword
 
-SESSIONS_MAX = 10  # of one user; the oldest goes
+SESSIONS_MAX = 10  # of one user; the oldest is dropped
 GRACE = timedelta(seconds=10)  # in which a replaced token still gets its successor
 
 

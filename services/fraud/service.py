@@ -1,4 +1,4 @@
-"""The calls of Fraud: check, act, answer."""
+"""The calls of Fraud: check, act, reply."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -20,8 +20,8 @@ from protos import fraud_pb2
 from protos.actions_pb2_grpc import ActionsStub, add_ActionsServicer_to_server
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
+from services.actions.attempts import IncidentRelay
 from services.actions.catalogue import Catalogue
-from services.actions.incidents import IncidentRelay
 from services.actions.service import ActionsService
 from services.actions.store import ActionsStore
 from services.actions.tests.players import SEALING, SIGNING, Play, new_user
