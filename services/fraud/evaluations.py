@@ -32,7 +32,7 @@ class Sanction:
         return self.kind is not Kind.NONE and (self.until_ms == 0 or at_ms < self.until_ms)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Attempt:
     """An attempt to redeem an action."""
 
