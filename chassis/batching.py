@@ -8,7 +8,6 @@ batchers in a row may linger under load: whom it sends off together stay togethe
 """
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence, Sized
 from contextvars import Context
@@ -48,30 +47,12 @@ class _Waiting(msgspec.Struct, Generic[Item, Result]):
     future: asyncio.Future[Result]
 
 
-class _Rate:
-    """How many items a second came of late."""
-
-    def __init__(self) -> None:
-        self._per_s, self._items, self._since_s = 0.0, 0, 0.0
-
-    def add(self, items: int) -> None:
-        self._items += items
-
-    def per_s(self) -> float:
-        now_s = time.monotonic()
-        took_s = now_s - self._since_s
-        if took_s >= _RATE_S:
-            self._per_s = self._items / took_s
-            self._items, self._since_s = 0, now_s
-        return self._per_s
-
-
 class Batcher(Generic[Item, Result]):
     """Gathers single items into calls of `send`; belongs to the event loop it is made in.
 
     `send(items, timeout_s)` returns one result per item, in order; a result that
     is a `Failed` fails its own item only. `timeout_s` is the time the most patient
-    of the items has left. If `send` itself fails, all items of that flight do. Under a
+    of the items has left. If `send` itself fails, all items of that flight do. Under
     `name` the metrics count how many items fly together and how many wait. While more than
     `BUSY_PER_S` items come, a flight waits `linger_s` for company.
     """
@@ -80,25 +61,24 @@ class Batcher(Generic[Item, Result]):
         self,
         send: Callable[[list[Item], float], Awaitable[Sequence[Result | Failed]]],
         *,
+        name: str,
         batch_max: int = BATCH_MAX,
         queue_max: int = 4096,
-        name: str = "",
         linger_s: float = 0.0,
     ) -> None:
         self._send = send
         # Asking which loop runs is a system call, which at one a request can be felt.
         self._loop = asyncio.get_running_loop()
         self._linger_s = linger_s
-        self._rate = _Rate()
+        self._per_s, self._items, self._counted_from = 0.0, 0, 0.0  # of the items of late
         self._batch_max = batch_max
         self._queue_max = queue_max
         self._queue: deque[_Waiting[Item, Result]] = deque()
         self._flying: list[_Waiting[Item, Result]] = []
         self._flights: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
-        self._sizes = telemetry.batch_items.labels(name) if name else None
-        if name:
-            telemetry.queue_items.labels(name).set_function(self._queue.__len__)
+        self._sizes = telemetry.batch_items.labels(name)
+        telemetry.queue_items.labels(name).set_function(self._queue.__len__)
 
     async def submit(self, item: Item, *, timeout_s: float) -> Result:
         """The result for `item`.
@@ -130,15 +110,22 @@ class Batcher(Generic[Item, Result]):
     async def _fly(self) -> None:
         try:
             while self._queue:
-                if self._linger_s and self._rate.per_s() > BUSY_PER_S:
+                if self._linger_s and self._busy():
                     await asyncio.sleep(self._linger_s)
                 self._flying = self._take()
-                self._rate.add(len(self._flying))
+                self._items += len(self._flying)
                 if self._flying:
                     await self._flight(self._flying)
         finally:
             self._flying = []
             self._flights = None
+
+    def _busy(self) -> bool:
+        now = self._loop.time()
+        took_s = now - self._counted_from
+        if took_s >= _RATE_S:
+            self._per_s, self._items, self._counted_from = self._items / took_s, 0, now
+        return self._per_s > BUSY_PER_S
 
     def _take(self) -> list[_Waiting[Item, Result]]:
         """The next batch, without the items whose callers left or ran out of time."""
@@ -150,8 +137,7 @@ class Batcher(Generic[Item, Result]):
         return batch
 
     async def _flight(self, batch: list[_Waiting[Item, Result]]) -> None:
-        if self._sizes:
-            self._sizes.observe(len(batch))
+        self._sizes.observe(len(batch))
         left_s = max(w.deadline for w in batch) - self._loop.time()
         try:
             results = await self._send([w.item for w in batch], left_s)

@@ -23,8 +23,10 @@ from dataclasses import dataclass
 from typing import ClassVar, cast
 
 import grpc
+from grpc import StatusCode
 
 from protos import failure_pb2
+from protos.failure_pb2 import Failure
 
 TRAILER = "failure-bin"
 
@@ -41,8 +43,8 @@ class FieldError:
 class Failed(Exception):
     """Something failed; see the classes below for how."""
 
-    kind: ClassVar["failure_pb2.Failure.Kind"] = failure_pb2.Failure.INTERNAL
-    status: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    kind: ClassVar["Failure.Kind"] = Failure.INTERNAL
+    status: ClassVar[StatusCode] = StatusCode.INTERNAL
 
     def __init__(
         self,
@@ -73,69 +75,60 @@ class Internal(Failed):
 class Invalid(Failed):
     """What was sent cannot be right."""
 
-    kind = failure_pb2.Failure.INVALID
-    status = grpc.StatusCode.INVALID_ARGUMENT
+    kind, status = Failure.INVALID, StatusCode.INVALID_ARGUMENT
 
 
 class Unprocessable(Failed):
     """What was sent is well formed, but outside the rules."""
 
-    kind = failure_pb2.Failure.UNPROCESSABLE
-    status = grpc.StatusCode.INVALID_ARGUMENT
+    kind, status = Failure.UNPROCESSABLE, StatusCode.INVALID_ARGUMENT
 
 
 class Unauthenticated(Failed):
     """Who asks is not known."""
 
-    kind = failure_pb2.Failure.UNAUTHENTICATED
-    status = grpc.StatusCode.UNAUTHENTICATED
+    kind, status = Failure.UNAUTHENTICATED, StatusCode.UNAUTHENTICATED
 
 
 class Forbidden(Failed):
     """This is not allowed."""
 
-    kind = failure_pb2.Failure.FORBIDDEN
-    status = grpc.StatusCode.PERMISSION_DENIED
+    kind, status = Failure.FORBIDDEN, StatusCode.PERMISSION_DENIED
 
 
 class Missing(Failed):
     """What is asked for is not there."""
 
-    kind = failure_pb2.Failure.MISSING
-    status = grpc.StatusCode.NOT_FOUND
+    kind, status = Failure.MISSING, StatusCode.NOT_FOUND
 
 
 class Conflict(Failed):
     """The state of things forbids it."""
 
-    kind = failure_pb2.Failure.CONFLICT
-    status = grpc.StatusCode.FAILED_PRECONDITION
+    kind, status = Failure.CONFLICT, StatusCode.FAILED_PRECONDITION
 
 
 class TooMany(Failed):
     """A limit is reached."""
 
-    kind = failure_pb2.Failure.TOO_MANY
-    status = grpc.StatusCode.RESOURCE_EXHAUSTED
+    kind, status = Failure.TOO_MANY, StatusCode.RESOURCE_EXHAUSTED
 
 
 class Unavailable(Failed):
     """A part that is needed is unavailable."""
 
-    kind = failure_pb2.Failure.UNAVAILABLE
-    status = grpc.StatusCode.UNAVAILABLE
+    kind, status = Failure.UNAVAILABLE, StatusCode.UNAVAILABLE
 
 
 class Timeout(Failed):
     """The time given ran out."""
 
-    kind = failure_pb2.Failure.TIMEOUT
-    status = grpc.StatusCode.DEADLINE_EXCEEDED
+    kind, status = Failure.TIMEOUT, StatusCode.DEADLINE_EXCEEDED
 
 
-def to_proto(failed: Failed) -> failure_pb2.Failure:
+def to_proto(failed: Failed) -> Failure:
     """The failure as it crosses gRPC."""
-    return failure_pb2.Failure(
+    return Failure(
         kind=failed.kind,
         code=failed.code,
         detail=failed.detail,
@@ -148,7 +141,7 @@ def to_proto(failed: Failed) -> failure_pb2.Failure:
     )
 
 
-def from_proto(failure: failure_pb2.Failure) -> Failed:
+def from_proto(failure: Failure) -> Failed:
     """The failure a peer sent, as an exception of its kind that keeps the peer's code."""
     return _BY_KIND.get(failure.kind, Internal)(
         failure.detail,
@@ -163,7 +156,7 @@ def from_call(error: grpc.aio.AioRpcError) -> Failed:
     """What a failed call means: the peer's own failure where it sent one."""
     for key, value in error.trailing_metadata() or ():
         if key == TRAILER:
-            return from_proto(failure_pb2.Failure.FromString(cast(bytes, value)))
+            return from_proto(Failure.FromString(cast(bytes, value)))
     kind = _BY_STATUS.get(error.code(), Internal)
     return kind(f"{error.code().name}: {error.details()}")
 
@@ -172,27 +165,13 @@ def _code(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).upper()
 
 
-_BY_KIND: dict[int, type[Failed]] = {
-    kind.kind: kind
-    for kind in (
-        Internal,
-        Invalid,
-        Unprocessable,
-        Unauthenticated,
-        Forbidden,
-        Missing,
-        Conflict,
-        TooMany,
-        Unavailable,
-        Timeout,
-    )
-}
+_BY_KIND: dict[int, type[Failed]] = {kind.kind: kind for kind in Failed.__subclasses__()}
 
-# Statuses that gRPC itself answers with. A peer's refusal of our identity is our
-# own misconfiguration, so it stays Internal.
-_BY_STATUS: dict[grpc.StatusCode, type[Failed]] = {
-    grpc.StatusCode.UNAVAILABLE: Unavailable,
-    grpc.StatusCode.DEADLINE_EXCEEDED: Timeout,
-    grpc.StatusCode.CANCELLED: Unavailable,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: Unavailable,
+# Statuses of gRPC itself. A peer's refusal of our identity is our own misconfiguration, so it
+# stays Internal.
+_BY_STATUS: dict[StatusCode, type[Failed]] = {
+    StatusCode.UNAVAILABLE: Unavailable,
+    StatusCode.DEADLINE_EXCEEDED: Timeout,
+    StatusCode.CANCELLED: Unavailable,
+    StatusCode.RESOURCE_EXHAUSTED: Unavailable,
 }

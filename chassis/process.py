@@ -15,11 +15,12 @@ from chassis.settings import ProcessSettings, SettingsError, load
 from chassis.telemetry import log
 
 S = TypeVar("S", bound=ProcessSettings)
+T = TypeVar("T")
 
 OPEN_FILES = 65_536
 
 
-def run(unit: str, settings_class: type[S], main: Callable[[S], Awaitable[None]]) -> None:
+def run(unit: str, settings_class: type[S], main: Callable[[S], Coroutine[Any, Any, None]]) -> None:
     """Reads the settings, sets up logs and clock, runs `main`, exits.
 
     Settings that do not fit end the process with one line per problem and code 2.
@@ -33,7 +34,7 @@ def run(unit: str, settings_class: type[S], main: Callable[[S], Awaitable[None]]
     clock.set_offset(settings.clock_offset_s)
     allow_open_files()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_awaited(main(settings)))
+        runner.run(main(settings))
 
 
 def allow_open_files() -> None:
@@ -54,6 +55,22 @@ async def repeat(work: Callable[[], Awaitable[object]], *, pause_s: float) -> No
         except Exception as error:
             log.warning("repeated_work_failed", work=repr(work), error=repr(error))
         await asyncio.sleep(pause_s)
+
+
+async def when_reached(
+    connect: Callable[[], Awaitable[T]], unavailable: tuple[type[Exception], ...], event: str
+) -> T:
+    """What `connect` returns, tried again for up to 30 s while it raises one of `unavailable`.
+
+    Each failure is logged as `event`.
+    """
+    for pause_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3, 3, 3, 3, 3, 3, 3, 3):
+        try:
+            return await connect()
+        except unavailable as error:
+            log.warning(event, error=repr(error))
+            await asyncio.sleep(pause_s)
+    return await connect()
 
 
 async def until_done(attempt: Callable[[], Awaitable[None]]) -> None:
@@ -102,7 +119,3 @@ async def _end(tasks: set[asyncio.Task[None]]) -> None:
             task.cancel()
         with suppress(asyncio.CancelledError):  # repeated by an outer `_end`
             _, tasks = await asyncio.wait(tasks, timeout=0.1)
-
-
-async def _awaited(work: Awaitable[None]) -> None:
-    await work

@@ -106,10 +106,7 @@ def _read(name: str, environment: Mapping[str, str]) -> str | None:
 
 
 def _parse(text: str, kind: Any) -> Any:
-    bounds: tuple[Any, ...] = ()
-    if get_origin(kind) is Annotated:
-        kind, *rest = get_args(kind)
-        bounds = tuple(rest)
+    kind, *bounds = get_args(kind) if get_origin(kind) is Annotated else (kind,)
     if kind is bool:
         if text.lower() not in _BOOLEANS:
             raise ValueError(f"must be one of {', '.join(_BOOLEANS)}, not {text!r}")
@@ -119,12 +116,11 @@ def _parse(text: str, kind: Any) -> Any:
         return tuple(_parse(part.strip(), item) for part in text.split(",") if part.strip())
     try:
         value = kind(text)
-    except ValueError as problem:
-        # The value may be a secret: types of our own say what is wrong without repeating
-        # it, Python's own do not.
+    except ValueError:
+        # The value may be a secret, which Python's own types repeat and ours do not.
         if kind in (int, float):
             raise ValueError(f"must be of type {kind.__name__}") from None
-        raise ValueError(str(problem)) from None
+        raise
     for bound in bounds:
         if isinstance(bound, Between) and not bound.low <= value <= bound.high:
             raise ValueError(f"must be between {bound.low:g} and {bound.high:g}, not {value}")

@@ -9,8 +9,8 @@ import asyncio
 import atexit
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -71,23 +71,19 @@ def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
         logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
-    _write = _writer(lines, unit) if log.is_enabled_for(logging.INFO) else _silent
+    _write = _writer(lines, unit) if log.is_enabled_for(logging.INFO) else lambda line: None
     # Libraries speak through the standard logger; only their warnings are of use.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
     if otlp_endpoint:
         _export_traces(unit, otlp_endpoint)
 
 
-def span(name: str, headers: Mapping[str, str]) -> AbstractContextManager[None]:
+def span(name: str, headers: Mapping[str, str]) -> AbstractContextManager[object]:
     """A span around one request, the child of the one that `headers` (`traceparent`) name."""
-    return _span(name, headers) if _tracing else _NO_SPAN
-
-
-@contextmanager
-def _span(name: str, headers: Mapping[str, str]) -> Iterator[None]:
+    if not _tracing:
+        return _NO_SPAN
     tracer = trace.get_tracer("scoreboard")
-    with tracer.start_as_current_span(name, context=propagate.extract(headers)):
-        yield
+    return tracer.start_as_current_span(name, context=propagate.extract(headers))
 
 
 def trace_headers() -> dict[str, str]:
@@ -140,10 +136,6 @@ def _writer(lines: "_Lines", unit: str) -> Callable[[Line], None]:
         lines.msg(encode(line))
 
     return write
-
-
-def _silent(line: Line) -> None:
-    """Writes nothing."""
 
 
 class _Lines:

@@ -6,46 +6,31 @@ policies and the boundary test are checked against the same table.
 
 from collections.abc import Mapping
 
-CALLERS: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "auth": {
-        "Register": frozenset({"gateway"}),
-        "Login": frozenset({"gateway"}),
-        "Refresh": frozenset({"gateway"}),
-        "Keys": frozenset({"gateway"}),
-        "ClientToken": frozenset({"gateway"}),
-        "Names": frozenset({"gateway"}),
-        "SetBan": frozenset({"fraud"}),
-    },
+# The methods of a unit, by the units that call them.
+_CALLS = {
+    "auth": {"gateway": "Register Login Refresh Keys ClientToken Names", "fraud": "SetBan"},
     "actions": {
-        "Catalogue": frozenset({"gateway"}),
-        "CreateType": frozenset({"gateway"}),
-        "UpdateType": frozenset({"gateway"}),
-        "Issue": frozenset({"gateway"}),
-        "Complete": frozenset({"gateway"}),
-        "Get": frozenset({"gateway"}),
-        "Verify": frozenset({"scores"}),
-        "Settle": frozenset({"scores"}),
+        "gateway": "Catalogue CreateType UpdateType Issue Complete Get",
+        "scores": "Verify Settle",
     },
     "scores": {
-        "Award": frozenset({"gateway"}),
-        "Receipt": frozenset({"gateway"}),
-        "History": frozenset({"gateway"}),
-        "Reverse": frozenset({"gateway"}),
-        "CreateBoard": frozenset({"gateway"}),
-        "Boards": frozenset({"gateway", "realtime"}),
-        "Top": frozenset({"gateway", "realtime"}),
-        "Around": frozenset({"gateway", "realtime"}),
-        "Ranks": frozenset({"gateway"}),
-        "WouldBe": frozenset({"gateway"}),
+        "gateway": "Award Receipt History Reverse CreateBoard Boards Top Around Ranks WouldBe",
+        "realtime": "Boards Top Around",
     },
     "fraud": {
-        "Judge": frozenset({"scores"}),
-        "Report": frozenset({"actions", "scores"}),
-        "SanctionsSince": frozenset({"scores", "gateway"}),
+        "actions": "Report",
+        "gateway": "SanctionsSince",
+        "scores": "Judge Report SanctionsSince",
     },
-    "realtime": {
-        "Attach": frozenset({"gateway"}),
-    },
+    "realtime": {"gateway": "Attach"},
+}
+CALLERS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    unit: {
+        method: frozenset(caller for caller in calls if method in calls[caller].split())
+        for methods in calls.values()
+        for method in methods.split()
+    }
+    for unit, calls in _CALLS.items()
 }
 
 

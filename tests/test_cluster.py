@@ -31,7 +31,7 @@ from protos.scores_pb2_grpc import ScoresStub
 from protos.streams import SANCTIONS
 from services.fraud.evaluations import Attempt
 from services.fraud.windows import Windows
-from services.realtime.publications import Position, Publication
+from services.realtime.frames import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.scores.awards.journal import STREAM as JOURNAL
 from services.scores.awards.records import Judged
@@ -93,7 +93,8 @@ async def test_live_channels_and_leases_are_followed_on_a_cluster(redis_cluster:
     found = await store.follow(dict.fromkeys(channels, 0), wait_ms=100)
     assert {publication.channel for publication in found} == set(channels)
     assert await store.positions(channels) == [Position("e", 1)] * 8
-    assert (await store.stored(channels[0])).position == Position("e", 1)
+    position, _ = await store.stored(channels[0])
+    assert position == Position("e", 1)
 
 
 async def test_a_call_under_a_key_is_answered_alike_on_a_cluster(redis_cluster: Redis) -> None:

@@ -4,13 +4,7 @@ Read `database.py`, then `migrations.py`. `replica.py` reads from a replica that
 `outbox.py` sends what waits in a table to a peer.
 """
 
-from chassis.postgres.database import (
-    UNAVAILABLE,
-    Database,
-    DbUnavailable,
-    open_database,
-    open_pool,
-)
+from chassis.postgres.database import UNAVAILABLE, Database, DbUnavailable, open_database, open_pool
 from chassis.postgres.migrations import SchemaBehind, expect_schema, migrate
 
 __all__ = [

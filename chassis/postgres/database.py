@@ -1,17 +1,15 @@
 """The one access object to Postgres, over a pool."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from chassis.errors import Unavailable
-from chassis.telemetry import log
-
-T = TypeVar("T")
+from chassis.process import when_reached
 
 ACQUIRE_S = 5.0  # how long a caller waits for a connection
 
@@ -53,13 +51,10 @@ async def open_pool(url: str, *, size_max: int = 8) -> AsyncIterator[asyncpg.Poo
     """
     pool = await when_reached(
         lambda: asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=size_max,
-            command_timeout=10,
-            timeout=5,
-            reset=_as_it_is,
-        )
+            url, min_size=1, max_size=size_max, command_timeout=10, timeout=5, reset=_as_it_is
+        ),
+        UNAVAILABLE,
+        "postgres_awaited",
     )
     try:
         yield pool
@@ -110,14 +105,3 @@ async def _as_it_is(connection: asyncpg.Connection) -> None:
 
     A transaction that a cancelled caller left open is ended by asyncpg all the same.
     """
-
-
-async def when_reached(connect: Callable[[], Awaitable[T]]) -> T:
-    """What `connect` returns, tried again for up to 30 s while the server is unavailable."""
-    for pause_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3, 3, 3, 3, 3, 3, 3, 3):
-        try:
-            return await connect()
-        except UNAVAILABLE as error:
-            log.warning("postgres_awaited", error=repr(error))
-            await asyncio.sleep(pause_s)
-    return await connect()

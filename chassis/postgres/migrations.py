@@ -6,7 +6,8 @@ from pathlib import Path
 
 import asyncpg
 
-from chassis.postgres.database import Database, when_reached
+from chassis.postgres.database import UNAVAILABLE, Database
+from chassis.process import when_reached
 from chassis.telemetry import log
 
 
@@ -21,7 +22,9 @@ async def migrate(url: str, *, schema: str, folder: Path) -> int:
     replicas may start together. A file that was applied must not change afterwards:
     raises SchemaBehind naming it.
     """
-    connection = await when_reached(lambda: asyncpg.connect(url, timeout=5))
+    connection = await when_reached(
+        lambda: asyncpg.connect(url, timeout=5), UNAVAILABLE, "postgres_awaited"
+    )
     try:
         lock = int.from_bytes(hashlib.sha256(schema.encode()).digest()[:8], "big", signed=True)
         await connection.execute("SELECT pg_advisory_lock($1)", lock)
@@ -49,10 +52,10 @@ async def expect_schema(database: Database, *, schema: str, folder: Path) -> Non
     """Raises SchemaBehind unless every file of `folder` has been applied."""
     needed = max(number for number, _ in _files(folder))
     try:
-        rows = await database.fetch(_in(schema, "SELECT max(number) AS newest FROM $.migrations"))
+        rows = await database.fetch(_in(schema, "SELECT max(number) FROM $.migrations"))
+        newest = rows[0]["max"] or 0
     except (asyncpg.UndefinedTableError, asyncpg.InvalidSchemaNameError):
-        rows = []
-    newest = (rows[0]["newest"] if rows else None) or 0
+        newest = 0
     if newest < needed:
         raise SchemaBehind(f"schema {schema} is at {newest}, this code needs {needed}: migrate")
 

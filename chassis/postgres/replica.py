@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
 import asyncpg
 from prometheus_client import Counter
@@ -21,11 +21,8 @@ CONNECTIONS_MAX = 4
 reads = Counter("postgres_replica_reads_total", "Reads a replica may serve, by who did", ["server"])
 
 
-class Reader(Protocol):
-    """Reads that may be some seconds old."""
-
-    async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        """All rows of one statement that writes nothing. Raises DbUnavailable."""
+# Reads by `fetch` that may be some seconds old.
+Reader: TypeAlias = "Database | Replica"
 
 
 @asynccontextmanager

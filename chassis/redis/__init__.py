@@ -5,15 +5,7 @@ connection) and `cluster.py`. `stream.py` reads a stream, `feed.py` a versioned 
 `lease.py` gives work to one process at a time.
 """
 
-from chassis.redis.client import (
-    UNAVAILABLE,
-    Argument,
-    Call,
-    Command,
-    Key,
-    Redis,
-    Script,
-    open_redis,
-)
+from chassis.redis.client import UNAVAILABLE, Call, Redis, Script, open_redis
+from chassis.redis.link import Argument
 
-__all__ = ["UNAVAILABLE", "Argument", "Call", "Command", "Key", "Redis", "Script", "open_redis"]
+__all__ = ["UNAVAILABLE", "Argument", "Call", "Redis", "Script", "open_redis"]

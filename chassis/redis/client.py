@@ -1,11 +1,10 @@
 """Redis: redis-py's client over shared connections, and scripts called by their hash.
 
-Any number of callers share one connection to each server (see `redis_link`), which costs a
-fraction of redis-py's own. A command that blocks gets one for itself, and so does pub/sub,
-which stays redis-py's. A URL `redis+cluster://…` names a cluster (see `redis_cluster`).
+Any number of callers share one connection to each server, which costs a fraction of redis-py's
+own. A command that blocks gets one for itself, and so does pub/sub, which stays redis-py's. A URL
+`redis+cluster://…` names a cluster.
 """
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,20 +17,14 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio import Redis as Client
 from redis.asyncio.client import Pipeline, PubSub
 from redis.asyncio.connection import ConnectKwargs, SSLConnection, parse_url
-from redis.exceptions import ClusterDownError, DataError, NoScriptError, RedisError
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import DataError, NoScriptError, RedisError
 
+from chassis.process import when_reached
 from chassis.redis.cluster import Cluster, slot_of
 from chassis.redis.link import Argument, Command, Link, Server
-from chassis.telemetry import log
-
-__all__ = ["UNAVAILABLE", "Argument", "Call", "Command", "Key", "Redis", "Script", "open_redis"]
 
 # What commands raise, whether the server is down or refuses.
 UNAVAILABLE = (RedisError, OSError)
-# What is raised while the server is down.
-_DOWN = (RedisConnectionError, RedisTimeoutError, ClusterDownError, OSError)
 
 Key = str | bytes
 Call = tuple[Sequence[Key], Sequence[Argument]]  # a script's keys and arguments
@@ -50,7 +43,7 @@ async def open_redis(url: str, *, timeout_s: float = 2.0) -> AsyncIterator["Redi
     """
     client = Redis(url, timeout_s=timeout_s)
     try:
-        await _when_reached(client)
+        await when_reached(client.ping, UNAVAILABLE, "redis_awaited")
         yield client
     finally:
         await client.aclose()
@@ -64,13 +57,13 @@ class Redis(Client):
 
     def __init__(self, url: str, *, timeout_s: float = 2.0) -> None:
         """Connects when first called. Raises ValueError for another URL."""
-        named, self.clustered = _named(url)
+        named, clustered = _named(url)
         servers = [_server(options) for options in named]
-        self._servers: Link | Cluster
-        if self.clustered:
-            self._servers = Cluster(servers, timeout_s=timeout_s)
-        else:
-            self._servers = Link(servers[0], timeout_s=timeout_s)
+        self._servers: Link | Cluster = (
+            Cluster(servers, timeout_s=timeout_s)
+            if clustered
+            else Link(servers[0], timeout_s=timeout_s)
+        )
         waits: dict[str, Any] = {"socket_timeout": timeout_s, "socket_connect_timeout": timeout_s}
         # The answers have the shapes of protocol 2, which the links speak.
         self._options: dict[str, Any] = {**named[0], **waits, "protocol": 2}
@@ -97,11 +90,7 @@ class Redis(Client):
         all in one step, which needs all keys in one slot. Raises the first RedisError among the
         answers, after the other commands have run.
         """
-        answers = await self.answers(commands, atomic=atomic)
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise answer
-        return answers
+        return _checked(await self.answers(commands, atomic=atomic))
 
     async def answers(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """As `execute_many`, each command's own RedisError among the answers."""
@@ -132,7 +121,7 @@ class Redis(Client):
 
         All in one group; on a cluster one group for each slot.
         """
-        if not self.clustered:
+        if not isinstance(self._servers, Cluster):
             return [list(range(len(keys)))]
         groups: dict[int, list[int]] = {}
         for i, key in enumerate(keys):
@@ -140,9 +129,9 @@ class Redis(Client):
         return list(groups.values())
 
     def shaped(self, name: str, answer: Any, options: Mapping[str, Any]) -> Any:
-        """The answer to the command `name`, as redis-py gives it."""
+        """The answer to the command `name`, as redis-py gives it; an error stays one."""
         shape = self._shapes.get(name)
-        if shape is None:
+        if shape is None or isinstance(answer, RedisError):
             return answer
         return shape(answer, **{k: v for k, v in options.items() if k != "keys"})
 
@@ -198,10 +187,7 @@ class Script:
             ]
             for i, answer in zip(unknown, await self._redis.answers(again), strict=True):
                 answers[i] = answer
-        for answer in answers:
-            if isinstance(answer, RedisError):
-                raise answer
-        return answers
+        return _checked(answers)
 
 
 class _Pipeline(Pipeline):
@@ -215,20 +201,24 @@ class _Pipeline(Pipeline):
         """The answers, in redis-py's shape. Raises the first RedisError among them."""
         stack, self.command_stack = self.command_stack, []
         commands = [_words(args) for args, _ in stack]
+        answers = await self._redis.answers(commands, atomic=self.is_transaction)
         if raise_on_error:
-            answers = await self._redis.execute_many(commands, atomic=self.is_transaction)
-        else:
-            answers = await self._redis.answers(commands, atomic=self.is_transaction)
+            _checked(answers)
         return [
-            answer
-            if isinstance(answer, RedisError)
-            else self._redis.shaped(str(args[0]), answer, options)
+            self._redis.shaped(str(args[0]), answer, options)
             for (args, options), answer in zip(stack, answers, strict=True)
         ]
 
     async def watch(self, *names: Any) -> None:  # type: ignore[override]
         """Raises DataError."""
         raise DataError("WATCH would watch for all callers of the shared connection")
+
+
+def _checked(answers: list[Any]) -> list[Any]:
+    for answer in answers:
+        if isinstance(answer, RedisError):
+            raise answer
+    return answers
 
 
 def _words(args: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -275,14 +265,3 @@ def _server(options: ConnectKwargs) -> Server:
         return server
     tls = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
     return replace(server, tls=SSLConnection(**tls).ssl_context.get())
-
-
-async def _when_reached(client: Client) -> None:
-    for pause_s in (0.1, 0.2, 0.4, 0.8, 1.6, 3, 3, 3, 3, 3, 3, 3, 3):
-        try:
-            await client.ping()
-            return
-        except UNAVAILABLE as error:
-            log.warning("redis_awaited", error=repr(error))
-            await asyncio.sleep(pause_s)
-    await client.ping()

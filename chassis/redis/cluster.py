@@ -7,14 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
-from redis.exceptions import (
-    AskError,
-    ClusterCrossSlotError,
-    ClusterDownError,
-    DataError,
-    MovedError,
-    RedisError,
-)
+from redis.exceptions import AskError, ClusterDownError, DataError, MovedError, RedisError
+from redis.exceptions import ClusterCrossSlotError as CrossSlotError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from chassis.redis.link import Argument, Command, Link, Server
@@ -65,7 +59,7 @@ class Cluster:
 
         Each node gets its share in one piece. Raises RedisError when no node is there.
         """
-        if len(commands) == 1 and _name(commands[0]) in _EVERYWHERE:
+        if len(commands) == 1 and _upper(commands[0][0]) in _EVERYWHERE:
             return [await self._everywhere(commands[0])]
         units = [_Unit((command,), _slot(command)) for command in commands]
         await self._run(units)
@@ -78,7 +72,7 @@ class Cluster:
         """
         slot, *others = {_slot(command) for command in commands[1:-1]}
         if others:
-            raise ClusterCrossSlotError("the keys of one step belong to several slots")
+            raise CrossSlotError("the keys of one step belong to several slots")
         unit = _Unit(commands, slot)
         await self._run([unit])
         return unit.answers
@@ -104,7 +98,7 @@ class Cluster:
 
     def somewhere(self) -> Server:
         """A node that can be reached, as far as is known."""
-        return next(self._by_reach()).server
+        return self._by_reach()[0].server
 
     def close(self) -> None:
         """Ends the connections; calls in flight fail."""
@@ -124,9 +118,7 @@ class Cluster:
                     unit.answers = [_unserved(unit.slot)] * len(unit.commands)
                 else:
                     shares.setdefault(link, []).append(unit)
-            redirected = await asyncio.gather(
-                *(self._ask(link, share) for link, share in shares.items())
-            )
+            redirected = await asyncio.gather(*map(self._ask, shares, shares.values()))
             left = [unit for share in redirected for unit in share]
             if not left:
                 return
@@ -154,7 +146,7 @@ class Cluster:
             self._move(answer, sender)
             return True
         if isinstance(answer, AskError) and len(unit.commands) == 1:
-            unit.importer = self._link(answer.host or sender.server.host, answer.port)
+            unit.importer = self._link(answer.host, answer.port, sender)
             return True
         if isinstance(answer, ClusterDownError):
             self._trusted = False
@@ -174,7 +166,7 @@ class Cluster:
         return next(errors, answers[0][0])
 
     def _holder(self, slot: int | None) -> Link | None:
-        return self._owners[slot] if slot is not None else next(self._by_reach())
+        return self._owners[slot] if slot is not None else self._by_reach()[0]
 
     async def _learned(self) -> None:
         """Returns when the owners of all slots are learned; learns them again if in doubt."""
@@ -188,7 +180,7 @@ class Cluster:
 
     async def _learn(self) -> None:
         try:
-            for link in list(self._by_reach()):
+            for link in self._by_reach():
                 try:
                     (ranges,) = await link.execute([("CLUSTER", "SLOTS")])
                 except RedisError as error:
@@ -207,8 +199,7 @@ class Cluster:
     def _take(self, ranges: list[Any], sender: Link) -> None:
         owners: list[Link | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
         for first, last, (host, port, *_), *_ in ranges:
-            # A node without a name of its own is where it was found.
-            link = self._link((host or b"").decode() or sender.server.host, port)
+            link = self._link((host or b"").decode(), port, sender)
             owners[first : last + 1] = [link] * (last + 1 - first)
         self._owners = owners
         for server, link in list(self._links.items()):
@@ -217,10 +208,12 @@ class Cluster:
                 del self._links[server]
 
     def _move(self, moved: AskError, sender: Link) -> None:
-        self._owners[moved.slot_id] = self._link(moved.host or sender.server.host, moved.port)
+        self._owners[moved.slot_id] = self._link(moved.host, moved.port, sender)
         self._trusted = False
 
-    def _link(self, host: str, port: int) -> Link:
+    def _link(self, host: str, port: int, sender: Link) -> Link:
+        # A node without a name of its own is where it was found.
+        host = host or sender.server.host
         return self._link_to(replace(self._seeds[0], host=host, port=port))
 
     def _link_to(self, server: Server) -> Link:
@@ -229,10 +222,10 @@ class Cluster:
             link = self._links[server] = Link(server, timeout_s=self._timeout_s)
         return link
 
-    def _by_reach(self) -> Iterator[Link]:
+    def _by_reach(self) -> list[Link]:
         """All nodes, connected ones first."""
         links = dict.fromkeys((*self._links.values(), *map(self._link_to, self._seeds)))
-        return iter(sorted(links, key=lambda link: not link.connected))
+        return sorted(links, key=lambda link: not link.connected)
 
 
 def slot_of(key: Argument) -> int:
@@ -242,12 +235,12 @@ def slot_of(key: Argument) -> int:
 
 def _slot(command: Command) -> int | None:
     """Where the command's first key is: the server refuses further ones of other slots."""
-    name = _name(command)
+    name = _upper(command[0])
     match name:
         case "EVAL" | "EVALSHA":
             return slot_of(command[3]) if int(command[2]) else None
         case "XREAD" | "XREADGROUP":
-            return slot_of(command[[_word(word) for word in command].index("STREAMS") + 1])
+            return slot_of(command[[_upper(word) for word in command].index("STREAMS") + 1])
         case "MEMORY" | "OBJECT" | "XGROUP" | "XINFO":
             return slot_of(command[2])
     if name in _ANYWHERE:
@@ -261,11 +254,5 @@ def _unserved(slot: int | None) -> ClusterDownError:
     return ClusterDownError(f"no node holds slot {slot}")
 
 
-def _name(command: Command) -> str:
-    return _word(command[0])
-
-
-def _word(argument: Argument) -> str:
-    return (
-        argument.decode("latin-1").upper() if isinstance(argument, bytes) else str(argument).upper()
-    )
+def _upper(word: Argument) -> str:
+    return (word.decode("latin-1") if isinstance(word, bytes) else str(word)).upper()

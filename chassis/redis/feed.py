@@ -6,6 +6,7 @@ called every 30 s, or twice a second while Redis is unavailable.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 from google.protobuf.message import DecodeError
@@ -78,11 +79,10 @@ class Feed(Generic[Entry]):
                 await self.catch_up()
             except Failed as failed:
                 log.warning("feed_not_caught_up", stream_key=self._stream, error=repr(failed))
-            try:
+            # Also when not wanted, since lost entries leave no trace.
+            with suppress(TimeoutError):
                 async with asyncio.timeout(CATCH_UP_S):
                     await self._wanted.wait()
-            except TimeoutError:
-                pass  # Lost entries leave no trace, so it catches up all the same.
 
     async def _follow_stream(self, redis: Redis) -> None:
         # From the newest entry on: what is older is in what the owner returns to `catch_up`.

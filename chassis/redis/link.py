@@ -7,16 +7,17 @@ the server may have run it; the next call connects again.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
 import hiredis
+import msgspec
+from redis.connection import BaseParser  # type: ignore[attr-defined]
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
-
-from chassis.redis.errors import reply_error
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]  # its words, the name first
@@ -26,6 +27,9 @@ ALONE_MAX = 16  # commands that block at a time
 REST_MIN_S, REST_MAX_S = 0.01, 0.2  # after connecting failed
 
 _MORE = object()
+
+# Makes redis-py's exception of an error reply.
+reply_error: Callable[[str], RedisError] = BaseParser.parse_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,44 +128,38 @@ class Link:
             connection = self._alone.pop()
             if connection.usable:
                 return connection
-        try:
-            return await _open(self.server, self._timeout_s)
-        except OSError as error:
-            raise _redis_error(error, self.server) from error
+        return await _open(self.server, self._timeout_s)
 
     async def _connected(self) -> "_Connection":
         if self._connecting is None:
             if asyncio.get_running_loop().time() < self._rests_until:
-                raise _anew(self._problem)
+                raise copy(self._problem)
             self._connecting = asyncio.create_task(self._connect())
         # A caller that gives up waiting does not take the connection from the others.
         await asyncio.shield(self._connecting)
         if self._shared is None or not self._shared.usable:
-            raise _anew(self._problem)
+            raise copy(self._problem)
         return self._shared
 
     async def _connect(self) -> None:
         try:
             self._shared = await _open(self.server, self._timeout_s)
             self._rest_s = 0.0
-        except (RedisError, OSError) as error:
-            self._problem = _redis_error(error, self.server)
+        except RedisError as error:
+            self._problem = error
             self._rest_s = min(max(2 * self._rest_s, REST_MIN_S), REST_MAX_S)
             self._rests_until = asyncio.get_running_loop().time() + self._rest_s
         finally:
             self._connecting = None
 
 
-class _Call:
+class _Call(msgspec.Struct):
     """Commands that were sent together, until the last one is answered."""
 
-    __slots__ = ("answers", "count", "due", "future")
-
-    def __init__(self, count: int, due: float, future: "asyncio.Future[list[Any]]") -> None:
-        self.count = count
-        self.due = due
-        self.future = future
-        self.answers: list[Any] = []
+    count: int
+    due: float
+    future: asyncio.Future[list[Any]]
+    answers: list[Any] = []
 
 
 class _Connection(asyncio.Protocol):
@@ -243,11 +241,12 @@ class _Connection(asyncio.Protocol):
         self.waiting = 0
         for call in calls:
             if not call.future.done():
-                call.future.set_exception(_anew(error))
+                # One object for each caller, since a traceback grows wherever it is raised.
+                call.future.set_exception(copy(error))
 
 
 async def _open(server: Server, timeout_s: float) -> _Connection:
-    """A connection that is logged in. Raises RedisError, OSError."""
+    """A connection that is logged in. Raises RedisError."""
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
@@ -261,10 +260,11 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
                 )
     except TimeoutError as error:
         raise RedisTimeoutError(f"{server} did not answer in time") from error
+    except OSError as error:
+        raise RedisConnectionError(f"{server}: {error}") from error
     greeting: list[Command] = []
     if server.password:
-        login = (server.username, server.password) if server.username else (server.password,)
-        greeting.append(("AUTH", *login))
+        greeting.append(("AUTH", *filter(None, (server.username, server.password))))
     if server.db:
         greeting.append(("SELECT", server.db))
     try:
@@ -277,22 +277,8 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
     return connection
 
 
-def _anew(error: RedisError) -> RedisError:
-    """One object for each caller, since a traceback grows wherever it is raised."""
-    return type(error)(*error.args)
-
-
-def _redis_error(error: RedisError | OSError, server: Server) -> RedisError:
-    return error if isinstance(error, RedisError) else RedisConnectionError(f"{server}: {error}")
-
-
 def _packed(commands: Sequence[Command]) -> bytes:
     try:
-        return b"".join(
-            [
-                hiredis.pack_command(tuple(command))  # type: ignore[arg-type]
-                for command in commands
-            ]
-        )
+        return b"".join([hiredis.pack_command(tuple(words)) for words in commands])  # type: ignore[arg-type]
     except TypeError as error:
         raise DataError(str(error)) from error

@@ -131,13 +131,11 @@ async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) ->
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
-    app.add_routes(
-        [web.get("/livez", livez), web.get("/readyz", readyz), web.get("/metrics", metrics)]
-    )
+    for path, handler in (("/livez", livez), ("/readyz", readyz), ("/metrics", metrics)):
+        app.router.add_get(path, handler)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
-    site = web.TCPSite(runner, settings.ops_host, settings.ops_port)
-    await site.start()
+    await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
     try:
         yield runner.addresses[0][1]
     finally:
@@ -211,17 +209,12 @@ class _Gate(grpc.aio.ServerInterceptor):
 
     def _made(self, method: str, handler: Any) -> Any:
         allowed = self._callers.get(method, frozenset())
+        codec = handler.request_deserializer, handler.response_serializer
         if handler.request_streaming and handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(
-                _guarded_stream(handler.stream_stream, method, allowed),
-                handler.request_deserializer,
-                handler.response_serializer,
-            )
-        return grpc.unary_unary_rpc_method_handler(
-            _guarded(handler.unary_unary, method, allowed),
-            handler.request_deserializer,
-            handler.response_serializer,
-        )
+            guarded = _guarded_stream(handler.stream_stream, method, allowed)
+            return grpc.stream_stream_rpc_method_handler(guarded, *codec)
+        guarded = _guarded(handler.unary_unary, method, allowed)
+        return grpc.unary_unary_rpc_method_handler(guarded, *codec)
 
 
 def _guarded(call: Any, method: str, allowed: frozenset[str]) -> Any:

@@ -50,7 +50,7 @@ def test_order_no_loss_no_duplicate_and_one_bad_item_fails_alone(
 ) -> None:
     async def run() -> None:
         peer = Peer(bad=bad)
-        batcher = Batcher(peer.send, batch_max=batch_max)
+        batcher = Batcher(peer.send, name="test", batch_max=batch_max)
 
         tasks = []
         for item, (pause, leaves_after) in enumerate(arrivals):
@@ -93,7 +93,7 @@ async def _turns(count: int) -> None:
 
 async def test_an_idle_batcher_sends_at_once_and_gathers_while_a_flight_is_out() -> None:
     peer = Peer()
-    batcher = Batcher(peer.send)
+    batcher = Batcher(peer.send, name="test")
     peer.gate.clear()
     first = asyncio.create_task(batcher.submit(1, timeout_s=5))
     await peer.took_off.wait()
@@ -108,7 +108,7 @@ async def test_an_idle_batcher_sends_at_once_and_gathers_while_a_flight_is_out()
 
 async def test_under_load_a_flight_waits_for_company_and_without_it_not() -> None:
     peer = Peer()
-    batcher = Batcher(peer.send, linger_s=0.02)
+    batcher = Batcher(peer.send, name="test", linger_s=0.02)
 
     async def two_apart() -> list[list[int]]:
         before = len(peer.flights)
@@ -128,7 +128,7 @@ async def test_under_load_a_flight_waits_for_company_and_without_it_not() -> Non
 async def test_each_item_fails_at_its_own_deadline_whatever_came_before_it() -> None:
     peer = Peer()
     peer.gate.clear()
-    batcher = Batcher(peer.send)
+    batcher = Batcher(peer.send, name="test")
     ended: list[int] = []
 
     async def late(item: int, timeout_s: float) -> None:
@@ -145,7 +145,7 @@ async def test_each_item_fails_at_its_own_deadline_whatever_came_before_it() -> 
 
 async def test_a_full_queue_refuses_at_once() -> None:
     peer = Peer()
-    batcher = Batcher(peer.send, batch_max=1, queue_max=2)
+    batcher = Batcher(peer.send, name="test", batch_max=1, queue_max=2)
     peer.gate.clear()
     tasks = [asyncio.create_task(batcher.submit(1, timeout_s=5))]
     await peer.took_off.wait()
@@ -162,7 +162,7 @@ async def test_a_full_queue_refuses_at_once() -> None:
 
 async def test_an_item_out_of_time_fails_and_is_not_sent() -> None:
     peer = Peer()
-    batcher = Batcher(peer.send)
+    batcher = Batcher(peer.send, name="test")
     peer.gate.clear()
     first = asyncio.create_task(batcher.submit(1, timeout_s=5))
     await peer.took_off.wait()
@@ -183,7 +183,7 @@ async def test_a_flight_is_given_the_time_of_its_most_patient_item() -> None:
         given_s.append(timeout_s)
         return items
 
-    batcher = Batcher(send)
+    batcher = Batcher(send, name="test")
     await asyncio.gather(batcher.submit(1, timeout_s=1), batcher.submit(2, timeout_s=9))
 
     assert 8 < given_s[0] <= 9
@@ -199,7 +199,7 @@ async def test_a_flight_that_fails_fails_its_own_items_only() -> None:
             raise Invalid("first")
         return items
 
-    batcher = Batcher(send)
+    batcher = Batcher(send, name="test")
     first = await asyncio.gather(
         batcher.submit(1, timeout_s=1), batcher.submit(2, timeout_s=1), return_exceptions=True
     )
@@ -214,7 +214,7 @@ async def test_a_peer_that_answers_too_few_fails_the_flight() -> None:
         return items[1:]
 
     with pytest.raises(Internal, match="1 items were sent, 0 results came back"):
-        await Batcher(send).submit(1, timeout_s=1)
+        await Batcher(send, name="test").submit(1, timeout_s=1)
 
 
 async def test_a_flight_knows_nothing_of_the_request_that_began_it() -> None:
@@ -226,7 +226,7 @@ async def test_a_flight_knows_nothing_of_the_request_that_began_it() -> None:
 
     deadline.set(1.0)
     try:
-        await Batcher(send).submit(1, timeout_s=5)
+        await Batcher(send, name="test").submit(1, timeout_s=5)
     finally:
         deadline.set(None)
 

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 
 from protos import realtime_pb2
-from protos.realtime_pb2 import FeedFrame
-from services.realtime.publications import Position, Publication, State
+from protos.realtime_pb2 import ChannelState, FeedFrame
+from services.realtime.frames import Publication
 
 BATCH_MAX = 64  # publications in one frame
 BATCH_BYTES_MAX = 64 * 1024
@@ -34,15 +34,24 @@ class Attachment:
         held = self._held.get(publication.channel)
         if held is None:
             self._publications += 1
-            self._put(publication)
+            self.send(publication)
         elif len(held) < self._queue_max:
             held.append(publication)
 
-    def send_state(self, state: State) -> None:
+    def send_state(self, state: ChannelState) -> None:
         """Sends a channel's state."""
         if state.unknown:
             self.watching.discard(state.channel)
-        self._put(FeedFrame(state=_state(state)))
+        self.send(FeedFrame(state=state))
+
+    def send(self, item: Publication | FeedFrame) -> None:
+        """Sends what `publish` and `send_state` do not hold back, behind what waits already."""
+        if self.ended.is_set():
+            return
+        self._queue.append(item)
+        self._filled.set()
+        if self._publications > self._queue_max or len(self._queue) > FRAMES_MAX:
+            self.end("slow", at_once=True)
 
     def hold(self, channel: str) -> object:
         """Holds a channel's publications until `release` with the returned ticket."""
@@ -50,7 +59,7 @@ class Attachment:
         self._held[channel] = held
         return held
 
-    def release(self, ticket: object, state: State) -> None:
+    def release(self, ticket: object, state: ChannelState) -> None:
         """Sends a state and what was held for it; nothing if dropped or held again since."""
         if self._held.get(state.channel) is not ticket:
             return
@@ -62,18 +71,6 @@ class Attachment:
     def drop(self, channel: str) -> None:
         """Drops what is held for a channel, and the state that it is held for."""
         self._held.pop(channel, None)
-
-    def send_ping(self, t: int) -> None:
-        """Requests a sign of life."""
-        self._put(FeedFrame(ping=realtime_pb2.Ping(t=t)))
-
-    def send_tops(self, positions: Mapping[str, Position]) -> None:
-        """Sends where the watched channels stand."""
-        tops = [
-            realtime_pb2.Position(channel=channel, epoch=position.epoch, offset=position.offset)
-            for channel, position in positions.items()
-        ]
-        self._put(FeedFrame(tops=realtime_pb2.Tops(positions=tops)))
 
     def end(self, reason: str, *, at_once: bool) -> None:
         """Ends the stream with a go-away; `at_once` drops what still waits.
@@ -101,14 +98,6 @@ class Attachment:
                 self._filled.clear()
                 await self._filled.wait()
 
-    def _put(self, item: Publication | FeedFrame) -> None:
-        if self.ended.is_set():
-            return
-        self._queue.append(item)
-        self._filled.set()
-        if self._publications > self._queue_max or len(self._queue) > FRAMES_MAX:
-            self.end("slow", at_once=True)
-
     def _next(self) -> FeedFrame:
         first = self._queue.popleft()
         if isinstance(first, FeedFrame):
@@ -122,28 +111,5 @@ class Attachment:
             bytes_ += following.size
             self._queue.popleft()
         self._publications -= len(batch)
-        publications = [_publication(publication) for publication in batch]
+        publications = [publication.message() for publication in batch]
         return FeedFrame(publications=realtime_pb2.Publications(publications=publications))
-
-
-def _publication(publication: Publication) -> realtime_pb2.Publication:
-    return realtime_pb2.Publication(
-        channel=publication.channel,
-        epoch=publication.position.epoch,
-        offset=publication.position.offset,
-        frame=publication.frame,
-        snapshot=publication.snapshot,
-        at_ms=publication.at_ms,
-    )
-
-
-def _state(state: State) -> realtime_pb2.ChannelState:
-    return realtime_pb2.ChannelState(
-        channel=state.channel,
-        epoch=state.position.epoch,
-        offset=state.position.offset,
-        snapshot=state.snapshot,
-        stale=state.stale,
-        history=[_publication(publication) for publication in state.history],
-        unknown=state.unknown,
-    )

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -17,9 +17,8 @@ from chassis.telemetry import log
 from chassis.times import rfc3339
 from services.realtime import frames
 from services.realtime.channels import Channels
-from services.realtime.frames import Delta, RankChange, Reason, Snapshot, Window
-from services.realtime.publications import Position, Publication
-from services.realtime.source import Board, Source, Top
+from services.realtime.frames import Position, Publication, RankChange, Reason, Window
+from services.realtime.source import Source, Top
 from services.realtime.store import Draft, LiveStore, Outcome
 
 PACE_S = 0.1  # from one publication of a board to the next
@@ -28,9 +27,7 @@ LEASE_S = 5.0  # after which another builder takes over from one that died
 
 published = Counter("live_publications_total", "Publications of boards", ["board", "kind"])
 tick_s = Histogram(
-    "live_tick_seconds",
-    "From the call to scores to the publication",
-    buckets=telemetry.BUCKETS_S,
+    "live_tick_seconds", "From the call to scores to the publication", buckets=telemetry.BUCKETS_S
 )
 
 
@@ -43,7 +40,8 @@ def channel_of(board: str) -> str:
 class _Job:
     """The state of a board for its builder."""
 
-    board: Board
+    board: str
+    window: int  # entries that the channel shows
     dirty: bool = True
     not_before: float = 0.0  # of the event loop's clock, as the times below
     held_until: float = 0.0
@@ -53,7 +51,7 @@ class _Job:
 
     @property
     def channel(self) -> str:
-        return channel_of(self.board.name)
+        return channel_of(self.board)
 
 
 class Builder:
@@ -67,11 +65,11 @@ class Builder:
         self._jobs: dict[str, _Job] = {}
         self._wake = asyncio.Event()
 
-    def set_boards(self, boards: Sequence[Board]) -> None:
-        """Replaces the boards; those that stay keep their state."""
-        kept = {board.name: self._jobs.get(board.name) or _Job(board) for board in boards}
-        for board in boards:
-            kept[board.name].board = board
+    def set_boards(self, windows: Mapping[str, int]) -> None:
+        """Replaces the boards, each with its window's entries; those that stay keep their state."""
+        kept = {board: self._jobs.get(board) or _Job(board, n) for board, n in windows.items()}
+        for board, job in kept.items():
+            job.window = windows[board]
         self._jobs = kept
 
     def mark_dirty(self, board: str) -> None:
@@ -112,7 +110,7 @@ class Builder:
 
     async def release_leases(self) -> None:
         """Ends the leases, so that another replica takes over at once."""
-        names = [job.board.name for job in self._jobs.values() if job.fence]
+        names = [job.board for job in self._jobs.values() if job.fence]
         for job in self._jobs.values():
             job.fence = 0
         with suppress(*UNAVAILABLE):
@@ -122,13 +120,11 @@ class Builder:
         sent = asyncio.get_running_loop().time()
         jobs = list(self._jobs.values())
         fences = await self._store.lease(
-            [job.board.name for job in jobs],
-            holder=self._holder,
-            ttl_ms=round(LEASE_S * 1000),
+            [job.board for job in jobs], holder=self._holder, ttl_ms=round(LEASE_S * 1000)
         )
         for job, fence in zip(jobs, fences, strict=True):
             if fence and fence != job.fence:
-                log.info("lease_taken", board=job.board.name, fence=fence)
+                log.info("lease_taken", board=job.board, fence=fence)
                 # Another replica may have published, and changes were not published from here.
                 job.stored, job.dirty = None, True
                 self._wake.set()
@@ -152,7 +148,7 @@ class Builder:
                 await self._publish_changes(due)
             pause_s = PACE_S
         except (Failed, *UNAVAILABLE) as error:
-            log.warning("tick_failed", boards=[job.board.name for job in due], error=repr(error))
+            log.warning("tick_failed", boards=[job.board for job in due], error=repr(error))
             for job in due:
                 # The publications may have been stored all the same.
                 job.dirty, job.stored = True, None
@@ -163,14 +159,14 @@ class Builder:
     async def _publish_changes(self, jobs: list[_Job]) -> None:
         for job in jobs:
             if job.stored is None:
-                stored = await self._store.stored(job.channel)
-                self._channels.adopt(job.channel, stored.history)
-                job.stored = stored.position
+                position, history = await self._store.stored(job.channel)
+                self._channels.adopt(job.channel, history)
+                job.stored = position
         drafts: list[tuple[_Job, Draft]] = []
-        tops = await self._source.tops([job.board for job in jobs])
+        tops = await self._source.tops([(job.board, job.window) for job in jobs])
         for job, top in zip(jobs, tops, strict=True):
             if isinstance(top, Failed):
-                log.warning("window_refused", board=job.board.name, code=top.code)
+                log.warning("window_refused", board=job.board, code=top.code)
                 job.dirty, job.not_before = True, asyncio.get_running_loop().time() + RETRY_S
             elif draft := self._draft(job, top):
                 drafts.append((job, draft))
@@ -183,15 +179,16 @@ class Builder:
     def _draft(self, job: _Job, top: Top) -> Draft | None:
         """The publication that brings watchers to `top`; None when they have it already."""
         job.resets_at_ms = top.resets_at_ms
-        if job.stored is None or job.channel not in self._channels:
+        channel = self._channels.boards.get(job.channel)
+        if job.stored is None or channel is None:
             return None  # to be read again, or removed, since `tops` was called
-        here = self._channels.position(job.channel)
+        here = channel.position
         # A new epoch where Redis has another position, since publications were lost, and
         # where a new period began.
         content: RankChange | Reason
         was = None
         if here == job.stored and here.epoch:
-            was = msgspec.json.decode(self._channels.snapshot(job.channel), type=Window)
+            was = msgspec.json.decode(channel.snapshot, type=Window)
         if was is None or was.period != top.window.period:
             position, content = Position(secrets.token_hex(8), 1), "epochChanged"
         else:
@@ -199,7 +196,7 @@ class Builder:
             if change is None:
                 return None
             position = Position(here.epoch, here.offset + 1)
-            content = "tooManyChanges" if len(change.changes) * 2 > job.board.window else change
+            content = "tooManyChanges" if len(change.changes) * 2 > job.window else change
         publication = _publication(job.channel, position, top.window, content)
         return Draft(publication, job.fence, job.stored)
 
@@ -211,9 +208,9 @@ class Builder:
             if not self._channels.accept(publication):
                 self._channels.adopt(job.channel, [publication])
             kind = "epoch" if publication.position.offset == 1 else "change"
-            published.labels(job.board.name, kind).inc()
+            published.labels(job.board, kind).inc()
             return
-        log.warning("publication_refused", board=job.board.name, outcome=outcome)
+        log.warning("publication_refused", board=job.board, outcome=outcome)
         job.dirty, job.stored = True, None
         if outcome == "fenced":
             job.fence = 0
@@ -234,28 +231,22 @@ def _publication(
 ) -> Publication:
     """The publication after which `window` is shown: a change, or why it is a whole window."""
     at_ms, snapshot = clock.now_ms(), frames.encode(window)
-    frame: Delta | Snapshot
+    epoch, offset = position.epoch, position.offset
+    frame: frames.Delta | frames.Snapshot
     if isinstance(content, RankChange):
-        frame = Delta(
+        frame = frames.Delta(
             channel=channel,
-            epoch=position.epoch,
-            offset=position.offset,
+            epoch=epoch,
+            offset=offset,
             ts=rfc3339(at_ms),
             event="leaderboard.rank_change",
             data=content,
         )
     else:
-        frame = Snapshot(
-            channel=channel,
-            epoch=position.epoch,
-            offset=position.offset,
-            reason=content,
-            data=msgspec.Raw(snapshot),
+        frame = frames.Snapshot(
+            channel=channel, epoch=epoch, offset=offset, reason=content, data=msgspec.Raw(snapshot)
         )
+    encoded = frames.encode(frame)
     return Publication(
-        channel=channel,
-        frame=frames.encode(frame),
-        at_ms=at_ms,
-        position=position,
-        snapshot=snapshot,
+        channel=channel, frame=encoded, at_ms=at_ms, position=position, snapshot=snapshot
     )

@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from protos import realtime_pb2
+from protos.realtime_pb2 import ChannelState
 from services.realtime.attachment import Attachment
-from services.realtime.publications import Position, Publication, State
+from services.realtime.frames import Position, Publication
 
 HISTORY_MAX = 256  # publications kept of each channel
 REPLAY_BYTES_MAX = 1024 * 1024  # of history in one state
@@ -19,43 +21,29 @@ class Channels:
     """
 
     def __init__(self) -> None:
-        self._boards: dict[str, _Channel] = {}
+        self.boards: dict[str, BoardChannel] = {}
         self._watchers: dict[str, set[Attachment]] = {}
 
     def add(self, channel: str) -> None:
         """Adds a board channel; its state is unknown until its first publication."""
-        self._boards[channel] = _Channel(channel)
+        self.boards[channel] = BoardChannel(channel)
 
     def remove(self, channel: str) -> None:
         """Removes a board channel; its watchers get an unknown state."""
-        del self._boards[channel]
+        del self.boards[channel]
         for watcher in self._watchers.pop(channel, set()):
-            watcher.send_state(State(channel=channel, unknown=True))
+            watcher.send_state(ChannelState(channel=channel, unknown=True))
 
-    def __contains__(self, channel: str) -> bool:
-        return channel in self._boards
-
-    def names(self) -> list[str]:
-        """The board channels."""
-        return list(self._boards)
-
-    def position(self, channel: str) -> Position:
-        """Where a board channel stands. Raises KeyError."""
-        return self._boards[channel].position
-
-    def positions(self, channels: Iterable[str]) -> dict[str, Position]:
+    def tops(self, channels: Iterable[str]) -> realtime_pb2.Tops:
         """Where the board channels among `channels` stand."""
-        return {name: self._boards[name].position for name in channels if name in self._boards}
+        boards = [self.boards[channel] for channel in channels if channel in self.boards]
+        return realtime_pb2.Tops(positions=[board.top() for board in boards])
 
-    def snapshot(self, channel: str) -> bytes:
-        """A board channel's window, as JSON. Raises KeyError."""
-        return self._boards[channel].snapshot
-
-    def state(self, channel: str, since: Position) -> State:
+    def state(self, channel: str, since: Position) -> ChannelState:
         """A board channel's state for a gateway that has it up to `since`."""
-        known = self._boards.get(channel)
+        known = self.boards.get(channel)
         if known is None or not known.position.epoch:
-            return State(channel=channel, unknown=True)
+            return ChannelState(channel=channel, unknown=True)
         return known.state(since)
 
     def watch(self, channel: str, watcher: Attachment) -> None:
@@ -84,7 +72,7 @@ class Channels:
         A repeated one is dropped. False: publications are missing before it, so the history
         has to be read and adopted.
         """
-        channel = self._boards.get(publication.channel)
+        channel = self.boards.get(publication.channel)
         if channel is None or channel.holds(publication.position):
             return True
         if not channel.continued_by(publication):
@@ -98,7 +86,7 @@ class Channels:
 
         Watchers get the new publications where none is missing before them, else the state.
         """
-        known = self._boards.get(channel)
+        known = self.boards.get(channel)
         if known is None or not history or known.holds(history[-1].position):
             return
         new = [held for held in history if not known.holds(held.position)]
@@ -113,11 +101,11 @@ class Channels:
 
 
 @dataclass(slots=True)
-class _Channel:
+class BoardChannel:
     """One board channel: where it stands, and its last publications."""
 
     name: str
-    snapshot: bytes = b""
+    snapshot: bytes = b""  # its window, as JSON
     position: Position = field(default_factory=Position)
     history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
 
@@ -129,6 +117,10 @@ class _Channel:
         mine, next_ = self.position, publication.position
         return next_.epoch == mine.epoch and next_.offset == mine.offset + 1
 
+    def top(self) -> realtime_pb2.Position:
+        epoch, offset = self.position.epoch, self.position.offset
+        return realtime_pb2.Position(channel=self.name, epoch=epoch, offset=offset)
+
     def take(self, publication: Publication) -> None:
         self.history.append(publication)
         self.position = publication.position
@@ -139,20 +131,21 @@ class _Channel:
         for publication in history:
             self.take(publication)
 
-    def state(self, since: Position) -> State:
+    def state(self, since: Position) -> ChannelState:
         history = self._after(since)
         # A gateway that comes from another replica may be ahead of this one, and misses nothing.
         end = since.offset + len(history)
         if since.epoch != self.position.epoch or end < self.position.offset:
             history = self._after(Position(self.position.epoch))
-        return State(
+        return ChannelState(
             channel=self.name,
-            position=self.position,
+            epoch=self.position.epoch,
+            offset=self.position.offset,
             snapshot=self.snapshot,
-            history=history,
+            history=[publication.message() for publication in history],
         )
 
-    def _after(self, since: Position) -> tuple[Publication, ...]:
+    def _after(self, since: Position) -> list[Publication]:
         """The newest publications after `since` that fit into one state, oldest first."""
         found: list[Publication] = []
         bytes_left = REPLAY_BYTES_MAX
@@ -161,4 +154,4 @@ class _Channel:
             if publication.position.offset <= since.offset or bytes_left < 0:
                 break
             found.append(publication)
-        return tuple(reversed(found))
+        return found[::-1]

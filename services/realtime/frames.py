@@ -1,9 +1,12 @@
-"""The frames that clients read on live channels, and how two windows of a board differ."""
+"""What is published on live channels: the frames that clients read, and where a channel stands."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
+
+from protos import realtime_pb2
 
 Reason = Literal["epochChanged", "tooManyChanges"]
 
@@ -93,6 +96,41 @@ class Snapshot(msgspec.Struct, frozen=True, tag="snapshot", tag_field="type"):
     offset: int
     reason: Reason
     data: msgspec.Raw
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """An epoch and the offset in it. No epoch: unknown."""
+
+    epoch: str = ""
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """One finished client frame; on board channels also the window after it, as JSON."""
+
+    channel: str
+    frame: bytes
+    at_ms: int
+    position: Position = Position()
+    snapshot: bytes = b""
+
+    @property
+    def size(self) -> int:
+        """Its payload in bytes."""
+        return len(self.frame) + len(self.snapshot)
+
+    def message(self) -> realtime_pb2.Publication:
+        """The publication as gateways get it."""
+        return realtime_pb2.Publication(
+            channel=self.channel,
+            epoch=self.position.epoch,
+            offset=self.position.offset,
+            frame=self.frame,
+            snapshot=self.snapshot,
+            at_ms=self.at_ms,
+        )
 
 
 def difference(before: Window, after: Window) -> RankChange | None:

@@ -1,18 +1,29 @@
-"""The live channels, composed and running."""
+"""The live channels, composed, and the readers that keep them up to date."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from google.protobuf.message import DecodeError
+
+from chassis.errors import Failed
 from chassis.process import background
-from chassis.redis import Redis
+from chassis.redis import UNAVAILABLE, Redis
 from chassis.redis.stream import StreamReader
+from chassis.telemetry import log
+from protos.events_pb2 import ScoreEvents
 from protos.streams import AWARDS
-from services.realtime.builder import Builder
+from services.realtime.builder import Builder, channel_of
 from services.realtime.channels import Channels
-from services.realtime.follower import Follower
 from services.realtime.source import Source
 from services.realtime.store import LiveStore
 from services.realtime.user_channels import UserChannels
+
+BOARDS_S = 10.0  # between two requests for the boards
+CHECK_S = 1.0  # between two comparisons of positions with Redis
+WAIT_MS = 500  # of a read that finds nothing
+RETRY_S = 0.2  # after a read that failed
+BATCHES_MAX = 16  # of events in one read, so that writers keep up with the reader
 
 
 @asynccontextmanager
@@ -21,25 +32,129 @@ async def live(redis: Redis, source: Source) -> AsyncIterator[tuple[Channels, Us
 
     Begins once every board can be shown. An unexpected error of a reader ends the context.
     """
-    store, channels = LiveStore(redis), Channels()
-    builder = Builder(store, source, channels)
-    users = UserChannels(source, channels)
-    follower = Follower(
-        store=store,
-        events=StreamReader(redis, AWARDS),
-        source=source,
-        channels=channels,
-        builder=builder,
-        users=users,
-    )
-    await follower.start()
+    replica = _Live(redis, source)
+    await replica.start()
     async with background(
-        builder.hold_leases(),
-        builder.build(),
-        follower.follow_boards(),
-        follower.follow_histories(),
-        follower.follow_events(),
+        replica.builder.hold_leases(),
+        replica.builder.build(),
+        replica.follow_boards(),
+        replica.follow_histories(),
+        replica.follow_events(),
     ):
-        await follower.all_shown()
-        yield channels, users
-    await builder.release_leases()
+        await replica.all_shown()
+        yield replica.channels, replica.users
+    await replica.builder.release_leases()
+
+
+class _Live:
+    """The parts of one replica, and the readers that keep its channels up to date."""
+
+    def __init__(self, redis: Redis, source: Source) -> None:
+        self._source = source
+        self._store = LiveStore(redis)
+        self._events = StreamReader(redis, AWARDS)
+        self.channels = Channels()
+        self.builder = Builder(self._store, source, self.channels)
+        self.users = UserChannels(source, self.channels)
+
+    async def start(self) -> None:
+        """Returns when the boards are read; waits for Redis and scores until then."""
+        while True:
+            try:
+                await self._events.begin()
+                await self._read_boards()
+                return
+            except (Failed, *UNAVAILABLE) as error:
+                log.warning("start_delayed", error=repr(error))
+                await asyncio.sleep(1)
+
+    async def all_shown(self) -> None:
+        """Returns when every board has a publication of any builder."""
+        # Polled, since an event would be kept forever for this one moment.
+        while not all(channel.position.epoch for channel in self.channels.boards.values()):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+    async def follow_boards(self) -> None:
+        """Adds new boards and removes those that no longer exist, forever."""
+        while True:
+            await asyncio.sleep(BOARDS_S)
+            try:
+                await self._read_boards()
+            except (Failed, *UNAVAILABLE) as error:
+                log.warning("boards_not_read", error=repr(error))
+
+    async def follow_histories(self) -> None:
+        """Accepts what any replica publishes of the boards, forever."""
+        loop = asyncio.get_running_loop()
+        checked = loop.time()
+        available = True
+        while True:
+            try:
+                if not available or loop.time() - checked > CHECK_S:
+                    await self._check()
+                    checked, available = loop.time(), True
+                await self._take_publications()
+            except UNAVAILABLE as error:
+                if available:
+                    log.warning("histories_not_read", error=repr(error))
+                available = False
+                await asyncio.sleep(RETRY_S)
+
+    async def follow_events(self) -> None:
+        """Marks changed boards as dirty and publishes awards on user channels, forever."""
+        available = True
+        while True:
+            try:
+                await self._take_events()
+                available = True
+            except UNAVAILABLE as error:
+                if available:
+                    log.warning("events_not_read", error=repr(error))
+                available = False
+                await asyncio.sleep(RETRY_S)
+
+    async def _read_boards(self) -> None:
+        windows = await self._source.windows()
+        names = [channel_of(board) for board in windows]
+        for channel in names:
+            if channel not in self.channels.boards:
+                self.channels.add(channel)
+                await self._read_again(channel)
+        for channel in set(self.channels.boards).difference(names):
+            self.channels.remove(channel)
+        self.builder.set_boards(windows)
+
+    async def _take_publications(self) -> None:
+        after = {name: here.position.offset for name, here in self.channels.boards.items()}
+        if not after:
+            await asyncio.sleep(WAIT_MS / 1000)
+            return
+        for publication in await self._store.follow(after, wait_ms=WAIT_MS):
+            if not self.channels.accept(publication):
+                await self._read_again(publication.channel)
+
+    async def _check(self) -> None:
+        """Finds channels whose epoch changed or whose end was lost, which no read shows."""
+        names = list(self.channels.boards)
+        for name, stored in zip(names, await self._store.positions(names), strict=True):
+            here = self.channels.boards[name].position
+            if stored.epoch != here.epoch or stored.offset < here.offset:
+                self.builder.reread(name.removeprefix(channel_of("")))
+                await self._read_again(name)
+
+    async def _read_again(self, channel: str) -> None:
+        _, history = await self._store.stored(channel)
+        self.channels.adopt(channel, history)
+
+    async def _take_events(self) -> None:
+        for entry in await self._events.read(count=BATCHES_MAX, block_ms=WAIT_MS):
+            try:
+                batch = ScoreEvents.FromString(entry.batch)
+            except DecodeError as error:
+                # Skipped, so that later entries are read.
+                log.error("event_unreadable", id=entry.id, error=repr(error))
+                continue
+            for board in batch.boards:
+                self.builder.mark_dirty(board)
+            for event in batch.events:
+                self.users.publish(event)

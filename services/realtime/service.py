@@ -14,7 +14,7 @@ from protos.realtime_pb2 import FeedFrame, GatewayFrame
 from protos.realtime_pb2_grpc import RealtimeServicer
 from services.realtime.attachment import QUEUE_MAX, Attachment
 from services.realtime.channels import Channels
-from services.realtime.publications import Position
+from services.realtime.frames import Position
 from services.realtime.user_channels import PREFIX, UserChannels
 
 PING_S = 5.0
@@ -108,10 +108,10 @@ class RealtimeService(RealtimeServicer):
             now_ms = clock.now_ms()
             if now_ms - attachment.received_at_ms > SILENT_S * 1000:
                 attachment.end("silent", at_once=True)
-            attachment.send_ping(now_ms)
+            attachment.send(FeedFrame(ping=realtime_pb2.Ping(t=now_ms)))
             if now_ms >= tops_at_ms:
                 tops_at_ms = now_ms + self._tops_s * 1000
-                attachment.send_tops(self._channels.positions(attachment.watching))
+                attachment.send(FeedFrame(tops=self._channels.tops(attachment.watching)))
 
     def _watch(self, position: realtime_pb2.Position, attachment: Attachment) -> None:
         channel = position.channel

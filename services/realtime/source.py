@@ -1,6 +1,6 @@
 """The calls to scores: which boards there are, their windows, the standing of a player."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from chassis.errors import Failed, Missing, from_proto
@@ -12,14 +12,6 @@ from services.realtime.frames import UNRANKED, Entry, Standing, Window
 TIMEOUT_S = 2.0
 USER_BOARD = "all_time"  # the board of user channels
 USERS_MAX = 100  # in one call
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
-    """A board and how many entries its live channel shows."""
-
-    name: str
-    window: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +28,16 @@ class Source:
     def __init__(self, stub: ScoresStub) -> None:
         self._stub = stub
 
-    async def boards(self) -> list[Board]:
-        """Every board."""
+    async def windows(self) -> dict[str, int]:
+        """How many entries the live channel of each board shows."""
         reply = await self._stub.Boards(scores_pb2.BoardsRequest(), timeout=TIMEOUT_S)
-        return [Board(board.board, board.window) for board in reply.boards]
+        return {board.board: board.window for board in reply.boards}
 
-    async def tops(self, boards: Sequence[Board]) -> list[Top | Failed]:
-        """Each board's present window, or why there is none."""
-        request = scores_pb2.TopRequest(
-            items=[
-                # Never from a cache: it is compared with what was published last.
-                scores_pb2.TopItem(board=board.name, limit=board.window, fresh=True)
-                for board in boards
-            ]
-        )
-        reply = await self._stub.Top(request, timeout=TIMEOUT_S)
+    async def tops(self, windows: Iterable[tuple[str, int]]) -> list[Top | Failed]:
+        """The present window of each board, of so many entries, or why there is none."""
+        # Never from a cache: it is compared with what was published last.
+        items = [scores_pb2.TopItem(board=b, limit=limit, fresh=True) for b, limit in windows]
+        reply = await self._stub.Top(scores_pb2.TopRequest(items=items), timeout=TIMEOUT_S)
         return [
             from_proto(result.failure) if result.HasField("failure") else _top(result.top)
             for result in reply.results
@@ -58,13 +45,8 @@ class Source:
 
     async def standings(self, user_ids: Sequence[str], timeout_s: float) -> list[Standing | Failed]:
         """Where each player stands in all_time."""
-        request = scores_pb2.AroundRequest(
-            items=[
-                scores_pb2.AroundItem(board=USER_BOARD, user_id=user_id, radius=0)
-                for user_id in user_ids
-            ]
-        )
-        reply = await self._stub.Around(request, timeout=timeout_s)
+        items = [scores_pb2.AroundItem(board=USER_BOARD, user_id=user_id) for user_id in user_ids]
+        reply = await self._stub.Around(scores_pb2.AroundRequest(items=items), timeout=timeout_s)
         return [_standing(result) for result in reply.results]
 
 
@@ -74,10 +56,7 @@ def _top(top: scores_pb2.Top) -> Top:
         period=top.period,
         entries=tuple(
             Entry(
-                rank=entry.rank,
-                user_id=entry.user_id,
-                username=entry.username,
-                score=entry.score,
+                rank=entry.rank, user_id=entry.user_id, username=entry.username, score=entry.score
             )
             for entry in top.entries
         ),

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from chassis.redis import Redis, Script
+from chassis.redis import Call, Redis, Script
 from chassis.redis.lease import Leases
 from services.realtime.channels import HISTORY_MAX
-from services.realtime.publications import Position, Publication
+from services.realtime.frames import Position, Publication
 
 PUBLICATIONS_MAX = 256  # of each channel in one read
 
@@ -27,14 +27,6 @@ class Draft:
     publication: Publication
     fence: int
     after: Position
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A channel in Redis: where it stands, and its history, oldest first."""
-
-    position: Position
-    history: tuple[Publication, ...]
 
 
 class LiveStore:
@@ -59,21 +51,18 @@ class LiveStore:
         answers = await self._publish.many([_call(draft) for draft in drafts])
         return [answer.decode() for answer in answers]
 
-    async def stored(self, channel: str) -> Stored:
-        """A channel with its whole history."""
+    async def stored(self, channel: str) -> tuple[Position, list[Publication]]:
+        """Where a channel stands, and its whole history, oldest first."""
         pipe = self._redis.pipeline(transaction=True)
         pipe.hmget(f"{_key(channel)}:meta", ["epoch", "offset"])
         pipe.xrange(_key(channel))
         meta, entries = await pipe.execute()
-        history = tuple(_publication(channel, id_, fields) for id_, fields in entries)
-        return Stored(_position(meta), history)
+        return _position(meta), [_publication(channel, id_, fields) for id_, fields in entries]
 
     async def positions(self, channels: Sequence[str]) -> list[Position]:
         """Where each channel stands."""
-        pipe = self._redis.pipeline(transaction=False)
-        for channel in channels:
-            pipe.hmget(f"{_key(channel)}:meta", ["epoch", "offset"])
-        return [_position(meta) for meta in await pipe.execute()]
+        commands = [("HMGET", f"{_key(channel)}:meta", "epoch", "offset") for channel in channels]
+        return [_position(meta) for meta in await self._redis.execute_many(commands)]
 
     async def follow(self, after: Mapping[str, int], *, wait_ms: int) -> list[Publication]:
         """The publications after each channel's offset; waits up to `wait_ms` for one."""
@@ -92,20 +81,12 @@ def _key(channel: str) -> str:
     return f"live:{{channels}}:{channel}"
 
 
-def _call(draft: Draft) -> tuple[list[str | bytes], list[str | bytes | int]]:
-    publication, key = draft.publication, _key(draft.publication.channel)
-    position = publication.position
-    return [key, f"{key}:meta"], [
-        draft.fence,
-        draft.after.epoch,
-        draft.after.offset,
-        position.epoch,
-        position.offset,
-        publication.frame,
-        publication.snapshot,
-        publication.at_ms,
-        HISTORY_MAX,
-    ]
+def _call(draft: Draft) -> Call:
+    publication, after = draft.publication, draft.after
+    key, to = _key(publication.channel), publication.position
+    content = (publication.frame, publication.snapshot, publication.at_ms)
+    positions = (after.epoch, after.offset, to.epoch, to.offset)
+    return (key, f"{key}:meta"), (draft.fence, *positions, *content, HISTORY_MAX)
 
 
 def _position(meta: Sequence[bytes | None]) -> Position:

@@ -8,10 +8,9 @@ from chassis.errors import Failed
 from chassis.telemetry import log
 from chassis.times import rfc3339
 from protos import events_pb2
-from services.realtime import frames
+from protos.realtime_pb2 import ChannelState
 from services.realtime.channels import Channels
-from services.realtime.frames import UNRANKED, Delta, ScoreUpdated, Standing
-from services.realtime.publications import Publication, State
+from services.realtime.frames import UNRANKED, Delta, Publication, ScoreUpdated, Standing, encode
 from services.realtime.source import TIMEOUT_S, USER_BOARD, USERS_MAX, Source
 
 PREFIX = "user:"
@@ -28,15 +27,15 @@ class UserChannels:
             source.standings, batch_max=USERS_MAX, queue_max=65_536, name="standings"
         )
 
-    async def state(self, channel: str) -> State:
+    async def state(self, channel: str) -> ChannelState:
         """A user channel's state; unranked and `stale` while scores is unavailable."""
         try:
             user_id = channel.removeprefix(PREFIX)
             standing = await self._standings.submit(user_id, timeout_s=TIMEOUT_S)
         except Failed as failed:
             log.warning("standing_unknown", code=failed.code)
-            return State(channel=channel, snapshot=frames.encode(UNRANKED), stale=True)
-        return State(channel=channel, snapshot=frames.encode(standing))
+            return ChannelState(channel=channel, snapshot=encode(UNRANKED), stale=True)
+        return ChannelState(channel=channel, snapshot=encode(standing))
 
     def publish(self, event: events_pb2.ScoreEvent) -> None:
         """Publishes an award once on the channel of its player, if a gateway here watches it."""
@@ -50,7 +49,7 @@ class UserChannels:
         frame = Delta(
             channel=channel, ts=rfc3339(at_ms), event="score.updated", data=_update(event)
         )
-        self._channels.publish(Publication(channel, frames.encode(frame), at_ms))
+        self._channels.publish(Publication(channel, encode(frame), at_ms))
 
 
 def _update(event: events_pb2.ScoreEvent) -> ScoreUpdated:

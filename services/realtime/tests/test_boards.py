@@ -7,7 +7,7 @@ from typing import Any
 from chassis import clock
 from chassis.redis import Redis
 from services.realtime.channels import HISTORY_MAX
-from services.realtime.publications import Position, Publication
+from services.realtime.frames import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.realtime.tests.gateway import BOARD, Gateway, decoded
 from services.realtime.tests.replica import Attach, NewReplica, Replica
