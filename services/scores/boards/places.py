@@ -41,7 +41,8 @@ class Places:
         one round trip. Raises DbUnavailable when there are boards beside the built-in ones, whose
         standings are read from Postgres.
         """
-        moves = [_move(row) for row in rows]
+        # Built-in boards order and rank alike.
+        moves = [_move(row, descending=True) for row in rows]
         # Only all_time has a rank for each award, so elsewhere a player's last award will do.
         last = {row.user_id: (row, move) for row, move in zip(rows, moves, strict=True)}
         calls: list[_Call] = []
@@ -72,12 +73,7 @@ class Places:
         """
         groups = await self._grouped(standings)
         calls = [
-            _call(
-                period,
-                _placed(period, group),
-                ranked=period.board.name == ALL_TIME,
-                force=force,
-            )
+            _call(period, _placed(period, group), ranked=period.board.name == ALL_TIME, force=force)
             for period, group in groups
         ]
         answers = await self._apply.many(calls)
@@ -129,11 +125,9 @@ def _call(
     ]
 
 
-def _move(row: Written) -> _Move:
-    """The same for all built-in boards: they order and rank alike."""
-    seq = None if row.hidden else row.seq
-    member = keys.member(row.version, seq, row.at_ms, descending=True)
-    return keys.packed(row.user_id), member
+def _move(to: Written | Standing, *, descending: bool) -> _Move:
+    seq = None if to.hidden else to.seq
+    return keys.packed(to.user_id), keys.member(to.version, seq, to.at_ms, descending=descending)
 
 
 def _awarded(every: Reset, moved: Iterable[tuple[Written, _Move]]) -> list[Argument]:
@@ -146,11 +140,8 @@ def _awarded(every: Reset, moved: Iterable[tuple[Written, _Move]]) -> list[Argum
 
 
 def _placed(period: Period, standings: Iterable[Standing]) -> Iterable[Argument]:
-    descending = period.board.descending
     for standing in standings:
-        seq = None if standing.hidden else standing.seq
-        yield keys.packed(standing.user_id)
-        yield keys.member(standing.version, seq, standing.at_ms, descending=descending)
+        yield from _move(standing, descending=period.board.descending)
         yield standing.score
 
 
