@@ -15,7 +15,6 @@ from chassis.redis import Redis
 from chassis.redis.lease import Lease
 from protos.actions_pb2_grpc import ActionsStub
 from protos.fraud_pb2_grpc import FraudStub
-from services.scores.awards.incident_store import IncidentStore
 from services.scores.awards.incidents import Incidents
 from services.scores.awards.journal import ReplayJournal
 from services.scores.awards.judge import Judge
@@ -24,7 +23,7 @@ from services.scores.awards.publish import Publisher
 from services.scores.awards.relay import Relay
 from services.scores.awards.repeats import Repeats
 from services.scores.awards.reversals import Reversals
-from services.scores.awards.sanctions import Sanctions, since
+from services.scores.awards.sanctions import Sanctions
 from services.scores.awards.store import LedgerStore
 from services.scores.awards.write import Breaker, LedgerWriter
 from services.scores.boards import Boards
@@ -49,7 +48,7 @@ class Awards:
     ) -> None:
         self._redis = redis
         self.ledger = LedgerStore(database)
-        self.publisher = Publisher(self.ledger, boards, actions=actions)
+        self.publisher = Publisher(self.ledger, boards, actions)
         self.breaker = Breaker(database.ping)
         self.writer = LedgerWriter(self.ledger, self.breaker, boards.registry.refresh)
         self.journal = ReplayJournal(
@@ -59,12 +58,12 @@ class Awards:
             self.publisher,
             items_max=settings.journal_max,
         )
-        self.incidents = Incidents(IncidentStore(database), fraud)
+        self.incidents = Incidents(self.ledger, fraud)
         self.repeats = Repeats(self.ledger, self.breaker)
         self.pipeline = AwardPipeline(
             actions=actions,
             repeats=self.repeats,
-            judge=Judge(fraud, self.publisher.close),
+            judge=Judge(fraud, self.publisher),
             writer=self.writer,
             journal=self.journal,
             publisher=self.publisher,
@@ -72,7 +71,7 @@ class Awards:
         )
         self.relay = Relay(self.ledger, self.publisher, after_s=settings.relay_after_s)
         self.reversals = Reversals(self.ledger, self.publisher)
-        self.sanctions = Sanctions(since(fraud), self.ledger, self.publisher)
+        self.sanctions = Sanctions(fraud, self.ledger, self.publisher)
 
     async def run(self) -> None:
         """The work in the background, forever."""

@@ -1,25 +1,25 @@
 """Judge: fraud's verdict on attempts, which refuses them or lets them go on to the ledger."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 from chassis.errors import Failed, from_proto
 from chassis.telemetry import log
 from protos import fraud_pb2
 from protos.fraud_pb2_grpc import FraudStub
 from services.scores.awards.answers import AccountBanned, Answers, SuspiciousActivity
+from services.scores.awards.publish import Publisher
 from services.scores.awards.records import Judged, Verified
 
 JUDGE_S = 0.5
+ALLOWED = fraud_pb2.Verdict()
 
 
 class Judge:
-    """Sends attempts to fraud. `close` settles the actions of attempts refused for good."""
+    """Sends attempts to fraud, and settles the actions of those refused for good."""
 
-    def __init__(
-        self, fraud: FraudStub, close: Callable[[Sequence[str]], Awaitable[object]]
-    ) -> None:
+    def __init__(self, fraud: FraudStub, publisher: Publisher) -> None:
         self._fraud = fraud
-        self._close = close
+        self._publisher = publisher
 
     async def judge(self, attempts: Mapping[int, Verified]) -> tuple[Answers, dict[int, Judged]]:
         """The refused attempts, answered, and those that go on; by place.
@@ -31,7 +31,7 @@ class Judge:
         judged: dict[int, Judged] = {}
         closing: list[str] = []
         for at, attempt in attempts.items():
-            verdict = verdicts.get(at)
+            verdict = verdicts.get(at, ALLOWED)
             refusal = _refusal(attempt, verdict)
             if refusal is None:
                 judged[at] = _judged(attempt, verdict)
@@ -41,7 +41,7 @@ class Judge:
             if (attempt.found.closes or rejected) and not attempt.granted:
                 closing.append(attempt.action_id)
         if closing:
-            await self._close(closing)
+            await self._publisher.settle(refused=closing)
         return answers, judged
 
     async def _verdicts(self, attempts: Mapping[int, Verified]) -> dict[int, fraud_pb2.Verdict]:
@@ -64,15 +64,12 @@ class Judge:
         return {places[index]: verdict for index, verdict in reply.verdicts.items()}
 
 
-def _refusal(attempt: Verified, verdict: fraud_pb2.Verdict | None) -> Failed | None:
+def _refusal(attempt: Verified, verdict: fraud_pb2.Verdict) -> Failed | None:
     """Why this attempt ends here; None: it goes on to the ledger."""
     if attempt.refused:
         failed = from_proto(attempt.found.failure)
-        if verdict is not None:
-            failed.reference = verdict.decision_id
+        failed.reference = verdict.decision_id
         return failed
-    if verdict is None:
-        return None
     banned = verdict.sanction.kind == fraud_pb2.Sanction.BANNED
     if banned or verdict.decision == fraud_pb2.Verdict.BAN:
         return AccountBanned(reference=verdict.decision_id)
@@ -81,8 +78,9 @@ def _refusal(attempt: Verified, verdict: fraud_pb2.Verdict | None) -> Failed | N
     return None
 
 
-def _judged(attempt: Verified, verdict: fraud_pb2.Verdict | None) -> Judged:
+def _judged(attempt: Verified, verdict: fraud_pb2.Verdict) -> Judged:
     item, sealed = attempt.item, attempt.found.sealed
+    flagged = verdict.sanction.kind == fraud_pb2.Sanction.FLAGGED
     return Judged(
         action_id=sealed.action_id,
         user_id=sealed.user_id,
@@ -94,12 +92,5 @@ def _judged(attempt: Verified, verdict: fraud_pb2.Verdict | None) -> Judged:
         client_id=item.attempt.grant.client_id if attempt.granted else None,
         key_hash=item.key_hash or None,
         body_hash=item.body_hash or None,
-        under_review=_under_review(verdict),
-    )
-
-
-def _under_review(verdict: fraud_pb2.Verdict | None) -> bool:
-    return verdict is not None and (
-        verdict.decision == fraud_pb2.Verdict.FLAG
-        or verdict.sanction.kind == fraud_pb2.Sanction.FLAGGED
+        under_review=flagged or verdict.decision == fraud_pb2.Verdict.FLAG,
     )
