@@ -59,14 +59,13 @@ class Publisher:
         new = {r.user_id: (r.name_version, r.username) for r in rows if r.version == 1}
         if names := new | renamed:
             await self._publish_names(names)
-        ranks, published = await self._move_boards(rows)
+        ranks = await self._move_boards(rows)
+        shown = ranks or [UNRANKED] * len(rows)
         receipts = [
             _receipt(row, rank, under_review=judged.under_review)
-            for (judged, _), row, rank in zip(awards, rows, ranks, strict=True)
+            for (judged, _), row, rank in zip(awards, rows, shown, strict=True)
         ]
-        task = asyncio.create_task(
-            self._follow_up(rows, ranks, receipts, renamed, published=published)
-        )
+        task = asyncio.create_task(self._follow_up(rows, ranks, receipts, renamed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return [render(row, receipt) for row, receipt in zip(rows, receipts, strict=True)]
@@ -118,35 +117,33 @@ class Publisher:
         except UNAVAILABLE as error:
             log.warning("names_not_published", error=repr(error))
 
-    async def _move_boards(self, rows: Sequence[Written]) -> tuple[Sequence[Ranks], bool]:
-        """The ranks around each award, and whether the boards have the awards."""
+    async def _move_boards(self, rows: Sequence[Written]) -> list[Ranks] | None:
+        """The ranks around each award; None: the boards are unavailable."""
         try:
-            return await self._boards.places.apply(rows), True
+            return await self._boards.places.apply(rows)
         except (*UNAVAILABLE, DbUnavailable) as error:
-            # The awards are written: they are answered without ranks.
             log.warning("boards_unavailable", error=repr(error))
-            return [UNRANKED] * len(rows), False
+            return None  # The awards are written: they are answered without ranks.
 
     async def _follow_up(
         self,
         rows: Sequence[Written],
-        ranks: Sequence[Ranks],
+        ranks: Sequence[Ranks] | None,
         receipts: Sequence[Receipt],
         renamed: dict[str, Name],
-        *,
-        published: bool,
     ) -> None:
+        """The rest of `publish`. None for `ranks`: boards and events are left to the relay."""
         try:
             if renamed:
                 await self._ledger.rename(renamed)
-            if published:
+            if ranks:
                 await self._boards.events.publish(rows, ranks)
         except (*UNAVAILABLE, DbUnavailable) as error:
             log.warning("events_left_to_relay", error=repr(error), awards=len(rows))
             return
         first = not self._gathered
         self._gathered += [
-            (row.seq, row.action_id, receipt if published else None)
+            (row.seq, row.action_id, receipt if ranks else None)
             for row, receipt in zip(rows, receipts, strict=True)
         ]
         if first:

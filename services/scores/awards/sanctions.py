@@ -59,7 +59,7 @@ class Sanctions:
 
     async def _since(self, version: int) -> Sequence[Sanction]:
         request = SanctionsSinceRequest(version=version)
-        return (await self._fraud.SanctionsSince(request, timeout=SINCE_S)).sanctions
+        return list((await self._fraud.SanctionsSince(request, timeout=SINCE_S)).sanctions)
 
     def _learn(self, sanction: Sanction) -> None:
         if self._known.get(sanction.user_id, 0) >= sanction.version:

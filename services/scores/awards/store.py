@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
+import msgspec
 
 from chassis import clock
 from chassis.batching import BATCH_MAX
@@ -114,20 +115,13 @@ class LedgerStore:
         """The receipts of those actions, by id."""
         records = await self._fetch(
             """
-            SELECT r.action_id, r.rank, r.old_rank, r.warnings, r.held
+            SELECT r.action_id::text, r.rank, r.old_rank,
+                   string_to_array(r.warnings, ',') AS warnings, r.held
             FROM scores.receipts r WHERE r.action_id = ANY ($1)
             """,
             action_ids,
         )
-        return {
-            str(r["action_id"]): Receipt(
-                rank=r["rank"],
-                old_rank=r["old_rank"],
-                warnings=tuple(filter(None, r["warnings"].split(","))),
-                held=r["held"],
-            )
-            for r in records
-        }
+        return {r["action_id"]: msgspec.convert(dict(r), Receipt) for r in records}
 
     async def acknowledge(
         self, receipts: Sequence[tuple[int, str, Receipt]], *, settled: bool

@@ -101,6 +101,7 @@ class Places:
 
 _Call = tuple[Sequence[str], list[Argument]]
 _Move = tuple[bytes, bytes]  # player, and what `members` has of it
+_Moved = tuple[Written, _Move]
 
 _TOTALS: Mapping[Reset, Callable[[Written], int]] = {
     Reset.NONE: attrgetter("new_score"),
@@ -130,7 +131,7 @@ def _move(to: Written | Standing, *, descending: bool) -> _Move:
     return keys.packed(to.user_id), keys.member(to.version, seq, to.at_ms, descending=descending)
 
 
-def _awarded(every: Reset, moved: Iterable[tuple[Written, _Move]]) -> list[Argument]:
+def _awarded(every: Reset, moved: Iterable[_Moved]) -> list[Argument]:
     total = _TOTALS[every]
     arguments: list[Argument] = []
     for row, move in moved:
@@ -145,11 +146,9 @@ def _placed(period: Period, standings: Iterable[Standing]) -> Iterable[Argument]
         yield standing.score
 
 
-def _by_period(
-    known: Known, moved: Iterable[tuple[Written, _Move]]
-) -> list[tuple[Period, list[tuple[Written, _Move]]]]:
+def _by_period(known: Known, moved: Iterable[_Moved]) -> list[tuple[Period, list[_Moved]]]:
     # The awards of one transaction are of one moment, so mostly there is one.
-    moments: dict[int, list[tuple[Written, _Move]]] = {}
+    moments: dict[int, list[_Moved]] = {}
     for one in moved:
         moments.setdefault(one[0].at_ms, []).append(one)
     return [
