@@ -75,7 +75,8 @@ class LedgerStore:
                 _sparse([j.body_hash for j in judged]),
                 clock.offset(),
             )
-        return list(map(_row, records))
+        # A row that was there has no running totals.
+        return [msgspec.convert(dict(r), Written if r["inserted"] else Row) for r in records]
 
     async def add_players(self, players: Sequence[tuple[str, str, int]]) -> None:
         """Adds those players (user id, name, name version) who have no row yet."""
@@ -278,14 +279,6 @@ def _typed(error: asyncpg.PostgresError) -> Exception:
         case "SC405":
             return PeriodMissing()
     return error
-
-
-def _row(record: asyncpg.Record) -> Row:
-    fields = dict(record)
-    if fields.pop("inserted"):
-        return Written(**fields)
-    # It is in the ledger, or an earlier item of the batch has it: there are no running totals.
-    return Row(**{name: fields[name] for name in Row.__struct_fields__})
 
 
 def _columns(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:

@@ -42,15 +42,15 @@ class Places:
         standings are read from Postgres.
         """
         # Built-in boards order and rank alike.
-        moves = [_move(row, descending=True) for row in rows]
+        moved = [(row, _move(row, descending=True)) for row in rows]
         # Only all_time has a rank for each award, so elsewhere a player's last award will do.
-        last = {row.user_id: (row, move) for row, move in zip(rows, moves, strict=True)}
+        last = {one[0].user_id: one for one in moved}
         calls: list[_Call] = []
         for known in self._registry.all():
             board = known.board
             if board.name == ALL_TIME:
-                awarded = _awarded(board.every, zip(rows, moves, strict=True))
-                calls.insert(0, _call(known.periods[0], awarded, ranked=True))
+                call = _call(known.periods[0], _awarded(board.every, moved), ranked=True)
+                calls.insert(0, call)
             elif board.built_in:
                 for period, part in _by_period(known, last.values()):
                     calls.append(_call(period, _awarded(board.every, part)))
