@@ -4,6 +4,7 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 
+from chassis import clock
 from chassis.postgres import DbUnavailable
 from chassis.postgres.outbox import OutboxRelay
 from chassis.telemetry import log
@@ -25,8 +26,10 @@ class Incidents:
         self._outbox = OutboxRelay("incidents", self.send)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def report(self, incidents: Sequence[Incident]) -> None:
-        """Has them stored and sent; returns at once."""
+    def report(self, replays: Sequence[Verified]) -> None:
+        """Has attempts whose token was redeemed before stored and sent; returns at once."""
+        now_ms = clock.now_ms()
+        incidents = [_incident(attempt, now_ms) for attempt in replays]
         for incident in incidents:
             log.warning(
                 "token_replayed",
@@ -67,8 +70,8 @@ class Incidents:
         self._outbox.wake()
 
 
-def replay(attempt: Verified, *, at_ms: int) -> Incident:
-    """A token that was shown again in that attempt; the same incident for each repeat of it."""
+def _incident(attempt: Verified, at_ms: int) -> Incident:
+    """The same for each repeat of the attempt."""
     name = f"{attempt.action_id}\nreplay\n{attempt.item.attempt.attempt_id}"
     return Incident(
         incident_id=str(uuid.uuid5(_NAMESPACE, name)),

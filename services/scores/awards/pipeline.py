@@ -10,7 +10,6 @@ whether a token is used.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from chassis import clock
 from chassis.errors import Failed, from_proto
 from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
@@ -24,7 +23,7 @@ from services.scores.awards.answers import (
     SuspiciousActivity,
     TokenAlreadyUsed,
 )
-from services.scores.awards.incidents import Incidents, replay
+from services.scores.awards.incidents import Incidents
 from services.scores.awards.journal import ReplayJournal
 from services.scores.awards.publish import Publisher
 from services.scores.awards.records import Judged, Verified
@@ -55,7 +54,9 @@ class AwardPipeline:
         unwritten, written = await self._write(judged, verified)
         published = await self.publisher.publish(list(written.values()))
         answers |= repeated | refused | unwritten | dict(zip(written, published, strict=True))
-        self._report_replays(answers, verified)
+        # A token of one's own that was redeemed before, and no repeat of that request.
+        if replays := [verified[i] for i, a in answers.items() if isinstance(a, TokenAlreadyUsed)]:
+            self.incidents.report(replays)
         return [answers[at] for at in range(len(items))]
 
     async def _verify(
@@ -161,13 +162,6 @@ class AwardPipeline:
         if used:
             answers |= await self.repeats.answer(verified, used)
         return answers, written
-
-    def _report_replays(self, answers: Answers, verified: Mapping[int, Verified]) -> None:
-        """A token of one's own that was redeemed before, and no repeat of that request."""
-        replayed = [verified[at] for at, a in answers.items() if isinstance(a, TokenAlreadyUsed)]
-        if replayed:
-            now_ms = clock.now_ms()
-            self.incidents.report([replay(attempt, at_ms=now_ms) for attempt in replayed])
 
 
 def _refusal(attempt: Verified, verdict: fraud_pb2.Verdict | None) -> Failed | None:
