@@ -175,7 +175,7 @@ def test_sql_is_refused_outside_a_store(plant: Plant) -> None:
         {
             "services/scores/awards/publish.py": query,
             "services/scores/awards/store.py": query,
-            "services/scores/awards/incident_store.py": query,
+            "services/scores/periods/final_store.py": query,
             "services/scores/tests/test_award.py": query,
         }
     )

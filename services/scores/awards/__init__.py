@@ -1,8 +1,8 @@
 """The award, from a token to a ledger row, its ranks and its answer; and what changes it later.
 
-Read `pipeline.py` first, then the steps in their order: `judge.py`, `write.py` (retries, breaker),
-`publish.py` (boards, event, receipt, Settle). `records.py` and `answers.py` hold what passes
-through, `store.py` the SQL, `scores.award` in the migrations the one transaction.
+Read `pipeline.py` first, then its last steps: `write.py` (retries, breaker) and `publish.py`
+(boards, event, receipt, Settle). `records.py` and `answers.py` hold what passes through,
+`store.py` the SQL, `scores.award` in the migrations the one transaction.
 
 Beside the path: `repeats.py` (an action that has a row), `journal.py` (Postgres is unavailable),
 `relay.py` (what a crash left in the outbox), `incidents.py` (replayed tokens, sent to fraud),
@@ -15,16 +15,14 @@ from chassis.redis import Redis
 from chassis.redis.lease import Lease
 from protos.actions_pb2_grpc import ActionsStub
 from protos.fraud_pb2_grpc import FraudStub
-from services.scores.awards.incident_store import IncidentStore
 from services.scores.awards.incidents import Incidents
 from services.scores.awards.journal import ReplayJournal
-from services.scores.awards.judge import Judge
 from services.scores.awards.pipeline import AwardPipeline
 from services.scores.awards.publish import Publisher
 from services.scores.awards.relay import Relay
 from services.scores.awards.repeats import Repeats
 from services.scores.awards.reversals import Reversals
-from services.scores.awards.sanctions import Sanctions, since
+from services.scores.awards.sanctions import Sanctions
 from services.scores.awards.store import LedgerStore
 from services.scores.awards.write import Breaker, LedgerWriter
 from services.scores.boards import Boards
@@ -49,22 +47,17 @@ class Awards:
     ) -> None:
         self._redis = redis
         self.ledger = LedgerStore(database)
-        self.publisher = Publisher(self.ledger, boards, actions=actions)
+        self.publisher = Publisher(self.ledger, boards, actions)
         self.breaker = Breaker(database.ping)
         self.writer = LedgerWriter(self.ledger, self.breaker, boards.registry.refresh)
-        self.journal = ReplayJournal(
-            redis,
-            settings.journal_keys,
-            self.writer,
-            self.publisher,
-            items_max=settings.journal_max,
-        )
-        self.incidents = Incidents(IncidentStore(database), fraud)
+        keys, items_max = settings.journal_keys, settings.journal_max
+        self.journal = ReplayJournal(redis, keys, self.writer, self.publisher, items_max=items_max)
+        self.incidents = Incidents(self.ledger, fraud)
         self.repeats = Repeats(self.ledger, self.breaker)
         self.pipeline = AwardPipeline(
             actions=actions,
+            fraud=fraud,
             repeats=self.repeats,
-            judge=Judge(fraud, self.publisher.close),
             writer=self.writer,
             journal=self.journal,
             publisher=self.publisher,
@@ -72,7 +65,7 @@ class Awards:
         )
         self.relay = Relay(self.ledger, self.publisher, after_s=settings.relay_after_s)
         self.reversals = Reversals(self.ledger, self.publisher)
-        self.sanctions = Sanctions(since(fraud), self.ledger, self.publisher)
+        self.sanctions = Sanctions(fraud, self.ledger, self.publisher)
 
     async def run(self) -> None:
         """The work in the background, forever."""

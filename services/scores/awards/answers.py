@@ -37,9 +37,6 @@ class QueuedForReplay(Unavailable):
     """The database is unavailable; this award is kept and will be applied once."""
 
 
-UNRANKED = Receipt(warnings=("RANK_UNAVAILABLE",))
-
-
 def render(row: Row, receipt: Receipt) -> scores_pb2.Award:
     """The answer to an award and to every repeat of it."""
     return scores_pb2.Award(

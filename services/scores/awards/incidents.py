@@ -4,14 +4,14 @@ import asyncio
 import uuid
 from collections.abc import Sequence
 
-from chassis.batching import BATCH_MAX
+from chassis import clock
 from chassis.postgres import DbUnavailable
 from chassis.postgres.outbox import OutboxRelay
 from chassis.telemetry import log
 from protos import fraud_pb2
 from protos.fraud_pb2_grpc import FraudStub
-from services.scores.awards.incident_store import Incident, IncidentStore
-from services.scores.awards.records import Verified
+from services.scores.awards.records import Incident, Verified
+from services.scores.awards.store import LedgerStore
 
 REPORT_S = 5.0
 _NAMESPACE = uuid.UUID("0b0e5b6c-4f5e-5a3e-8a37-2f0a1f6b9d44")
@@ -20,14 +20,16 @@ _NAMESPACE = uuid.UUID("0b0e5b6c-4f5e-5a3e-8a37-2f0a1f6b9d44")
 class Incidents:
     """Stores incidents off the path of awards and reports them to fraud, in batches."""
 
-    def __init__(self, store: IncidentStore, fraud: FraudStub) -> None:
-        self._store = store
+    def __init__(self, ledger: LedgerStore, fraud: FraudStub) -> None:
+        self._ledger = ledger
         self._fraud = fraud
         self._outbox = OutboxRelay("incidents", self.send)
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def report(self, incidents: Sequence[Incident]) -> None:
-        """Has them stored and sent; returns at once."""
+    def report(self, replays: Sequence[Verified]) -> None:
+        """Has attempts whose token was redeemed before stored and sent; returns at once."""
+        now_ms = clock.now_ms()
+        incidents = [_incident(attempt, now_ms) for attempt in replays]
         for incident in incidents:
             log.warning(
                 "token_replayed",
@@ -46,11 +48,12 @@ class Incidents:
 
     async def send(self) -> int:
         """Sends fraud one batch; returns how many. Raises Failed."""
-        incidents = await self._store.some(limit=BATCH_MAX)
+        incidents = await self._ledger.incidents()
         if incidents:
-            request = fraud_pb2.ReportRequest(incidents=map(_proto, incidents))
+            reports = [fraud_pb2.Incident(rule="replay", **i._asdict()) for i in incidents]
+            request = fraud_pb2.ReportRequest(incidents=reports)
             await self._fraud.Report(request, timeout=REPORT_S)
-            await self._store.delete([incident.incident_id for incident in incidents])
+            await self._ledger.delete_incidents([i.incident_id for i in incidents])
         return len(incidents)
 
     async def drain(self) -> None:
@@ -60,15 +63,15 @@ class Incidents:
 
     async def _add(self, incidents: Sequence[Incident]) -> None:
         try:
-            await self._store.add(incidents)
+            await self._ledger.add_incidents(incidents)
         except DbUnavailable as error:
             log.error("incidents_lost", error=repr(error), incidents=len(incidents))
             return
         self._outbox.wake()
 
 
-def replay(attempt: Verified, *, at_ms: int) -> Incident:
-    """A token that was shown again in that attempt; the same incident for each repeat of it."""
+def _incident(attempt: Verified, at_ms: int) -> Incident:
+    """The same for each repeat of the attempt."""
     name = f"{attempt.action_id}\nreplay\n{attempt.item.attempt.attempt_id}"
     return Incident(
         incident_id=str(uuid.uuid5(_NAMESPACE, name)),
@@ -77,7 +80,3 @@ def replay(attempt: Verified, *, at_ms: int) -> Incident:
         action_type=attempt.found.sealed.action_type,
         at_ms=at_ms,
     )
-
-
-def _proto(incident: Incident) -> fraud_pb2.Incident:
-    return fraud_pb2.Incident(rule="replay", **incident._asdict())

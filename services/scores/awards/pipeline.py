@@ -8,61 +8,62 @@ whether a token is used.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from chassis import clock
 from chassis.errors import Failed, from_proto
 from chassis.postgres import DbUnavailable
-from protos import actions_pb2, scores_pb2
+from chassis.telemetry import log
+from protos import actions_pb2, fraud_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
-from services.scores.awards.answers import Answer, Answers, TokenAlreadyUsed
-from services.scores.awards.incidents import Incidents, replay
+from protos.fraud_pb2_grpc import FraudStub
+from services.scores.awards.answers import (
+    AccountBanned,
+    Answer,
+    Answers,
+    SuspiciousActivity,
+    TokenAlreadyUsed,
+)
+from services.scores.awards.incidents import Incidents
 from services.scores.awards.journal import ReplayJournal
-from services.scores.awards.judge import Judge
 from services.scores.awards.publish import Publisher
 from services.scores.awards.records import Judged, Verified
 from services.scores.awards.repeats import Repeats
 from services.scores.awards.write import LedgerWriter
 from services.scores.boards.changes import Row, Written
 
+JUDGE_S = 0.5
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AwardPipeline:
     """The steps in their order."""
 
-    def __init__(
-        self,
-        *,
-        actions: ActionsStub,
-        repeats: Repeats,
-        judge: Judge,
-        writer: LedgerWriter,
-        journal: ReplayJournal,
-        publisher: Publisher,
-        incidents: Incidents,
-    ) -> None:
-        self._actions = actions
-        self._repeats = repeats
-        self._judge = judge
-        self._writer = writer
-        self._journal = journal
-        self._publisher = publisher
-        self._incidents = incidents
+    actions: ActionsStub
+    fraud: FraudStub
+    repeats: Repeats
+    writer: LedgerWriter
+    journal: ReplayJournal
+    publisher: Publisher
+    incidents: Incidents
 
     async def award(self, items: Sequence[scores_pb2.AwardItem]) -> list[Answer]:
         """The award of each item, or why there is none. Each action is awarded at most once."""
         answers, verified = await self._verify(items)
         repeated, judgeable = await self._find_used(verified)
-        refused, judged = await self._judge.judge(judgeable)
+        refused, judged = await self._judge(judgeable)
         unwritten, written = await self._write(judged, verified)
-        published = await self._publisher.publish(list(written.values()))
+        published = await self.publisher.publish(list(written.values()))
         answers |= repeated | refused | unwritten | dict(zip(written, published, strict=True))
-        self._report_replays(answers, verified)
+        # A token of one's own that was redeemed before, and no repeat of that request.
+        if replays := [verified[i] for i, a in answers.items() if isinstance(a, TokenAlreadyUsed)]:
+            self.incidents.report(replays)
         return [answers[at] for at in range(len(items))]
 
     async def _verify(
         self, items: Sequence[scores_pb2.AwardItem]
     ) -> tuple[Answers, dict[int, Verified]]:
         """Goes on: what has an authentic token of its player, also if it is refused."""
-        reply = await self._actions.Verify(
+        reply = await self.actions.Verify(
             actions_pb2.VerifyRequest(items=[item.attempt for item in items])
         )
         answers: Answers = {}
@@ -84,18 +85,57 @@ class AwardPipeline:
             return {}, dict(verified)
         answers: Answers
         try:
-            rows = await self._repeats.rows([a.action_id for a in refused.values()])
+            rows = await self.repeats.rows([a.action_id for a in refused.values()])
         except DbUnavailable:
             # Only the ledger can say whether these were used.
             answers = {at: DbUnavailable() for at in refused}
         else:
             used = {at: rows[a.action_id] for at, a in refused.items() if a.action_id in rows}
-            answers = await self._repeats.answer(refused, used)
+            answers = await self.repeats.answer(refused, used)
             # A refused grant is not judged: its game server is trusted.
             for at, attempt in refused.items():
                 if attempt.granted and at not in answers:
                     answers[at] = from_proto(attempt.found.failure)
         return answers, {at: a for at, a in verified.items() if at not in answers}
+
+    async def _judge(self, attempts: Mapping[int, Verified]) -> tuple[Answers, dict[int, Judged]]:
+        """Goes on: what is not refused. What Verify refused is judged too: fraud counts it."""
+        verdicts = await self._verdicts(attempts) if attempts else {}
+        answers: Answers = {}
+        judged: dict[int, Judged] = {}
+        closing: list[str] = []
+        for at, attempt in attempts.items():
+            verdict = verdicts.get(at)
+            refusal = _refusal(attempt, verdict)
+            if refusal is None:
+                judged[at] = _judged(attempt, verdict)
+                continue
+            answers[at] = refusal
+            rejected = isinstance(refusal, SuspiciousActivity)
+            if (attempt.found.closes or rejected) and not attempt.granted:
+                closing.append(attempt.action_id)
+        if closing:
+            await self.publisher.settle(refused=closing)
+        return answers, judged
+
+    async def _verdicts(self, attempts: Mapping[int, Verified]) -> dict[int, fraud_pb2.Verdict]:
+        """By place; none for an attempt that is simply allowed."""
+        request = fraud_pb2.JudgeRequest()
+        for attempt in attempts.values():
+            request.items.add(
+                attempt_id=attempt.item.attempt.attempt_id,
+                verified=attempt.found,
+                granted=attempt.granted,
+            )
+        try:
+            reply = await self.fraud.Judge(request, timeout=JUDGE_S)
+        except Failed as failed:
+            # What must never pass without a verdict, actions has checked. The award goes on and
+            # is judged from the event stream.
+            log.warning("judgement_missing", code=failed.code, attempts=len(attempts))
+            return {}
+        places = list(attempts)
+        return {places[index]: verdict for index, verdict in reply.verdicts.items()}
 
     async def _write(
         self, judged: Mapping[int, Judged], verified: Mapping[int, Verified]
@@ -105,9 +145,9 @@ class AwardPipeline:
             return {}, {}
         batch = list(judged.values())
         try:
-            rows = await self._writer.write(batch)
+            rows = await self.writer.write(batch)
         except DbUnavailable:
-            queued = await self._journal.queue(batch)
+            queued = await self.journal.queue(batch)
             return dict(zip(judged, queued, strict=True)), {}
         answers: Answers = {}
         written: dict[int, tuple[Judged, Written]] = {}
@@ -120,12 +160,42 @@ class AwardPipeline:
             else:
                 used[at] = row
         if used:
-            answers |= await self._repeats.answer(verified, used)
+            answers |= await self.repeats.answer(verified, used)
         return answers, written
 
-    def _report_replays(self, answers: Answers, verified: Mapping[int, Verified]) -> None:
-        """A token of one's own that was redeemed before, and no repeat of that request."""
-        replayed = [verified[at] for at, a in answers.items() if isinstance(a, TokenAlreadyUsed)]
-        if replayed:
-            now_ms = clock.now_ms()
-            self._incidents.report([replay(attempt, at_ms=now_ms) for attempt in replayed])
+
+def _refusal(attempt: Verified, verdict: fraud_pb2.Verdict | None) -> Failed | None:
+    """Why this attempt ends here; None: it goes on to the ledger."""
+    if attempt.refused:
+        failed = from_proto(attempt.found.failure)
+        failed.reference = verdict.decision_id if verdict else failed.reference
+        return failed
+    if verdict is None:
+        return None
+    banned = verdict.sanction.kind == fraud_pb2.Sanction.BANNED
+    if banned or verdict.decision == fraud_pb2.Verdict.BAN:
+        return AccountBanned(reference=verdict.decision_id)
+    if verdict.decision == fraud_pb2.Verdict.REJECT:
+        return SuspiciousActivity(reference=verdict.decision_id)
+    return None
+
+
+def _judged(attempt: Verified, verdict: fraud_pb2.Verdict | None) -> Judged:
+    item, sealed = attempt.item, attempt.found.sealed
+    under_review = verdict is not None and (
+        verdict.decision == fraud_pb2.Verdict.FLAG
+        or verdict.sanction.kind == fraud_pb2.Sanction.FLAGGED
+    )
+    return Judged(
+        action_id=sealed.action_id,
+        user_id=sealed.user_id,
+        username=item.username,
+        name_version=item.name_version,
+        action_type=sealed.action_type,
+        points=attempt.found.points,
+        attempt_id=item.attempt.attempt_id,
+        client_id=item.attempt.grant.client_id if attempt.granted else None,
+        key_hash=item.key_hash or None,
+        body_hash=item.body_hash or None,
+        under_review=under_review,
+    )

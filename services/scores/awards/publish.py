@@ -5,7 +5,7 @@ What happens after the answer may be lost with the process: the relay repeats it
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple
+from contextlib import suppress
 
 import msgspec
 
@@ -33,31 +33,16 @@ GATHER_S = 0.05
 Award = tuple[Judged, Written]
 
 
-class _Acknowledgement(NamedTuple):
-    """An award that was answered; `published`: to boards and event stream."""
-
-    seq: int
-    action_id: str
-    receipt: Receipt
-    published: bool
-
-
 class Publisher:
     """Publishes changes to the boards, the event stream and actions."""
 
-    def __init__(
-        self,
-        ledger: LedgerStore,
-        boards: Boards,
-        *,
-        actions: ActionsStub,
-    ) -> None:
+    def __init__(self, ledger: LedgerStore, boards: Boards, actions: ActionsStub) -> None:
         self._ledger = ledger
         self._boards = boards
         self._actions = actions
         self._tasks: set[asyncio.Task[None]] = set()
-        self._gathered: list[_Acknowledgement] = []
-        self._gathering = False
+        # Seqs, action ids and receipts to acknowledge; no receipt: only to settle.
+        self._gathered: list[tuple[int, str, Receipt | None]] = []
         self._draining = asyncio.Event()
 
     async def publish(self, awards: Sequence[Award]) -> list[scores_pb2.Award]:
@@ -65,18 +50,22 @@ class Publisher:
         if not awards:
             return []
         renamed = _renamed(awards)
-        rows = [_named(row, renamed) for _, row in awards] if renamed else [r for _, r in awards]
+        rows = [
+            msgspec.structs.replace(row, username=renamed[row.user_id][1])
+            if row.user_id in renamed
+            else row
+            for _, row in awards
+        ]
         new = {r.user_id: (r.name_version, r.username) for r in rows if r.version == 1}
         if names := new | renamed:
             await self._publish_names(names)
-        ranks, published = await self._move_boards(rows)
+        ranks = await self._move_boards(rows)
+        shown = ranks or [UNRANKED] * len(rows)
         receipts = [
             _receipt(row, rank, under_review=judged.under_review)
-            for (judged, _), row, rank in zip(awards, rows, ranks, strict=True)
+            for (judged, _), row, rank in zip(awards, rows, shown, strict=True)
         ]
-        task = asyncio.create_task(
-            self._follow_up(rows, ranks, receipts, renamed, published=published)
-        )
+        task = asyncio.create_task(self._follow_up(rows, ranks, receipts, renamed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return [render(row, receipt) for row, receipt in zip(rows, receipts, strict=True)]
@@ -104,13 +93,16 @@ class Publisher:
             await self._boards.events.publish(changes[start:end], ranks[start:end])
         return ranks
 
-    async def settle(self, action_ids: Sequence[str]) -> bool:
-        """Sends actions that these were awarded; whether it acknowledged."""
-        return await self._settle(actions_pb2.SettleRequest(awarded=action_ids), SETTLE_S)
-
-    async def close(self, action_ids: Sequence[str]) -> bool:
-        """Sends actions that these were refused for good; whether it acknowledged."""
-        return await self._settle(actions_pb2.SettleRequest(refused=action_ids), CLOSE_S)
+    async def settle(self, *, awarded: Sequence[str] = (), refused: Sequence[str] = ()) -> bool:
+        """Sends actions that these were awarded, or refused for good; whether it acknowledged."""
+        request = actions_pb2.SettleRequest(awarded=awarded, refused=refused)
+        try:
+            await self._actions.Settle(request, timeout=CLOSE_S if refused else SETTLE_S)
+        except Failed as failed:
+            count = len(awarded) + len(refused)
+            log.warning("settlement_failed", code=failed.code, actions=count)
+            return False
+        return True
 
     async def drain(self) -> None:
         """Returns when all that follows the answers given is done."""
@@ -125,67 +117,46 @@ class Publisher:
         except UNAVAILABLE as error:
             log.warning("names_not_published", error=repr(error))
 
-    async def _move_boards(self, rows: Sequence[Written]) -> tuple[Sequence[Ranks], bool]:
-        """The ranks around each award, and whether the boards have the awards."""
+    async def _move_boards(self, rows: Sequence[Written]) -> list[Ranks] | None:
+        """The ranks around each award; None: the boards are unavailable."""
         try:
-            return await self._boards.places.apply(rows), True
+            return await self._boards.places.apply(rows)
         except (*UNAVAILABLE, DbUnavailable) as error:
-            # The awards are written: they are answered without ranks.
             log.warning("boards_unavailable", error=repr(error))
-            return [UNRANKED] * len(rows), False
-
-    async def _settle(self, request: actions_pb2.SettleRequest, timeout_s: float) -> bool:
-        try:
-            await self._actions.Settle(request, timeout=timeout_s)
-        except Failed as failed:
-            count = len(request.awarded) + len(request.refused)
-            log.warning("settlement_failed", code=failed.code, actions=count)
-            return False
-        return True
+            return None  # The awards are written: they are answered without ranks.
 
     async def _follow_up(
         self,
         rows: Sequence[Written],
-        ranks: Sequence[Ranks],
+        ranks: Sequence[Ranks] | None,
         receipts: Sequence[Receipt],
         renamed: dict[str, Name],
-        *,
-        published: bool,
     ) -> None:
+        """The rest of `publish`. None for `ranks`: boards and events are left to the relay."""
         try:
             if renamed:
-                await self._ledger.rename(
-                    [(user, name, version) for user, (version, name) in renamed.items()]
-                )
-            if published:
+                await self._ledger.rename(renamed)
+            if ranks:
                 await self._boards.events.publish(rows, ranks)
         except (*UNAVAILABLE, DbUnavailable) as error:
             log.warning("events_left_to_relay", error=repr(error), awards=len(rows))
             return
+        first = not self._gathered
         self._gathered += [
-            _Acknowledgement(row.seq, row.action_id, receipt, published)
+            (row.seq, row.action_id, receipt if ranks else None)
             for row, receipt in zip(rows, receipts, strict=True)
         ]
-        if not self._gathering:
-            for batch in await self._gather():
-                await self._acknowledge(batch)
+        if first:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GATHER_S):
+                    await self._draining.wait()
+            gathered, self._gathered = self._gathered, []
+            for start in range(0, len(gathered), BATCH_MAX):
+                await self._acknowledge(gathered[start : start + BATCH_MAX])
 
-    async def _gather(self) -> list[list[_Acknowledgement]]:
-        """What is to be acknowledged after a moment, in batches."""
-        self._gathering = True
-        try:
-            async with asyncio.timeout(GATHER_S):
-                await self._draining.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._gathering = False
-        gathered, self._gathered = self._gathered, []
-        return [gathered[at : at + BATCH_MAX] for at in range(0, len(gathered), BATCH_MAX)]
-
-    async def _acknowledge(self, batch: Sequence[_Acknowledgement]) -> None:
-        settled = await self.settle([one.action_id for one in batch])
-        receipts = [(one.seq, one.action_id, one.receipt) for one in batch if one.published]
+    async def _acknowledge(self, batch: Sequence[tuple[int, str, Receipt | None]]) -> None:
+        settled = await self.settle(awarded=[action_id for _, action_id, _ in batch])
+        receipts = [(seq, action_id, receipt) for seq, action_id, receipt in batch if receipt]
         if not receipts:
             return
         try:
@@ -202,12 +173,6 @@ def _renamed(awards: Sequence[Award]) -> dict[str, Name]:
             name = (judged.name_version, judged.username)
             names[row.user_id] = max(name, names.get(row.user_id, name))
     return names
-
-
-def _named(row: Written, names: dict[str, Name]) -> Written:
-    if row.user_id not in names:
-        return row
-    return msgspec.structs.replace(row, username=names[row.user_id][1])
 
 
 def _receipt(row: Written, ranks: Ranks, *, under_review: bool) -> Receipt:

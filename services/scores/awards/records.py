@@ -69,13 +69,22 @@ class Outstanding(Change, frozen=True, kw_only=True, gc=False):
     published: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Sanction:
+class Sanction(NamedTuple):
     """Whether a player is hidden, by the sanction of that version."""
 
     user_id: str
     hidden: bool
     version: int
+
+
+class Incident(NamedTuple):
+    """A token shown again after it was redeemed. `at_ms` is Unix time."""
+
+    incident_id: str
+    user_id: str
+    action_id: str
+    action_type: str
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,12 +39,14 @@ class Relay:
         outbox_age.set(max((now_ms - o.at_ms for o in outstanding), default=0) / 1000)
         while outstanding:
             unpublished = [o for o in outstanding if not o.published]
-            await self._publish_awards([c for c in unpublished if c.kind == "award"])
-            await self._publish_others([c for c in unpublished if c.kind != "award"])
-            published = [o for o in outstanding if o.published]
-            if published:
-                # Their receipts are written; only the settlement is outstanding.
-                if not await self._publisher.settle([c.event_id for c in published]):
+            if awards := [c for c in unpublished if c.kind == "award"]:
+                await self._publish_awards(awards)
+            if others := [c for c in unpublished if c.kind != "award"]:
+                await self._publisher.place(others)
+                await self._ledger.clear([c.seq for c in others])
+            # Their receipts are written; only the settlement is outstanding.
+            if published := [o for o in outstanding if o.published]:
+                if not await self._publisher.settle(awarded=[c.event_id for c in published]):
                     return
                 await self._ledger.clear([c.seq for c in published])
             if len(outstanding) < BATCH_MAX:
@@ -52,10 +54,8 @@ class Relay:
             outstanding = await self._ledger.outstanding(after_s=self._after_s)
 
     async def _publish_awards(self, awards: Sequence[Change]) -> None:
-        if not awards:
-            return
         ranks = await self._publisher.place(awards)
-        settled = await self._publisher.settle([c.event_id for c in awards])
+        settled = await self._publisher.settle(awarded=[c.event_id for c in awards])
         # The receipts of awards whose own were lost: with the ranks the relay saw.
         receipts = [
             (c.seq, c.event_id, Receipt(rank=rank.new, old_rank=rank.old, held=c.hidden))
@@ -63,8 +63,3 @@ class Relay:
         ]
         await self._ledger.acknowledge(receipts, settled=settled)
         relayed.inc(len(awards))
-
-    async def _publish_others(self, changes: Sequence[Change]) -> None:
-        if changes:
-            await self._publisher.place(changes)
-            await self._ledger.clear([c.seq for c in changes])

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from chassis.errors import Failed
 from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
-from protos import actions_pb2, scores_pb2
+from protos import scores_pb2
 from services.scores.awards.answers import (
-    UNRANKED,
     Answers,
     AwardNotFound,
     IdempotencyKeyReused,
@@ -23,6 +22,7 @@ from services.scores.boards.changes import Row
 READ_S = 1.0
 RECEIPT_S = 0.3  # how long a repeat waits for the receipt of an award just made
 POLL_S = 0.02
+NO_RECEIPT = Receipt(warnings=("RANK_UNAVAILABLE",))
 
 
 class Repeats:
@@ -47,15 +47,14 @@ class Repeats:
         answers: Answers = {}
         same: dict[int, Row] = {}
         for at, row in rows.items():
-            failure = _conflict(attempts[at], row)
-            if failure:
-                answers[at] = failure
+            if conflict := _conflict(attempts[at], row):
+                answers[at] = conflict
             else:
                 same[at] = row
         if same:
             receipts = await self._receipts([row.action_id for row in same.values()])
             for at, row in same.items():
-                answers[at] = render(row, receipts.get(row.action_id, UNRANKED))
+                answers[at] = render(row, receipts.get(row.action_id, NO_RECEIPT))
         return answers
 
     async def receipt(self, user_id: str, action_id: str) -> scores_pb2.Award:
@@ -63,7 +62,7 @@ class Repeats:
         row = (await self.rows([action_id])).get(action_id)
         if row is None or row.user_id != user_id:
             raise AwardNotFound
-        return render(row, (await self._receipts([action_id])).get(action_id, UNRANKED))
+        return render(row, (await self._receipts([action_id])).get(action_id, NO_RECEIPT))
 
     async def _receipts(self, action_ids: Sequence[str]) -> dict[str, Receipt]:
         """The receipts, given a moment to be written. An award needs none to be answered."""
@@ -100,13 +99,8 @@ def _same_grant(attempt: Verified, row: Row) -> bool:
         return False
     if attempt.item.body_hash and row.body_hash == attempt.item.body_hash:
         return True
-    return (row.user_id, row.action_type, row.points) == (
-        grant.user_id,
-        grant.action_type,
-        _stated(grant, attempt.found.points),
-    )
-
-
-def _stated(grant: actions_pb2.Grant, points: int) -> int:
-    # `points` is what Verify found the grant worth; 0 where it was refused.
-    return grant.score_increment if grant.HasField("score_increment") else points
+    # Where it states no points: what Verify found it worth, 0 where that refused it.
+    stated = grant.HasField("score_increment")
+    points = grant.score_increment if stated else attempt.found.points
+    contents = (grant.user_id, grant.action_type, points)
+    return contents == (row.user_id, row.action_type, row.points)

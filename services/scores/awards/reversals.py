@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from chassis.errors import FieldError, Missing
+from chassis.errors import Missing
 from chassis.ids import is_uuid
 from protos import scores_pb2
 from services.scores.awards.publish import Publisher
 from services.scores.awards.records import Reversal
 from services.scores.awards.store import LedgerStore
 from services.scores.boards.changes import Change
-from services.scores.boards.rules import ValidationFailed, moment
+from services.scores.boards.rules import check_fields, moment
 
 ROWS_MAX = 1000  # of one call
 ACTIONS_MAX = 1000
@@ -59,26 +59,19 @@ def _check(request: scores_pb2.ReverseRequest) -> None:
     """Raises ValidationFailed with every field that does not fit."""
     times = [request.from_ms] if request.HasField("from_ms") else []
     times += [request.to_ms] if request.HasField("to_ms") else []
-    checks = (
-        ("reason", 1 <= len(request.reason) <= TEXT_MAX, "must be 1 to 500 characters"),
-        ("actor", 1 <= len(request.actor) <= TEXT_MAX, "must be 1 to 500 characters"),
-        ("userId", bool(is_uuid(request.user_id)), "must be a lower-case UUID"),
-        (
-            "actionIds",
-            len(request.action_ids) <= ACTIONS_MAX and all(map(is_uuid, request.action_ids)),
-            "must be at most 1000 lower-case UUIDs",
-        ),
-        (
-            "to",
-            all(0 <= at_ms <= _MOMENT_MS_MAX for at_ms in times)
-            and (len(times) < 2 or times[0] < times[1]),
-            "must be after from, and both between the years 1970 and 9999",
-        ),
+    times_fit = all(0 <= at_ms <= _MOMENT_MS_MAX for at_ms in times)
+    times_fit = times_fit and (len(times) < 2 or times[0] < times[1])
+    actions = request.action_ids
+    actions_fit = len(actions) <= ACTIONS_MAX and all(map(is_uuid, actions))
+    order = "must be after from, and both between the years 1970 and 9999"
+    text = f"must be 1 to {TEXT_MAX} characters"
+    check_fields(
+        (1 <= len(request.reason) <= TEXT_MAX, "reason", "INVALID", text),
+        (1 <= len(request.actor) <= TEXT_MAX, "actor", "INVALID", text),
+        (is_uuid(request.user_id), "userId", "INVALID", "must be a lower-case UUID"),
+        (actions_fit, "actionIds", "INVALID", f"must be at most {ACTIONS_MAX} lower-case UUIDs"),
+        (times_fit, "to", "INVALID", order),
     )
-    if problems := [
-        FieldError(name, "INVALID", detail) for name, fits, detail in checks if not fits
-    ]:
-        raise ValidationFailed(errors=problems)
 
 
 def _order(request: scores_pb2.ReverseRequest) -> Reversal:

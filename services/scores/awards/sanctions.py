@@ -1,11 +1,12 @@
 """Hides sanctioned players from the boards and shows them again, by fraud's sanctions."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from chassis import clock
 from chassis.batching import BATCH_MAX
 from chassis.postgres import DbUnavailable
+from chassis.process import together
 from chassis.redis import Redis
 from chassis.redis.feed import Feed
 from chassis.telemetry import log
@@ -25,17 +26,12 @@ HIDING = frozenset({Sanction.QUARANTINED, Sanction.BANNED})
 class Sanctions:
     """The newest sanction of every player, and which of them are not applied to the ledger.
 
-    `since(version)` returns at most 1000 sanctions newer than `version`, oldest first. Every
-    replica applies all of them: the ledger takes each once, by its version.
+    Every replica applies all of them: the ledger takes each once, by its version.
     """
 
-    def __init__(
-        self,
-        since: Callable[[int], Awaitable[Sequence[Sanction]]],
-        ledger: LedgerStore,
-        publisher: Publisher,
-    ) -> None:
-        self._feed = Feed(SANCTIONS, since=since, read=_read, learn=self._learn)
+    def __init__(self, fraud: FraudStub, ledger: LedgerStore, publisher: Publisher) -> None:
+        self._fraud = fraud
+        self._feed = Feed(SANCTIONS, since=self._since, read=_read, learn=self._learn)
         self._ledger = ledger
         self._publisher = publisher
         self._known: dict[str, int] = {}  # the newest version, by player
@@ -50,9 +46,7 @@ class Sanctions:
 
     async def follow(self, redis: Redis) -> None:
         """Stays up to date, forever."""
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._feed.follow(redis))
-            tasks.create_task(self._apply_forever())
+        await together(self._feed.follow(redis), self._apply_forever())
 
     async def show_ended(self, fence: int = 0) -> None:
         """Shows the players whose sanction has ended by itself. Raises DbUnavailable.
@@ -61,12 +55,11 @@ class Sanctions:
         """
         now_ms = clock.now_ms()
         ended = [s for s in self._ending.values() if s.until_ms <= now_ms]
-        for start in range(0, len(ended), BATCH_MAX):
-            part = ended[start : start + BATCH_MAX]
-            await self._apply(part)
-            for sanction in part:
-                if self._ending.get(sanction.user_id) is sanction:
-                    del self._ending[sanction.user_id]
+        await self._apply_from(self._ending, ended)
+
+    async def _since(self, version: int) -> Sequence[Sanction]:
+        request = SanctionsSinceRequest(version=version)
+        return list((await self._fraud.SanctionsSince(request, timeout=SINCE_S)).sanctions)
 
     def _learn(self, sanction: Sanction) -> None:
         if self._known.get(sanction.user_id, 0) >= sanction.version:
@@ -91,11 +84,18 @@ class Sanctions:
 
     async def _apply_due(self) -> None:
         while self._due:
-            part = list(self._due.values())[:BATCH_MAX]
+            await self._apply_from(self._due, list(self._due.values()))
+
+    async def _apply_from(
+        self, waiting: dict[str, Sanction], sanctions: Sequence[Sanction]
+    ) -> None:
+        """Applies those of `waiting`, and takes them out where none newer came meanwhile."""
+        for start in range(0, len(sanctions), BATCH_MAX):
+            part = sanctions[start : start + BATCH_MAX]
             await self._apply(part)
             for sanction in part:
-                if self._due.get(sanction.user_id) is sanction:
-                    del self._due[sanction.user_id]
+                if waiting.get(sanction.user_id) is sanction:
+                    del waiting[sanction.user_id]
 
     async def _apply(self, sanctions: Iterable[Sanction]) -> None:
         now_ms = clock.now_ms()
@@ -113,17 +113,6 @@ class Sanctions:
                 user_id=change.user_id,
             )
         await self._publisher.publish_changes(changes)
-
-
-def since(fraud: FraudStub) -> Callable[[int], Awaitable[Sequence[Sanction]]]:
-    """Fetches fraud's sanctions newer than a version. Raises Failed."""
-
-    async def fetch(version: int) -> Sequence[Sanction]:
-        request = SanctionsSinceRequest(version=version)
-        reply = await fraud.SanctionsSince(request, timeout=SINCE_S)
-        return list(reply.sanctions)
-
-    return fetch
 
 
 def _hiding(sanction: Sanction, now_ms: int) -> records.Sanction:

@@ -1,17 +1,27 @@
-"""The ledger in Postgres: awards, their reversals, receipts, and the outbox."""
+"""The ledger in Postgres: awards, their reversals, receipts, and what is still to be sent."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
+import msgspec
 
 from chassis import clock
 from chassis.batching import BATCH_MAX
 from chassis.ids import uuid7
 from chassis.postgres import Database
 from services.scores.awards.answers import ScoreOutOfRange
-from services.scores.awards.records import Judged, Outstanding, Receipt, Reversal, Sanction
+from services.scores.awards.records import (
+    Incident,
+    Judged,
+    Outstanding,
+    Receipt,
+    Reversal,
+    Sanction,
+)
 from services.scores.boards.changes import Change, Row, Written
+from services.scores.boards.names import Name
 
 MONTHS_AHEAD = 3
 
@@ -45,7 +55,7 @@ class LedgerStore:
         Returns Written for each one inserted, the Row of an action that has one. Raises
         PlayersMissing, PeriodMissing, PartitionMissing, BatchConflict, ScoreOutOfRange.
         """
-        try:
+        with _typed_errors():
             records = await self._fetch(
                 """
                 SELECT a.outcome = 'inserted' AS inserted, ($1::uuid[])[a.ord]::text AS action_id,
@@ -53,8 +63,7 @@ class LedgerStore:
                        a.version, a.seq, a.at_ms, a.attempt_id::text, a.client_id, a.key_hash,
                        a.body_hash, a.day_total, a.week_total, a.month_total, a.hidden,
                        a.username, a.name_version
-                FROM scores.award($1, $2, $3, $4, $5, $6, $7, $8, $9) AS a
-                ORDER BY a.ord
+                FROM scores.award($1, $2, $3, $4, $5, $6, $7, $8, $9) AS a ORDER BY a.ord
                 """,
                 [j.action_id for j in judged],
                 [j.user_id for j in judged],
@@ -66,23 +75,23 @@ class LedgerStore:
                 _sparse([j.body_hash for j in judged]),
                 clock.offset(),
             )
-        except asyncpg.PostgresError as error:
-            raise _typed(error) from error
-        return list(map(_row, records))
+        # A row that was there has no running totals.
+        return [msgspec.convert(dict(r), Written if r["inserted"] else Row) for r in records]
 
     async def add_players(self, players: Sequence[tuple[str, str, int]]) -> None:
         """Adds those players (user id, name, name version) who have no row yet."""
         await self._fetch("SELECT scores.add_players($1, $2, $3)", *_columns(players))
 
-    async def rename(self, names: Sequence[tuple[str, str, int]]) -> None:
-        """Keeps the newer of the known and the given (user id, name, name version)."""
+    async def rename(self, names: Mapping[str, Name]) -> None:
+        """Keeps the newer of the known and the given names, by user id."""
         await self._fetch(
             """
             UPDATE scores.players p SET username = n.name, name_version = n.version
-            FROM unnest($1::uuid[], $2::text[], $3::bigint[]) AS n(id, name, version)
+            FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS n(id, version, name)
             WHERE p.user_id = n.id AND p.name_version < n.version
             """,
-            *_columns(names),
+            list(names),
+            *_columns(names.values()),
         )
 
     async def rows(self, action_ids: Sequence[str]) -> dict[str, Row]:
@@ -90,9 +99,8 @@ class LedgerStore:
         records = await self._fetch(
             """
             SELECT l.action_id::text, l.user_id::text, l.action_type, l.points, l.old_score,
-                   l.new_score, l.version, l.seq,
-                   (extract(epoch FROM l.at) * 1000)::bigint AS at_ms, l.attempt_id::text,
-                   l.client_id, l.key_hash, l.body_hash
+                   l.new_score, l.version, l.seq, l.attempt_id::text, l.client_id, l.key_hash,
+                   l.body_hash, (extract(epoch FROM l.at) * 1000)::bigint AS at_ms
             FROM scores.ledger l
             WHERE l.action_id = ANY ($1::uuid[]) AND l.action_id >= $2 AND l.action_id <= $3
               AND l.kind = 'award'
@@ -108,20 +116,13 @@ class LedgerStore:
         """The receipts of those actions, by id."""
         records = await self._fetch(
             """
-            SELECT r.action_id, r.rank, r.old_rank, r.warnings, r.held
+            SELECT r.action_id::text, r.rank, r.old_rank,
+                   string_to_array(r.warnings, ',') AS warnings, r.held
             FROM scores.receipts r WHERE r.action_id = ANY ($1)
             """,
             action_ids,
         )
-        return {
-            str(r["action_id"]): Receipt(
-                rank=r["rank"],
-                old_rank=r["old_rank"],
-                warnings=tuple(filter(None, r["warnings"].split(","))),
-                held=r["held"],
-            )
-            for r in records
-        }
+        return {r["action_id"]: msgspec.convert(dict(r), Receipt) for r in records}
 
     async def acknowledge(
         self, receipts: Sequence[tuple[int, str, Receipt]], *, settled: bool
@@ -146,8 +147,8 @@ class LedgerStore:
         """Takes changes that need no receipt, or have one, out of the outbox."""
         await self._fetch("DELETE FROM scores.outbox o WHERE o.seq = ANY ($1)", seqs)
 
-    async def outstanding(self, *, after_s: float, limit: int = BATCH_MAX) -> list[Outstanding]:
-        """The oldest changes in the outbox, older than `after_s`."""
+    async def outstanding(self, *, after_s: float) -> list[Outstanding]:
+        """The oldest changes in the outbox, older than `after_s`; at most 256."""
         records = await self._fetch(
             """
             SELECT o.kind, o.event_id::text, o.origin_id::text, o.user_id::text, o.username,
@@ -159,7 +160,7 @@ class LedgerStore:
             """,
             clock.offset(),
             after_s,
-            limit,
+            BATCH_MAX,
         )
         return [Outstanding(**record) for record in records]
 
@@ -175,7 +176,7 @@ class LedgerStore:
 
         Returns the changes, also those that a dry run would have made. Raises ScoreOutOfRange.
         """
-        try:
+        with _typed_errors():
             async with self._database.transaction() as connection:
                 records = await connection.fetch(
                     """
@@ -197,8 +198,6 @@ class LedgerStore:
                 if order.dry_run:
                     # The same statement, undone: what would happen is what happened.
                     await connection.execute("ROLLBACK AND CHAIN")
-        except asyncpg.PostgresError as error:
-            raise _typed(error) from error
         return [Change(**record) for record in records]
 
     async def hide(self, sanctions: Sequence[Sanction]) -> list[Change]:
@@ -207,7 +206,7 @@ class LedgerStore:
         Returns the changes; none for a player who is hidden or shown already. Raises
         PlayersMissing.
         """
-        try:
+        with _typed_errors():
             records = await self._fetch(
                 """
                 SELECT CASE WHEN h.hidden THEN 'hidden' ELSE 'shown' END AS kind,
@@ -215,23 +214,53 @@ class LedgerStore:
                        h.total AS old_score, h.total AS new_score, h.at_ms, h.hidden
                 FROM scores.hide($1, $2, $3, $4, $5) AS h
                 """,
-                [s.user_id for s in sanctions],
-                [s.hidden for s in sanctions],
-                [s.version for s in sanctions],
+                *_columns(sanctions),
                 [uuid7() for _ in sanctions],
                 clock.offset(),
             )
-        except asyncpg.PostgresError as error:
-            raise _typed(error) from error
         return [Change(**record) for record in records]
 
     async def make_partitions(self) -> None:
         """Makes the ledger's partitions for the months ahead."""
         await self._fetch("SELECT scores.make_partitions($1, $2)", clock.now(), MONTHS_AHEAD)
 
+    async def add_incidents(self, incidents: Sequence[Incident]) -> None:
+        """Stores incidents for fraud, each once."""
+        await self._fetch(
+            """
+            INSERT INTO scores.incidents (incident_id, user_id, action_id, action_type, at_ms)
+            SELECT i.incident_id, i.user_id, i.action_id, i.action_type, i.at_ms
+            FROM unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::text[], $5::bigint[])
+                 AS i(incident_id, user_id, action_id, action_type, at_ms)
+            ON CONFLICT (incident_id) DO NOTHING
+            """,
+            *_columns(incidents),
+        )
 
-# What the functions of the schema raise.
-_RAISED: dict[str, Callable[[], Exception]] = {"SC404": PlayersMissing, "SC405": PeriodMissing}
+    async def incidents(self) -> list[Incident]:
+        """At most 256 of those that fraud has not received."""
+        records = await self._fetch(
+            """
+            SELECT i.incident_id::text, i.user_id::text, i.action_id::text, i.action_type, i.at_ms
+            FROM scores.incidents i LIMIT $1
+            """,
+            BATCH_MAX,
+        )
+        return [Incident(**record) for record in records]
+
+    async def delete_incidents(self, incident_ids: Sequence[str]) -> None:
+        """Deletes those that fraud has received."""
+        await self._fetch(
+            "DELETE FROM scores.incidents i WHERE i.incident_id = ANY ($1)", incident_ids
+        )
+
+
+@contextmanager
+def _typed_errors() -> Iterator[None]:
+    try:
+        yield
+    except asyncpg.PostgresError as error:
+        raise _typed(error) from error
 
 
 def _typed(error: asyncpg.PostgresError) -> Exception:
@@ -243,20 +272,17 @@ def _typed(error: asyncpg.PostgresError) -> Exception:
             return ScoreOutOfRange()
         case asyncpg.UniqueViolationError() | asyncpg.DeadlockDetectedError():
             return BatchConflict(str(error))
-    raised = _RAISED.get(error.sqlstate or "")
-    return raised() if raised else error
+    # What the functions of the schema raise.
+    match error.sqlstate:
+        case "SC404":
+            return PlayersMissing()
+        case "SC405":
+            return PeriodMissing()
+    return error
 
 
-def _row(record: asyncpg.Record) -> Row:
-    fields = dict(record)
-    if fields.pop("inserted"):
-        return Written(**fields)
-    # It is in the ledger, or an earlier item of the batch has it: there are no running totals.
-    return Row(**{name: fields[name] for name in Row.__struct_fields__})
-
-
-def _columns(rows: Sequence[tuple[str, str, int]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+def _columns(rows: Iterable[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    return list(zip(*rows, strict=True))
 
 
 def _sparse(column: list[Any]) -> list[Any] | None:

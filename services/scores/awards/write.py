@@ -2,6 +2,7 @@
 unavailable."""
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeVar
@@ -93,7 +94,7 @@ class LedgerWriter:
         due_s = deadline.get()
         patience_s = WRITE_S if due_s is None else min(WRITE_S, due_s - RESERVED_S - now_s)
         try:
-            work = self._insert(judged, pauses_s=RETRIES_S, until_s=now_s + patience_s)
+            work = self.insert(judged, pauses_s=RETRIES_S, until_s=now_s + patience_s)
             return await within(work, patience_s)
         except TimeoutError as error:
             if patience_s < CONCLUSIVE_S:
@@ -105,20 +106,14 @@ class LedgerWriter:
         log.error("ledger_unavailable", error=repr(failure), awards=len(judged))
         raise DbUnavailable from failure
 
-    async def insert(self, judged: Sequence[Judged]) -> list[Row | Failed]:
+    async def insert(
+        self, judged: Sequence[Judged], *, pauses_s: Iterable[float] = (), until_s: float = math.inf
+    ) -> list[Row | Failed]:
         """The row of each award, Written where it is new, or ScoreOutOfRange.
 
-        One award that cannot be written never fails its neighbours. Raises DbUnavailable.
+        One award that cannot be written never fails its neighbours. Raises DbUnavailable once
+        the pauses between its tries are used up, or end after `until_s` (of the loop's clock).
         """
-        return await self._insert(judged)
-
-    async def _insert(
-        self,
-        judged: Sequence[Judged],
-        *,
-        pauses_s: Iterable[float] = (),
-        until_s: float = float("inf"),
-    ) -> list[Row | Failed]:
         pauses = iter(pauses_s)
         tries = 0
         while True:
@@ -135,7 +130,7 @@ class LedgerWriter:
                     raise
                 await self._prepare(judged, error)
             except DbUnavailable:
-                pause_s = next(pauses, float("inf")) * _random.uniform(0.75, 1.25)
+                pause_s = next(pauses, math.inf) * _random.uniform(0.75, 1.25)
                 if self._breaker.open or asyncio.get_running_loop().time() + pause_s > until_s:
                     raise
                 await asyncio.sleep(pause_s)

@@ -36,19 +36,6 @@ local function rank(member)
   return ranked and member and redis.call('ZREVRANK', board, member) or -1
 end
 
--- What is known, by player, and whether each player is named once.
-local function known()
-  local users, found, once = {}, {}, true
-  for i = FIRST, #ARGV, FIELDS do
-    users[#users + 1] = ARGV[i]
-  end
-  for n, kept in ipairs(redis.call('HMGET', members, unpack(users))) do
-    once = once and found[users[n]] == nil
-    found[users[n]] = kept
-  end
-  return found, once
-end
-
 local function remove(member)
   local score = dense and redis.call('ZSCORE', board, member)
   redis.call('ZREM', board, member)
@@ -64,7 +51,15 @@ local function put(member, score)
   end
 end
 
-local stands, once = known()
+-- What is known, by player, and whether each player is named once.
+local users, stands, once = {}, {}, true
+for i = FIRST, #ARGV, FIELDS do
+  users[#users + 1] = ARGV[i]
+end
+for n, kept in ipairs(redis.call('HMGET', members, unpack(users))) do
+  once = once and stands[users[n]] == nil
+  stands[users[n]] = kept
+end
 -- Unless something is asked of the board in between, all move at its end.
 local together = once and not ranked and not dense
 for i = FIRST, #ARGV, FIELDS do

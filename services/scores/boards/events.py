@@ -23,8 +23,8 @@ class Events:
 
     async def publish(self, changes: Sequence[Change | Written], ranks: Sequence[Ranks]) -> None:
         """Appends one entry with all these changes. A repeat does no harm."""
-        boards = self._boards({change.action_type for change in changes})
-        batch = events_pb2.ScoreEvents(boards=boards)
+        touched = self._boards({change.action_type for change in changes})
+        batch = events_pb2.ScoreEvents(boards=touched)
         for change, rank in zip(changes, ranks, strict=True):
             _add(batch, change, rank)
         await self._append(batch)
@@ -46,11 +46,10 @@ class Events:
 
     def _boards(self, action_types: Collection[str]) -> list[str]:
         """The boards that are touched; all of them by what has no action type."""
-        boards = [known.board for known in self._registry.listed()]
         return [
-            board.name
-            for board in boards
-            if any(not name or board.counts(name) for name in action_types)
+            known.board.name
+            for known in self._registry.listed()
+            if any(not name or known.board.counts(name) for name in action_types)
         ]
 
 

@@ -41,15 +41,16 @@ class Places:
         one round trip. Raises DbUnavailable when there are boards beside the built-in ones, whose
         standings are read from Postgres.
         """
-        moves = [_move(row) for row in rows]
+        # Built-in boards order and rank alike.
+        moved = [(row, _move(row, descending=True)) for row in rows]
         # Only all_time has a rank for each award, so elsewhere a player's last award will do.
-        last = {row.user_id: (row, move) for row, move in zip(rows, moves, strict=True)}
+        last = {one[0].user_id: one for one in moved}
         calls: list[_Call] = []
         for known in self._registry.all():
             board = known.board
             if board.name == ALL_TIME:
-                awarded = _awarded(board.every, zip(rows, moves, strict=True))
-                calls.insert(0, _call(known.periods[0], awarded, ranked=True))
+                call = _call(known.periods[0], _awarded(board.every, moved), ranked=True)
+                calls.insert(0, call)
             elif board.built_in:
                 for period, part in _by_period(known, last.values()):
                     calls.append(_call(period, _awarded(board.every, part)))
@@ -72,12 +73,7 @@ class Places:
         """
         groups = await self._grouped(standings)
         calls = [
-            _call(
-                period,
-                _placed(period, group),
-                ranked=period.board.name == ALL_TIME,
-                force=force,
-            )
+            _call(period, _placed(period, group), ranked=period.board.name == ALL_TIME, force=force)
             for period, group in groups
         ]
         answers = await self._apply.many(calls)
@@ -105,6 +101,7 @@ class Places:
 
 _Call = tuple[Sequence[str], list[Argument]]
 _Move = tuple[bytes, bytes]  # player, and what `members` has of it
+_Moved = tuple[Written, _Move]
 
 _TOTALS: Mapping[Reset, Callable[[Written], int]] = {
     Reset.NONE: attrgetter("new_score"),
@@ -129,14 +126,12 @@ def _call(
     ]
 
 
-def _move(row: Written) -> _Move:
-    """The same for all built-in boards: they order and rank alike."""
-    seq = None if row.hidden else row.seq
-    member = keys.member(row.version, seq, row.at_ms, descending=True)
-    return keys.packed(row.user_id), member
+def _move(to: Written | Standing, *, descending: bool) -> _Move:
+    seq = None if to.hidden else to.seq
+    return keys.packed(to.user_id), keys.member(to.version, seq, to.at_ms, descending=descending)
 
 
-def _awarded(every: Reset, moved: Iterable[tuple[Written, _Move]]) -> list[Argument]:
+def _awarded(every: Reset, moved: Iterable[_Moved]) -> list[Argument]:
     total = _TOTALS[every]
     arguments: list[Argument] = []
     for row, move in moved:
@@ -146,19 +141,14 @@ def _awarded(every: Reset, moved: Iterable[tuple[Written, _Move]]) -> list[Argum
 
 
 def _placed(period: Period, standings: Iterable[Standing]) -> Iterable[Argument]:
-    descending = period.board.descending
     for standing in standings:
-        seq = None if standing.hidden else standing.seq
-        yield keys.packed(standing.user_id)
-        yield keys.member(standing.version, seq, standing.at_ms, descending=descending)
+        yield from _move(standing, descending=period.board.descending)
         yield standing.score
 
 
-def _by_period(
-    known: Known, moved: Iterable[tuple[Written, _Move]]
-) -> list[tuple[Period, list[tuple[Written, _Move]]]]:
+def _by_period(known: Known, moved: Iterable[_Moved]) -> list[tuple[Period, list[_Moved]]]:
     # The awards of one transaction are of one moment, so mostly there is one.
-    moments: dict[int, list[tuple[Written, _Move]]] = {}
+    moments: dict[int, list[_Moved]] = {}
     for one in moved:
         moments.setdefault(one[0].at_ms, []).append(one)
     return [

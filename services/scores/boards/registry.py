@@ -1,7 +1,7 @@
 """The boards that this process knows, with their periods: a copy of what Postgres has."""
 
 import asyncio
-from collections.abc import Iterable
+from itertools import pairwise
 
 from chassis import clock
 from chassis.errors import Missing
@@ -10,8 +10,8 @@ from chassis.telemetry import log
 from services.scores.boards.rules import Board, Known, Period, moment
 from services.scores.boards.store import BoardStore
 
-# Periods are made that many ahead of the present one.
-AHEAD = 2
+AHEAD = 2  # periods made before they begin
+REFRESH_S = 1.0
 
 
 class BoardNotFound(Missing):
@@ -58,7 +58,7 @@ class Registry:
         current = known.at(clock.now_ms())
         if name in ("", "current") and current:
             return current
-        for before, period in zip(known.periods, known.periods[1:], strict=False):
+        for before, period in pairwise(known.periods):
             if name == "previous" and period == current:
                 return before
         for period in known.periods:
@@ -69,32 +69,29 @@ class Registry:
     async def refresh(self) -> None:
         """Makes the periods ahead that are missing, and takes over what has changed."""
         found = await self._store.boards()
-        made = False
-        for known in found:
-            starts = {(p.start_ms, p.end_ms) for p in known.periods}
-            missing = [p for p in _ahead(known.board) if (p.start_ms, p.end_ms) not in starts]
-            if missing:
-                await self._store.add_periods(known.board.name, missing)
-                made = True
-        if made:
+        missing = [
+            period
+            for known in found
+            for period in _ahead(known.board)
+            if known.starting(period.start_ms) is None
+        ]
+        if missing:
+            await self._store.add_periods(missing)
             found = await self._store.boards()
         self._known = {known.board.name: known for known in found}
 
-    async def follow(self, *, pause_s: float = 1.0) -> None:
+    async def follow(self) -> None:
         """Refreshes forever."""
         while True:
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(REFRESH_S)
             try:
                 await self.refresh()
             except DbUnavailable as error:
                 log.warning("boards_refresh_failed", error=repr(error))
 
 
-def _ahead(board: Board) -> Iterable[Period]:
-    period = board.period(clock.now())
-    yield period
-    for _ in range(AHEAD):
-        if period.end_ms is None:
-            return
-        period = board.period(moment(period.end_ms))
-        yield period
+def _ahead(board: Board) -> list[Period]:
+    periods = [board.period(clock.now())]
+    while len(periods) <= AHEAD and (end_ms := periods[-1].end_ms):
+        periods.append(board.period(moment(end_ms)))
+    return periods

@@ -23,6 +23,13 @@ class ValidationFailed(Unprocessable):
     """Some fields do not fit."""
 
 
+def check_fields(*checks: tuple[object, str, str, str]) -> None:
+    """Raises ValidationFailed with every field (whether it fits, name, code, detail) that does
+    not fit."""
+    if problems := [FieldError(*problem) for fits, *problem in checks if not fits]:
+        raise ValidationFailed(errors=problems)
+
+
 class Operator(StrEnum):
     """How the awards of a player make a score: their sum, the best of them, the latest."""
 
@@ -95,48 +102,32 @@ class Board:
         if self.every is Reset.NONE:
             return Period(self, 0, None)
         hour, minute = map(int, self.reset_at.split(":"))
-        zone = ZoneInfo(self.zone)
-        local = at.astimezone(zone).replace(tzinfo=None) - timedelta(hours=hour, minutes=minute)
-        first = _first_day(local, self.every)
+        zone, into_day = ZoneInfo(self.zone), timedelta(hours=hour, minutes=minute)
+        first = _first_day(at.astimezone(zone).replace(tzinfo=None) - into_day, self.every)
         # An hour that the clock repeats can leave `at` outside what its wall time names.
         for shift in (0, -1, 1):
-            day = _shifted(first, self.every, shift)
-            start, end = (
-                _instant_ms(d + timedelta(hours=hour, minutes=minute), zone)
-                for d in (day, _shifted(day, self.every, 1))
-            )
+            days = (_shifted(first, self.every, times) for times in (shift, shift + 1))
+            walls = ((day + into_day).replace(tzinfo=zone) for day in days)
+            start, end = (int(wall.timestamp() * 1000) for wall in walls)
             if start <= at.timestamp() * 1000 < end:
                 break
         return Period(self, start, end)
 
     def validate(self) -> None:
         """Raises ValidationFailed with every field that does not fit."""
-        checks = (
-            (
-                bool(_NAME.fullmatch(self.name)),
-                FieldError("board", "PATTERN", "must match [a-z][a-z0-9_-]{0,31}"),
-            ),
-            (
-                1 <= len(self.title) <= TITLE_CHARACTERS_MAX and self.title.isprintable(),
-                FieldError("title", "LENGTH", "must be 1 to 80 printable characters"),
-            ),
-            (
-                len(self.action_types) <= ACTION_TYPES_MAX
-                and all(_ACTION_TYPE.fullmatch(name) for name in self.action_types),
-                FieldError("actionTypes", "PATTERN", "must be at most 64 names of action types"),
-            ),
-            (
-                bool(_TIME.fullmatch(self.reset_at)),
-                FieldError("reset.at", "PATTERN", "must be a time of day as HH:MM"),
-            ),
-            (_known(self.zone), FieldError("zone", "UNKNOWN", "must be an IANA time zone")),
-            (
-                WINDOW_MIN <= self.window <= WINDOW_MAX,
-                FieldError("window", "RANGE", f"must be between {WINDOW_MIN} and {WINDOW_MAX}"),
-            ),
+        title_fits = 1 <= len(self.title) <= TITLE_CHARACTERS_MAX and self.title.isprintable()
+        types = self.action_types
+        types_fit = len(types) <= ACTION_TYPES_MAX and all(map(_ACTION_TYPE.fullmatch, types))
+        time_fits = _TIME.fullmatch(self.reset_at)
+        window_fits = WINDOW_MIN <= self.window <= WINDOW_MAX
+        check_fields(
+            (_NAME.fullmatch(self.name), "board", "PATTERN", "must match [a-z][a-z0-9_-]{0,31}"),
+            (title_fits, "title", "LENGTH", "must be 1 to 80 printable characters"),
+            (types_fit, "actionTypes", "PATTERN", "must be at most 64 names of action types"),
+            (time_fits, "reset.at", "PATTERN", "must be a time of day as HH:MM"),
+            (_is_zone(self.zone), "zone", "UNKNOWN", "must be an IANA time zone"),
+            (window_fits, "window", "RANGE", f"must be between {WINDOW_MIN} and {WINDOW_MAX}"),
         )
-        if problems := [problem for fits, problem in checks if not fits]:
-            raise ValidationFailed(errors=problems)
 
 
 @dataclass(frozen=True)
@@ -233,13 +224,8 @@ def _shifted(day: datetime, every: Reset, times: int) -> datetime:
     return day + times * timedelta(days=7 if every is Reset.WEEK else 1)
 
 
-def _instant_ms(wall: datetime, zone: ZoneInfo) -> int:
-    return int(wall.replace(tzinfo=zone).timestamp() * 1000)
-
-
-def _known(zone: str) -> bool:
+def _is_zone(name: str) -> bool:
     try:
-        ZoneInfo(zone)
+        return bool(ZoneInfo(name))
     except (ZoneInfoNotFoundError, ValueError, OSError):
         return False
-    return True

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
-from typing import Any
+
+import msgspec
 
 from chassis import clock
 from chassis.postgres import Database
-from services.scores.boards.rules import Board, Known, Operator, Order, Period, Reset, Ties
+from services.scores.boards.rules import Board, Known, Period
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,9 @@ class BoardStore:
         """Every board, with its periods that are not closed or ended in the last eight days."""
         records = await self._fetch(
             """
-            SELECT b.board, b.title, b.operator, b.ordering, b.ties, b.action_types, b.every,
-                   to_char(b.reset_at, 'HH24:MI') AS reset_at, b.zone, b.entries, b.public,
-                   b.built_in, b.listed, p.period,
+            SELECT b.board AS name, b.title, b.operator, b.ordering AS "order", b.ties,
+                   b.action_types, b.every, to_char(b.reset_at, 'HH24:MI') AS reset_at, b.zone,
+                   b.entries AS "window", b.public, b.built_in, b.listed, p.period,
                    CASE WHEN p.ends <> 'infinity'
                         THEN (extract(epoch FROM p.ends) * 1000)::bigint END AS end_ms,
                    p.closed_at IS NOT NULL AS closed
@@ -52,13 +53,13 @@ class BoardStore:
             clock.offset(),
         )
         known: list[Known] = []
-        for _, rows in groupby(records, key=itemgetter("board")):
-            first, *_ = found = list(rows)
-            board = _board(first)
+        for _, group in groupby(records, key=itemgetter("name")):
+            first, *_ = rows = list(group)
+            board = msgspec.convert(dict(first), Board)
             periods = (
-                Period(board, r["period"], r["end_ms"], r["closed"])
-                for r in found
-                if r["period"] is not None
+                Period(board, row["period"], row["end_ms"], row["closed"])
+                for row in rows
+                if row["period"] is not None
             )
             known.append(Known(board, tuple(periods), first["listed"]))
         return known
@@ -86,19 +87,19 @@ class BoardStore:
         )
         return bool(records)
 
-    async def add_periods(self, board: str, periods: Sequence[Period]) -> None:
-        """Adds those of the board's periods that are not there yet."""
+    async def add_periods(self, periods: Sequence[Period]) -> None:
+        """Adds those of the periods that are not there yet."""
         await self._fetch(
             """
             INSERT INTO scores.periods (board, period, starts, ends)
-            SELECT $1, p.start_ms,
+            SELECT p.board, p.start_ms,
                    CASE WHEN p.end_ms IS NULL THEN '-infinity'
                         ELSE to_timestamp(p.start_ms / 1000.0) END,
                    coalesce(to_timestamp(p.end_ms / 1000.0), 'infinity')
-            FROM unnest($2::bigint[], $3::bigint[]) AS p(start_ms, end_ms)
+            FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS p(board, start_ms, end_ms)
             ON CONFLICT (board, period) DO NOTHING
             """,
-            board,
+            [period.board.name for period in periods],
             [period.start_ms for period in periods],
             [period.end_ms for period in periods],
         )
@@ -118,40 +119,10 @@ class BoardStore:
         """Where those players stand in every period that is not closed, in one snapshot."""
         records = await self._fetch(
             """
-            SELECT s.board, s.period, s.user_id, s.version, s.score, s.seq,
-                   (extract(epoch FROM s.at) * 1000)::bigint AS at_ms, s.hidden
+            SELECT s.board, s.period, s.user_id::text, s.version, s.score, s.seq,
+                   coalesce((extract(epoch FROM s.at) * 1000)::bigint, 0) AS at_ms, s.hidden
             FROM scores.standing_of($1) AS s
             """,
             users,
         )
-        return [_standing(record) for record in records]
-
-
-def _board(record: Any) -> Board:
-    return Board(
-        name=record["board"],
-        title=record["title"],
-        operator=Operator(record["operator"]),
-        order=Order(record["ordering"]),
-        ties=Ties(record["ties"]),
-        action_types=tuple(record["action_types"]),
-        every=Reset(record["every"]),
-        reset_at=record["reset_at"],
-        zone=record["zone"],
-        window=record["entries"],
-        public=record["public"],
-        built_in=record["built_in"],
-    )
-
-
-def _standing(record: Any) -> Standing:
-    return Standing(
-        board=record["board"],
-        period=record["period"],
-        user_id=str(record["user_id"]),
-        version=record["version"],
-        score=record["score"],
-        seq=record["seq"],
-        at_ms=record["at_ms"] or 0,
-        hidden=record["hidden"],
-    )
+        return [Standing(**record) for record in records]

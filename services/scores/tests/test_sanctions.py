@@ -12,7 +12,7 @@ from chassis.testing import eventually
 from protos import events_pb2
 from protos.fraud_pb2 import Sanction
 from protos.streams import SANCTIONS
-from services.scores.awards.sanctions import Sanctions, since
+from services.scores.awards.sanctions import Sanctions
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.test_reversals import board
 
@@ -121,7 +121,7 @@ async def test_a_ban_that_ended_while_nobody_ran_is_over_after_the_start(scores:
     await scores.awards.sanctions.catch_up()
 
     with clock.ahead(3601):
-        started = Sanctions(since(scores.fraud_stub), scores.awards.ledger, scores.awards.publisher)
+        started = Sanctions(scores.fraud_stub, scores.awards.ledger, scores.awards.publisher)
         await started.catch_up()
 
         assert await board(scores) == [(ADA, 50)]
@@ -131,7 +131,7 @@ async def test_an_end_never_undoes_a_later_sanction(scores: Scores) -> None:
     await scores.award(item(ADA, 50))
     scores.fraud.sanctions = [banned(ADA, 1, until_ms=clock.now_ms() + HOUR_MS)]
     await scores.awards.sanctions.catch_up()
-    other = Sanctions(since(scores.fraud_stub), scores.awards.ledger, scores.awards.publisher)
+    other = Sanctions(scores.fraud_stub, scores.awards.ledger, scores.awards.publisher)
     await other.catch_up()
     scores.fraud.sanctions = [banned(ADA, 2)]
     await other.catch_up()
@@ -148,7 +148,7 @@ async def test_sanctions_that_come_twice_late_or_to_two_replicas_change_nothing_
     scores: Scores,
 ) -> None:
     await scores.award(item(ADA, 50))
-    other = Sanctions(since(scores.fraud_stub), scores.awards.ledger, scores.awards.publisher)
+    other = Sanctions(scores.fraud_stub, scores.awards.ledger, scores.awards.publisher)
     async with background(scores.awards.sanctions.follow(scores.redis), other.follow(scores.redis)):
         await reading(scores, 2)
         await publish(scores, Sanction(user_id=ADA, kind=Sanction.NONE, version=3))
