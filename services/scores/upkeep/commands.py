@@ -176,7 +176,7 @@ async def _problems(periods: Periods, closed: Closed) -> list[str]:
     if await periods.store.ledger_hash(closed) != closed.hash:
         problems.append("THE LEDGER SAYS OTHERWISE")
     try:
-        if not periods.seals.verify(closed.hash, closed.signature, key_id=closed.key_id):
+        if not periods.store.signed(closed):
             problems.append("THE SIGNATURE IS NOT OURS")
     except KeyError:
         problems.append(f"key {closed.key_id} is not in the ring")
