@@ -110,17 +110,13 @@ class Filling:
         An award made meanwhile counts there: it sees the board, or the counting sees the award,
         since both lock the player.
         """
-
-        async def held() -> bool:
-            return await self._lease.hold() == fence
-
         players, done = await self._store.players(), 0
         log.info("filling_began", board=name, players=players, after=upto)
         while users := await self._store.users(after=upto, limit=PLAYERS_AT_ONCE):
             await self._store.refill(users)
             upto = users[-1]
             await self._store.filled(name, upto=upto)
-            if not await held():
+            if await self._lease.hold() != fence:
                 raise Interrupted
             done += len(users)
             if done % 10_000 < PLAYERS_AT_ONCE:
@@ -128,7 +124,7 @@ class Filling:
         known = self._known(name)
         if known is None:
             raise BoardNotFound
-        await self._rebuild.complete(known.open(), held)
+        await self._rebuild.complete(known.open(), self._lease, fence)
         await self._store.list_board(name)
         await self._registry.refresh()
         log.info("board_listed", stream="audit", board=name, players=done)
