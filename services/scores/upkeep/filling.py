@@ -71,10 +71,10 @@ class Filling:
         self._added.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S):
-                while not self._listed(board.name):
+                while not self._known(board.name).listed:
                     await asyncio.sleep(0.05)
                     await self._registry.refresh()
-        return answers.board(self._known(board.name) or Known(board, ()))
+        return answers.board(self._known(board.name))
 
     async def run(self) -> None:
         """Fills what is to be filled, forever."""
@@ -121,20 +121,16 @@ class Filling:
             done += len(users)
             if done % 10_000 < PLAYERS_AT_ONCE:
                 log.info("filling_progressed", board=name, done=done, players=players)
-        known = self._known(name)
-        if known is None:
-            raise BoardNotFound
-        await self._rebuild.complete(known.open(), self._lease, fence)
+        await self._rebuild.complete(self._known(name).open(), self._lease, fence)
         await self._store.list_board(name)
         await self._registry.refresh()
         log.info("board_listed", stream="audit", board=name, players=done)
 
-    def _known(self, name: str) -> Known | None:
-        return next((known for known in self._registry.all() if known.board.name == name), None)
-
-    def _listed(self, name: str) -> bool:
-        known = self._known(name)
-        return known is not None and known.listed
+    def _known(self, name: str) -> Known:
+        for known in self._registry.all():
+            if known.board.name == name:
+                return known
+        raise BoardNotFound
 
 
 def _parsed(request: scores_pb2.Board) -> Board:
