@@ -24,7 +24,7 @@ from services.scores.reads.degraded import BoardsUnavailable, DegradedReads, Per
 from services.scores.reads.live import TOP_MAX, LiveReads
 
 T = TypeVar("T")
-Asked = TypeVar("Asked", bound=tuple[Period, *tuple[Any, ...]])
+Query = TypeVar("Query", bound=tuple[Period, *tuple[Any, ...]])
 
 tops = Counter("scoreboard_tops_total", "Reads of first entries, by the store that served", ["by"])
 from_memory, from_redis, from_postgres = map(tops.labels, ("memory", "redis", "postgres"))
@@ -89,7 +89,7 @@ class BoardReads:
         return cached
 
     async def top(self, period: Period, limit: int, *, version_min: int = 0, fresh: bool) -> Page:
-        """The first entries, nothing older than `version_min`; at most 100, maybe more than asked.
+        """The first entries, nothing older than `version_min`; at most 100, maybe beyond `limit`.
 
         `fresh`: past the caches of this process and of Redis.
         """
@@ -114,12 +114,12 @@ class BoardReads:
         page = await self._from_redis([period], lambda: self._live.page(period, limit, after))
         return page or await self._page_from_postgres(period, limit, after)
 
-    async def around(self, asked: Sequence[tuple[Period, str, int]]) -> list[Place | Failed]:
+    async def around(self, queries: Sequence[tuple[Period, str, int]]) -> list[Place | Failed]:
         """The places of players (period, user id, radius); or NotRanked.
 
         One that fails never fails its neighbours.
         """
-        return await self._each(asked, self._live.around, lambda store, one: store.around(*one))
+        return await self._each(queries, self._live.around, lambda store, one: store.around(*one))
 
     async def ranks(self, period: Period, users: Sequence[str]) -> Found:
         """The rows of those players who are on the board."""
@@ -129,12 +129,14 @@ class BoardReads:
                 return found
         return await self._from_postgres(period, lambda store: store.ranks(period, users))
 
-    async def would_be(self, asked: Sequence[tuple[Period, int]]) -> list[WouldBe | Failed]:
+    async def would_be(self, queries: Sequence[tuple[Period, int]]) -> list[WouldBe | Failed]:
         """The ranks that scores (period, score) would have.
 
         One that fails never fails its neighbours.
         """
-        return await self._each(asked, self._live.would_be, lambda store, one: store.would_be(*one))
+        return await self._each(
+            queries, self._live.would_be, lambda store, one: store.would_be(*one)
+        )
 
     async def warm(self) -> None:
         """Reads the first entries of every board, so that they are cached."""
@@ -166,18 +168,18 @@ class BoardReads:
 
     async def _each(
         self,
-        asked: Sequence[Asked],
-        live: Callable[[Sequence[Asked]], Awaitable[Sequence[T | Failed | None]]],
-        stored: "Callable[[_Store, Asked], Awaitable[T]]",
+        queries: Sequence[Query],
+        live: Callable[[Sequence[Query]], Awaitable[Sequence[T | Failed | None]]],
+        stored: "Callable[[_Store, Query], Awaitable[T]]",
     ) -> list[T | Failed]:
         """Each one from Redis; for closed periods, and where Redis has none, from Postgres."""
-        opened = [one for one in asked if not one[0].closed]
+        opened = [one for one in queries if not one[0].closed]
         found = await self._from_redis([one[0] for one in opened], lambda: live(opened))
         answers = iter(found or [None] * len(opened))
-        results = [None if one[0].closed else next(answers) for one in asked]
-        rest = [one for one, result in zip(asked, results, strict=True) if result is None]
+        results = [None if one[0].closed else next(answers) for one in queries]
+        rest = [one for one, result in zip(queries, results, strict=True) if result is None]
 
-        async def late(one: Asked) -> T | Failed:
+        async def late(one: Query) -> T | Failed:
             return await or_failed(self._from_postgres(one[0], lambda store: stored(store, one)))
 
         others = iter(await asyncio.gather(*map(late, rest)))

@@ -52,14 +52,14 @@ class ReadCalls:
     async def around(self, request: scores_pb2.AroundRequest) -> scores_pb2.AroundReply:
         """Places of players; one bad item never fails its neighbours."""
         bounded(request.items)
-        asked = await asyncio.gather(*(or_failed(self._placed(item)) for item in request.items))
-        places = iter(await self._reads.around([a for a in asked if not isinstance(a, Failed)]))
+        queries = await asyncio.gather(*(or_failed(self._placed(item)) for item in request.items))
+        places = iter(await self._reads.around([q for q in queries if not isinstance(q, Failed)]))
         return scores_pb2.AroundReply(
             results=[
-                scores_pb2.AroundResult(failure=to_proto(a))
-                if isinstance(a, Failed)
-                else answers.around(a[0], a[1], next(places))
-                for a in asked
+                scores_pb2.AroundResult(failure=to_proto(q))
+                if isinstance(q, Failed)
+                else answers.around(q[0], q[1], next(places))
+                for q in queries
             ]
         )
 
@@ -80,14 +80,14 @@ class ReadCalls:
     async def would_be(self, request: scores_pb2.WouldBeRequest) -> scores_pb2.WouldBeReply:
         """The ranks that scores would have; one bad item never fails its neighbours."""
         bounded(request.items)
-        asked = await asyncio.gather(*(or_failed(self._scored(item)) for item in request.items))
-        found = iter(await self._reads.would_be([a for a in asked if not isinstance(a, Failed)]))
+        queries = await asyncio.gather(*(or_failed(self._scored(item)) for item in request.items))
+        found = iter(await self._reads.would_be([q for q in queries if not isinstance(q, Failed)]))
         return scores_pb2.WouldBeReply(
             results=[
-                scores_pb2.WouldBeResult(failure=to_proto(a))
-                if isinstance(a, Failed)
-                else answers.would_be(a[0], next(found))
-                for a in asked
+                scores_pb2.WouldBeResult(failure=to_proto(q))
+                if isinstance(q, Failed)
+                else answers.would_be(q[0], next(found))
+                for q in queries
             ]
         )
 

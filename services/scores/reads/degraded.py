@@ -28,7 +28,7 @@ from services.scores.reads.store import SnapshotStore
 PLACES = 10_000
 KEPT_S = 2.0  # how long a snapshot is read from
 KEPT_TIMES = 10  # or, if that is longer, so many times what it took to make
-ASK_S = 0.05  # between two reads of what is not published to the boards
+LOOK_S = 0.05  # between two reads of what is not published to the boards
 SNAPSHOTS_MAX = 8  # at once; the least recently used goes first
 
 
@@ -160,7 +160,7 @@ class DegradedReads:
         self._flights: dict[str, asyncio.Task[Table]] = {}
         self._shown: dict[str, int] = {}  # the versions of answers, by period
         self._published_ms = 0
-        self._ask_at_s = 0.0
+        self._look_at_s = 0.0
 
     async def page(self, period: Period, limit: int, after: After | None) -> Page:
         """The first entries, or those strictly behind `after`."""
@@ -193,8 +193,8 @@ class DegradedReads:
     async def published_since(self, at_ms: int) -> bool:
         """Whether the boards have every change made by then (Unix ms)."""
         now_s = asyncio.get_running_loop().time()
-        if at_ms > self._published_ms and now_s >= self._ask_at_s:
-            self._ask_at_s = now_s + ASK_S
+        if at_ms > self._published_ms and now_s >= self._look_at_s:
+            self._look_at_s = now_s + LOOK_S
             oldest_ms = await self._snapshots.oldest_unpublished_ms()
             published_ms = at_ms if oldest_ms is None else oldest_ms - 1
             self._published_ms = max(self._published_ms, published_ms)

@@ -112,7 +112,7 @@ class RedisBoards:
         await self._remove(period.keys, [*_changing(period), *map(keys.packed, users)])
 
     async def drop(self, period: Period, entries: Sequence[bytes]) -> None:
-        """Removes entries that belong to no player, whatever `members` has."""
+        """Removes entries that belong to no player; `members` stays as it is."""
         await self._drop(period.keys, [*_changing(period), *entries])
 
 
