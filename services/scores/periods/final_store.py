@@ -65,10 +65,7 @@ class FinalStore:
         records = await self._fetch(
             _LEVELS, board.name, period.start_ms, list(set(scores)), board.descending
         )
-        return {
-            r["score"]: Level(r["ahead"], max(r["ahead"], r["upto"]), r["next_score"])
-            for r in records
-        }
+        return {r["score"]: Level(r["ahead"], r["upto"], r["next_score"]) for r in records}
 
     async def reached_by(self, period: Period, score: int, seq: int) -> int:
         """How many have that score and reached it by that sequence of the ledger."""
@@ -106,7 +103,7 @@ _SCORES = """
 # The last position of a score is the number of those who have it or a better one.
 _LEVELS = """
     SELECT s.score, coalesce(up.score, down.score) AS next_score,
-           coalesce(a.position, 0) AS ahead, coalesce(u.position, 0) AS upto
+           coalesce(a.position, 0) AS ahead, greatest(a.position, u.position, 0) AS upto
     FROM unnest($3::bigint[]) AS s(score)
     LEFT JOIN LATERAL (
       SELECT f.score FROM scores.finals f
