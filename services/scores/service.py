@@ -75,4 +75,4 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
     async def History(
         self, request: scores_pb2.HistoryRequest, context: Context
     ) -> scores_pb2.HistoryReply:
-        return await self._reads.history.page(request)
+        return await self._reads.calls.history(request)

@@ -1,8 +1,7 @@
 """Periods that ended: their final tables are frozen, sealed, published, and read ever after.
 
-Read `closer.py` (when and in which order), `store.py` (the SQL of closing; how a table is proved
-from the ledger), `seals.py` (hash and signature), then `final_tables.py` (reads) with
-`final_store.py` (their SQL).
+Read `closer.py` (when and in which order), `store.py` (the SQL of closing; hash, signature, and how
+the ledger proves a table), then `final_tables.py` (reads) with `final_store.py` (their SQL).
 """
 
 from chassis.keyring import Keyring
@@ -14,7 +13,6 @@ from services.scores.boards import Boards
 from services.scores.periods.closer import Closer
 from services.scores.periods.final_store import FinalStore
 from services.scores.periods.final_tables import FinalTables
-from services.scores.periods.seals import Seals
 from services.scores.periods.store import ClosingStore
 
 PAUSE_S = 0.5
@@ -33,8 +31,7 @@ class Periods:
         seal_keys: Keyring,
     ) -> None:
         self._redis = redis
-        self.seals = Seals(seal_keys)
-        self.store = ClosingStore(database, self.seals)
+        self.store = ClosingStore(database, seal_keys)
         self.closer = Closer(self.store, boards.events)
         self.final_tables = FinalTables(FinalStore(database), FinalStore(reader))
 

@@ -3,7 +3,7 @@
 Read `calls.py` (requests checked and rendered, with `answers.py` and `cursors.py`), then
 `board_reads.py` (which store serves a read) and the stores: `cache.py` (this process's memory),
 `live.py` with its scripts (Redis), `degraded.py` (Postgres while Redis cannot serve), and the final
-tables of the room `periods`. `history.py` has a player's own rows, `store.py` the SQL.
+tables of the room `periods`. `store.py` has the SQL.
 """
 
 from chassis.keyring import Keyring
@@ -18,7 +18,6 @@ from services.scores.reads.cache import Cache
 from services.scores.reads.calls import ReadCalls
 from services.scores.reads.cursors import Cursors
 from services.scores.reads.degraded import DegradedReads
-from services.scores.reads.history import History
 from services.scores.reads.live import LiveReads
 from services.scores.reads.store import HistoryStore, SnapshotStore
 
@@ -47,9 +46,9 @@ class Reads:
             self.degraded,
             self.cache,
         )
-        cursors = Cursors(cursor_keys)
-        self.calls = ReadCalls(boards.registry, self.boards, cursors)
-        self.history = History(HistoryStore(reader), cursors)
+        self.calls = ReadCalls(
+            boards.registry, self.boards, HistoryStore(reader), Cursors(cursor_keys)
+        )
 
     async def run(self) -> None:
         """The work in the background, forever."""

@@ -97,8 +97,5 @@ def entries(found: Iterable[Entry]) -> list[scores_pb2.Entry]:
 
 def _seal(seal: Seal) -> scores_pb2.Seal:
     return scores_pb2.Seal(
-        closed_at_ms=seal.closed_at_ms,
-        hash=seal.hash,
-        signature=seal.signature,
-        key_id=seal.key_id,
+        closed_at_ms=seal.closed_at_ms, hash=seal.hash, signature=seal.signature, key_id=seal.key_id
     )

@@ -6,7 +6,6 @@ board, Postgres serves open periods too, and the answer is degraded.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 from prometheus_client import Counter
@@ -25,7 +24,7 @@ from services.scores.reads.degraded import BoardsUnavailable, DegradedReads, Per
 from services.scores.reads.live import TOP_MAX, LiveReads
 
 T = TypeVar("T")
-Asked = TypeVar("Asked", bound=tuple[Period, *tuple[Any, ...]])
+Query = TypeVar("Query", bound=tuple[Period, *tuple[Any, ...]])
 
 tops = Counter("scoreboard_tops_total", "Reads of first entries, by the store that served", ["by"])
 from_memory, from_redis, from_postgres = map(tops.labels, ("memory", "redis", "postgres"))
@@ -72,13 +71,9 @@ class BoardReads:
 
     async def starting(self, known: Known, start_ms: int) -> Period:
         """The board's period that begins then. Raises PeriodNotFound."""
-        period = known.starting(start_ms)
-        if period is None:
-            closed = await _available(self._final.starting(known.board, start_ms))
-            if closed is None:
-                raise PeriodNotFound
-            period = closed.period
-        return period
+        if period := known.starting(start_ms):
+            return period
+        return await _available(self._final.starting(known.board, start_ms))
 
     def cached(self, board: str, *, anonymous: bool, version_min: int) -> Cached | None:
         """The first entries of the present period, where this process has them cached.
@@ -94,7 +89,7 @@ class BoardReads:
         return cached
 
     async def top(self, period: Period, limit: int, *, version_min: int = 0, fresh: bool) -> Page:
-        """The first entries, nothing older than `version_min`; at most 100, maybe more than asked.
+        """The first entries, nothing older than `version_min`; at most 100, maybe beyond `limit`.
 
         `fresh`: past the caches of this process and of Redis.
         """
@@ -119,12 +114,12 @@ class BoardReads:
         page = await self._from_redis([period], lambda: self._live.page(period, limit, after))
         return page or await self._page_from_postgres(period, limit, after)
 
-    async def around(self, asked: Sequence[tuple[Period, str, int]]) -> list[Place | Failed]:
+    async def around(self, queries: Sequence[tuple[Period, str, int]]) -> list[Place | Failed]:
         """The places of players (period, user id, radius); or NotRanked.
 
         One that fails never fails its neighbours.
         """
-        return await self._each(asked, self._live.around, _around)
+        return await self._each(queries, self._live.around, lambda store, one: store.around(*one))
 
     async def ranks(self, period: Period, users: Sequence[str]) -> Found:
         """The rows of those players who are on the board."""
@@ -134,12 +129,14 @@ class BoardReads:
                 return found
         return await self._from_postgres(period, lambda store: store.ranks(period, users))
 
-    async def would_be(self, asked: Sequence[tuple[Period, int]]) -> list[WouldBe | Failed]:
+    async def would_be(self, queries: Sequence[tuple[Period, int]]) -> list[WouldBe | Failed]:
         """The ranks that scores (period, score) would have.
 
         One that fails never fails its neighbours.
         """
-        return await self._each(asked, self._live.would_be, _would_be)
+        return await self._each(
+            queries, self._live.would_be, lambda store, one: store.would_be(*one)
+        )
 
     async def warm(self) -> None:
         """Reads the first entries of every board, so that they are cached."""
@@ -171,18 +168,21 @@ class BoardReads:
 
     async def _each(
         self,
-        asked: Sequence[Asked],
-        live: Callable[[Sequence[Asked]], Awaitable[Sequence[T | Failed | None]]],
-        stored: Callable[..., Awaitable[T]],
+        queries: Sequence[Query],
+        live: Callable[[Sequence[Query]], Awaitable[Sequence[T | Failed | None]]],
+        stored: "Callable[[_Store, Query], Awaitable[T]]",
     ) -> list[T | Failed]:
         """Each one from Redis; for closed periods, and where Redis has none, from Postgres."""
-        opened = [one for one in asked if not one[0].closed]
+        opened = [one for one in queries if not one[0].closed]
         found = await self._from_redis([one[0] for one in opened], lambda: live(opened))
         answers = iter(found or [None] * len(opened))
-        results = [None if one[0].closed else next(answers) for one in asked]
-        rest = [one for one, result in zip(asked, results, strict=True) if result is None]
-        reads = (self._from_postgres(one[0], partial(stored, asked=one)) for one in rest)
-        others = iter(await asyncio.gather(*map(_or_failed, reads)))
+        results = [None if one[0].closed else next(answers) for one in queries]
+        rest = [one for one, result in zip(queries, results, strict=True) if result is None]
+
+        async def late(one: Query) -> T | Failed:
+            return await or_failed(self._from_postgres(one[0], lambda store: stored(store, one)))
+
+        others = iter(await asyncio.gather(*map(late, rest)))
         return [next(others) if result is None else result for result in results]
 
     async def _page_from_postgres(self, period: Period, limit: int, after: After | None) -> Page:
@@ -200,13 +200,13 @@ class BoardReads:
 
     async def _long_closed(self, known: Known, name: str) -> Period:
         """A period that ended too long ago for the registry. Raises PeriodNotFound."""
-        read, start_ms = self._final.starting, start_of(name)
         if name == "previous" and (current := known.at(clock.now_ms())):
-            read, start_ms = self._final.before, current.start_ms
-        found = None if start_ms is None else await _available(read(known.board, start_ms))
-        if found is None or name not in ("previous", found.period.id):
+            return await _available(self._final.before(known.board, current.start_ms))
+        start_ms = start_of(name)
+        period = None if start_ms is None else await self.starting(known, start_ms)
+        if period is None or period.id != name:
             raise PeriodNotFound
-        return found.period
+        return period
 
     async def _from_redis(
         self, periods: Sequence[Period], read: Callable[[], Awaitable[T]]
@@ -232,15 +232,8 @@ class BoardReads:
 _Store = DegradedReads | FinalTables
 
 
-async def _around(store: _Store, asked: tuple[Period, str, int]) -> Place:
-    return await store.around(*asked)
-
-
-async def _would_be(store: _Store, asked: tuple[Period, int]) -> WouldBe:
-    return await store.would_be(*asked)
-
-
-async def _or_failed(read: Awaitable[T]) -> T | Failed:
+async def or_failed(read: Awaitable[T]) -> T | Failed:
+    """What `read` returns, or how it failed."""
     try:
         return await read
     except Failed as failed:

@@ -1,7 +1,6 @@
 """The reading calls: requests checked, read and rendered."""
 
 import asyncio
-from typing import cast
 
 from chassis.batching import bounded
 from chassis.errors import Failed, FieldError, to_proto
@@ -11,20 +10,26 @@ from services.scores.boards.ranking import After, NotRanked, Page
 from services.scores.boards.registry import Registry
 from services.scores.boards.rules import SCORE_MAX, Period, ValidationFailed
 from services.scores.reads import answers
-from services.scores.reads.board_reads import BoardReads
+from services.scores.reads.board_reads import BoardReads, or_failed
 from services.scores.reads.cursors import CursorInvalid, Cursors
 from services.scores.reads.live import TOP_MAX
+from services.scores.reads.store import HistoryStore
 
 RADIUS_MAX = 50
 RANKS_MAX = 200
+HISTORY_MAX = 100
+_LEDGER_FIELDS = tuple(scores_pb2.LedgerRow.DESCRIPTOR.fields_by_name)
 
 
 class ReadCalls:
     """See protos/scores.proto."""
 
-    def __init__(self, registry: Registry, reads: BoardReads, cursors: Cursors) -> None:
+    def __init__(
+        self, registry: Registry, reads: BoardReads, ledger: HistoryStore, cursors: Cursors
+    ) -> None:
         self._registry = registry
         self._reads = reads
+        self._ledger = ledger
         self._cursors = cursors
 
     def boards(self) -> scores_pb2.BoardsReply:
@@ -47,14 +52,14 @@ class ReadCalls:
     async def around(self, request: scores_pb2.AroundRequest) -> scores_pb2.AroundReply:
         """Places of players; one bad item never fails its neighbours."""
         bounded(request.items)
-        asked = await asyncio.gather(*(self._asked_around(item) for item in request.items))
-        places = iter(await self._reads.around([a for a in asked if not isinstance(a, Failed)]))
+        queries = await asyncio.gather(*(or_failed(self._placed(item)) for item in request.items))
+        places = iter(await self._reads.around([q for q in queries if not isinstance(q, Failed)]))
         return scores_pb2.AroundReply(
             results=[
-                scores_pb2.AroundResult(failure=to_proto(a))
-                if isinstance(a, Failed)
-                else answers.around(a[0], a[1], next(places))
-                for a in asked
+                scores_pb2.AroundResult(failure=to_proto(q))
+                if isinstance(q, Failed)
+                else answers.around(q[0], q[1], next(places))
+                for q in queries
             ]
         )
 
@@ -75,16 +80,36 @@ class ReadCalls:
     async def would_be(self, request: scores_pb2.WouldBeRequest) -> scores_pb2.WouldBeReply:
         """The ranks that scores would have; one bad item never fails its neighbours."""
         bounded(request.items)
-        asked = await asyncio.gather(*(self._asked_would_be(item) for item in request.items))
-        found = iter(await self._reads.would_be([a for a in asked if not isinstance(a, Failed)]))
+        queries = await asyncio.gather(*(or_failed(self._scored(item)) for item in request.items))
+        found = iter(await self._reads.would_be([q for q in queries if not isinstance(q, Failed)]))
         return scores_pb2.WouldBeReply(
             results=[
-                scores_pb2.WouldBeResult(failure=to_proto(a))
-                if isinstance(a, Failed)
-                else answers.would_be(a[0], next(found))
-                for a in asked
+                scores_pb2.WouldBeResult(failure=to_proto(q))
+                if isinstance(q, Failed)
+                else answers.would_be(q[0], next(found))
+                for q in queries
             ]
         )
+
+    async def history(self, request: scores_pb2.HistoryRequest) -> scores_pb2.HistoryReply:
+        """A player's own ledger, newest first, from behind the cursor on, which serves only that
+        player. Raises CursorInvalid and DbUnavailable."""
+        limit = max(1, min(request.limit, HISTORY_MAX))
+        before_seq = None
+        if request.cursor:
+            user_id, before_seq = self._cursors.open("history", request.cursor, tuple[str, int])
+            if user_id != request.user_id:
+                raise CursorInvalid
+        # One row more than is shown shows whether there is a next page.
+        rows = await self._ledger.history(request.user_id, before_seq=before_seq, limit=limit + 1)
+        cursor = ""
+        if len(rows) > limit:
+            cursor = self._cursors.seal("history", request.user_id, rows[limit - 1]["seq"])
+        shown = [
+            scores_pb2.LedgerRow(**{name: row[name] for name in _LEDGER_FIELDS})
+            for row in rows[:limit]
+        ]
+        return scores_pb2.HistoryReply(rows=shown, next_cursor=cursor)
 
     def _cached_top(self, item: scores_pb2.TopItem) -> scores_pb2.TopResult | None:
         """The answer, where it is cached: most reads end here."""
@@ -132,8 +157,9 @@ class ReadCalls:
 
     async def _opened(self, item: scores_pb2.TopItem, period: Period) -> tuple[Period, After]:
         """Where the page begins. A list that was begun in a period is read to its end there."""
-        parts = self._cursors.open("board", item.cursor)
-        name, start_ms, score, seq, user_id = cast(tuple[str, int, int, int, str], parts)
+        name, start_ms, score, seq, user_id = self._cursors.open(
+            "board", item.cursor, tuple[str, int, int, int, str]
+        )
         if name != period.board.name:
             raise CursorInvalid
         if start_ms != period.start_ms:
@@ -143,22 +169,16 @@ class ReadCalls:
             period = await self._reads.starting(known, start_ms)
         return period, After(score, seq, user_id)
 
-    async def _asked_around(self, item: scores_pb2.AroundItem) -> tuple[Period, str, int] | Failed:
-        try:
-            _within("radius", item.radius, 0, RADIUS_MAX)
-            period = await self._reads.period(item.board, item.period, anonymous=item.anonymous)
-            if not is_uuid(item.user_id):
-                raise NotRanked
-        except Failed as failed:
-            return failed
+    async def _placed(self, item: scores_pb2.AroundItem) -> tuple[Period, str, int]:
+        _within("radius", item.radius, 0, RADIUS_MAX)
+        period = await self._reads.period(item.board, item.period, anonymous=item.anonymous)
+        if not is_uuid(item.user_id):
+            raise NotRanked
         return period, item.user_id, item.radius
 
-    async def _asked_would_be(self, item: scores_pb2.WouldBeItem) -> tuple[Period, int] | Failed:
-        try:
-            _within("score", item.score, -SCORE_MAX, SCORE_MAX)
-            period = await self._reads.period(item.board, item.period, anonymous=item.anonymous)
-        except Failed as failed:
-            return failed
+    async def _scored(self, item: scores_pb2.WouldBeItem) -> tuple[Period, int]:
+        _within("score", item.score, -SCORE_MAX, SCORE_MAX)
+        period = await self._reads.period(item.board, item.period, anonymous=item.anonymous)
         return period, item.score
 
 

@@ -55,16 +55,16 @@ class LiveReads:
         return None if answer is None else await self._paged(period, answer)
 
     async def around(
-        self, asked: Sequence[tuple[Period, str, int]]
+        self, queries: Sequence[tuple[Period, str, int]]
     ) -> list[Place | NotRanked | None]:
         """The places of players (period, user id, radius)."""
         answers = await self._around.many(
-            [_call(period, keys.packed(user), radius) for period, user, radius in asked]
+            [_call(period, keys.packed(user), radius) for period, user, radius in queries]
         )
         rows = [_rows(answer, _AROUND.size) if answer else [] for answer in answers]
         names = await self._names.of([user for part in rows for _, user, _, _ in part])
         found: list[Place | NotRanked | None] = []
-        for answer, part, (period, _, _) in zip(answers, rows, asked, strict=True):
+        for answer, part, (period, _, _) in zip(answers, rows, queries, strict=True):
             if answer is None:
                 found.append(None)
             else:
@@ -84,12 +84,12 @@ class LiveReads:
         )
         return Found(entries=entries, board_version=_version(period, version))
 
-    async def would_be(self, asked: Sequence[tuple[Period, int]]) -> list[WouldBe | None]:
+    async def would_be(self, queries: Sequence[tuple[Period, int]]) -> list[WouldBe | None]:
         """The ranks that scores (period, score) would have."""
-        answers = await self._would_be.many([_call(period, score) for period, score in asked])
+        answers = await self._would_be.many([_call(period, score) for period, score in queries])
         return [
             None if answer is None else _hypothetical(period, answer)
-            for (period, _), answer in zip(asked, answers, strict=True)
+            for (period, _), answer in zip(queries, answers, strict=True)
         ]
 
     async def _paged(self, period: Period, answer: bytes) -> Page:

@@ -2,7 +2,7 @@
 --
 -- KEYS  see boards/keys.py
 -- ARGV  begin with the order (`descending` or `ascending`) and the ties
--- A position is 0-based, in the board's order. `false` is answered while the board is not complete.
+-- A position is 0-based, in the board's order. `false` is returned while the board is not complete.
 
 local board, members, meta, ready, scores, cache = unpack(KEYS)
 local descending, ties = ARGV[1] == 'descending', ARGV[2]

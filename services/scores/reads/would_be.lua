@@ -1,4 +1,4 @@
--- The rank of a player who reached a score now, later than everybody else.
+-- The rank of a player who reached a score now, later than all others.
 --
 -- ARGV  (after order.lua's) the score
 -- Returns version, players, rank as doubles.

@@ -24,7 +24,6 @@ from services.scores.awards.records import Reversal, Sanction
 from services.scores.boards.events import Events
 from services.scores.boards.rules import moment
 from services.scores.periods.closer import Closer
-from services.scores.periods.seals import Seals
 from services.scores.periods.store import Closed, ClosingStore
 from services.scores.tests.conftest import Scores, item
 
@@ -100,7 +99,7 @@ async def closings(scores: Scores) -> AsyncIterator[Closings]:
         await scores.admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
         await scores.admin.execute("SELECT scores.make_partitions($1, 2)", noon)
         await scores.registry.refresh()
-        store = ClosingStore(scores.database, Seals(Keyring(f"7:{_encoded(KEY)}")))
+        store = ClosingStore(scores.database, Keyring(f"7:{_encoded(KEY)}"))
         yield Closings(scores, store, Closer(store, scores.boards.events))
     await scores.admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
     await scores.registry.refresh()

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, suppress
 from typing import Any
 
 import pytest
+from asyncpg import Record
 from redis.exceptions import RedisError
 
 from chassis.errors import Failed
@@ -14,7 +15,6 @@ from chassis.testing import Certificates, eventually
 from protos import scores_pb2
 from services.scores.boards.rules import ALL_TIME, Period
 from services.scores.reads import degraded
-from services.scores.reads.store import Snapshot
 from services.scores.tests import model
 from services.scores.tests.model import Reader
 from services.scores.tests.scores_served import Scores, item, open_scores
@@ -64,7 +64,7 @@ async def test_a_board_that_is_being_rebuilt_is_read_from_one_snapshot(
     await scores.award(item(uuid7(), 5))
     taken = 0
 
-    async def take(*arguments: Any, **options: Any) -> Snapshot | None:
+    async def take(*arguments: Any, **options: Any) -> list[Record]:
         nonlocal taken
         taken += 1
         return await made(*arguments, **options)

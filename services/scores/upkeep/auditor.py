@@ -1,7 +1,8 @@
 """The auditor: compares boards with Postgres, and Postgres with the ledger, all the time."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
 from prometheus_client import Counter
@@ -39,6 +40,11 @@ class Part:
     def __len__(self) -> int:
         return len(self.users) + len(self.entries)
 
+    @property
+    def everyone(self) -> list[str]:
+        """The players concerned, each once."""
+        return list(dict.fromkeys([*self.users, *map(player, self.entries)]))
+
 
 class Auditor:
     """One of all replicas audits. Methods raise RedisError and DbUnavailable."""
@@ -60,8 +66,11 @@ class Auditor:
             self._size = min(SAMPLE_MAX, max(SAMPLE_MIN, share))
         users = await self._store.users(after=self._after, limit=self._size)
         self._after = users[-1] if len(users) == self._size else None
+        periods = [period for known in self._boards.registry.listed() for period in known.open()]
         sample = [
-            Part(period, users, await self._entries(period)) for period in await self._complete()
+            Part(period, users, await self._entries(period))
+            for period in periods
+            if await self._redis_boards.ready(period)
         ]
         for found in await self.drift(sample):
             await self._repair(found)
@@ -70,25 +79,20 @@ class Auditor:
     async def sweep(self, period: Period, *, repair: bool) -> tuple[int, int]:
         """Everything of one period. Returns how much was checked, and how much was wrong."""
         checked = wrong = 0
-        after: str | None = None
-        while users := await self._store.users(after=after, limit=SWEPT):
-            after = users[-1]
-            checked += len(users)
-            wrong += await self._sweep(Part(period, users, []), repair=repair)
-        cursor = 0
-        while True:
-            cursor, entries = await self._redis_boards.entries(period, cursor, SWEPT)
-            checked += len(entries)
-            wrong += await self._sweep(Part(period, [], entries), repair=repair)
-            if cursor == 0:
-                return checked, wrong
+        async for part in self._parts(period):
+            checked += len(part)
+            for found in await self.drift([part]):
+                wrong += len(found)
+                if repair:
+                    await self._repair(found)
+        return checked, wrong
 
     async def drift(self, parts: Sequence[Part]) -> list[Part]:
         """What of these players and entries is wrong, and still is at a second look."""
         found = await self._look(parts)
         if not found:
             return []
-        users = list({user for part in found for user in self._all(part)})
+        users = list({user for part in found for user in part.everyone})
         before = await self._store.versions(users)
         await asyncio.sleep(SECOND_LOOK_S)
         # What the outbox holds is still to be published, and a player changed between the looks may
@@ -119,21 +123,22 @@ class Auditor:
         listed = [known.board.name for known in self._boards.registry.listed()]
         differing = await self._store.miscounted(users, boards=listed)
         for wrong in differing:
-            log.error(
-                "ledger_mismatch_found",
-                stream="security",
-                board=wrong.board,
-                period=wrong.period,
-                user_id=wrong.user_id,
-                score=wrong.score,
-                counted=wrong.counted,
-            )
+            log.error("ledger_mismatch_found", stream="security", **wrong)
         mismatches.inc(len(differing))
         return len(differing)
 
-    async def _complete(self) -> list[Period]:
-        periods = [period for k in self._boards.registry.listed() for period in k.open()]
-        return [period for period in periods if await self._redis_boards.ready(period)]
+    async def _parts(self, period: Period) -> AsyncIterator[Part]:
+        """All players, then all entries."""
+        after: str | None = None
+        while users := await self._store.users(after=after, limit=SWEPT):
+            after = users[-1]
+            yield Part(period, users, [])
+        cursor = 0
+        while True:
+            cursor, entries = await self._redis_boards.entries(period, cursor, SWEPT)
+            yield Part(period, [], entries)
+            if cursor == 0:
+                return
 
     async def _entries(self, period: Period) -> list[bytes]:
         """The first ones, and some of the others."""
@@ -143,14 +148,6 @@ class Auditor:
             period, cursor, self._size
         )
         return list({*first, *more})
-
-    async def _sweep(self, part: Part, *, repair: bool) -> int:
-        wrong = 0
-        for found in await self.drift([part]):
-            wrong += len(found)
-            if repair:
-                await self._repair(found)
-        return wrong
 
     async def _count(self) -> None:
         # A player with more rows than that is counted at once all the same, and the next passes
@@ -170,46 +167,33 @@ class Auditor:
         if users:
             await self.count(users)
 
-    def _all(self, part: Part) -> list[str]:
-        """The players concerned, each once."""
-        return list(dict.fromkeys([*part.users, *map(player, part.entries)]))
-
     async def _look(self, parts: Sequence[Part]) -> list[Part]:
         """Reads Redis first, then Postgres, once for all: so nothing in Redis can be newer."""
-        concerned = [self._all(part) for part in parts]
-        states = [
-            await self._redis_boards.states(part.period, users) if users else []
-            for part, users in zip(parts, concerned, strict=True)
-        ]
-        places: dict[tuple[str, int], dict[str, Standing]] = {}
-        everyone = list({user for users in concerned for user in users})
-        for standing in await self._boards.store.of(everyone):
-            places.setdefault((standing.board, standing.period), {})[standing.user_id] = standing
-        wrong = [
-            self._wrong(
-                part, dict(zip(users, known, strict=True)), places.get(_key(part.period), {})
-            )
-            for part, users, known in zip(parts, concerned, states, strict=True)
-        ]
+        states = [await self._redis_boards.states(part.period, part.everyone) for part in parts]
+        places = await self._places({user for part in parts for user in part.everyone})
+        wrong = []
+        for part, known in zip(parts, states, strict=True):
+            there = places[_key(part.period)]
+            users = [
+                user
+                for user, state in zip(part.everyone, known, strict=True)
+                if not _agree(state, there.get(user))
+            ]
+            strays = [e for e in part.entries if e != entry(part.period, there.get(player(e)))]
+            wrong.append(Part(part.period, users, strays))
         return [part for part in wrong if part]
 
-    def _wrong(
-        self, part: Part, states: Mapping[str, State | None], places: Mapping[str, Standing]
-    ) -> Part:
-        return Part(
-            part.period,
-            [user for user, state in states.items() if not _agree(state, places.get(user))],
-            [e for e in part.entries if e != entry(part.period, places.get(player(e)))],
-        )
+    async def _places(self, users: Collection[str]) -> dict[tuple[str, int], dict[str, Standing]]:
+        """Where those players stand, by board and period."""
+        places: dict[tuple[str, int], dict[str, Standing]] = defaultdict(dict)
+        for standing in await self._boards.store.of(list(users)):
+            places[standing.board, standing.period][standing.user_id] = standing
+        return places
 
     async def _repair(self, found: Part) -> None:
         period = found.period
         states = await self._redis_boards.states(period, found.users)
-        places = {
-            s.user_id: s
-            for s in await self._boards.store.of(found.users)
-            if (s.board, s.period) == _key(period)
-        }
+        places = (await self._places(found.users))[_key(period)]
         # What Postgres does not have, or not in that version, this service did not put there.
         ghosts = [
             user

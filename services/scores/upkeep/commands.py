@@ -6,7 +6,6 @@ import sys
 import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -14,6 +13,7 @@ import structlog
 from chassis import clock
 from chassis.errors import Failed
 from chassis.postgres import Database, open_database
+from chassis.process import background
 from chassis.redis import UNAVAILABLE, Redis, open_redis
 from chassis.rpc.client import open_channel
 from chassis.rpc.tls import Identity
@@ -24,7 +24,7 @@ from services.scores.awards import Awards
 from services.scores.boards import Boards
 from services.scores.boards.rules import Period
 from services.scores.periods import Periods
-from services.scores.periods.store import Closed
+from services.scores.periods.store import Closed, ClosingStore
 from services.scores.settings import Settings, StoreSettings
 from services.scores.upkeep import Upkeep
 from services.scores.upkeep.auditor import SWEPT
@@ -75,23 +75,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@dataclass(frozen=True)
-class _Stores:
-    """What the commands work on."""
-
-    database: Database
-    redis: Redis
-    boards: Boards
-
-    def periods(self, board: str | None) -> list[Period]:
-        """The open periods of a board or of all. Raises BoardNotFound."""
-        registry = self.boards.registry
-        known = [registry.get(board)] if board else registry.listed()
-        return [period for k in known for period in k.open()]
+_Opened = tuple[Boards, Database, Redis]  # what every room is made of
 
 
 @asynccontextmanager
-async def _stores(settings: StoreSettings | Settings) -> AsyncIterator[_Stores]:
+async def _stores(settings: StoreSettings | Settings) -> AsyncIterator[_Opened]:
     clock.set_offset(settings.clock_offset_s)
     async with (
         open_database(settings.database_url, connections_max=3) as database,
@@ -99,26 +87,27 @@ async def _stores(settings: StoreSettings | Settings) -> AsyncIterator[_Stores]:
     ):
         boards = Boards(database, redis)
         await boards.registry.refresh()
-        yield _Stores(database, redis, boards)
+        yield boards, database, redis
+
+
+def _open(boards: Boards, board: str | None) -> list[Period]:
+    """The open periods of that board, or of all. Raises BoardNotFound."""
+    known = [boards.registry.get(board)] if board else boards.registry.listed()
+    return [period for k in known for period in k.open()]
 
 
 async def _rebuild(given: argparse.Namespace) -> tuple[str, int]:
     """The process that has the lease rebuilds: the running service, or this one."""
-    async with _stores(load(StoreSettings)) as stores:
-        periods = stores.periods(given.board)
-        upkeep = Upkeep(stores.boards, stores.database, stores.redis)
+    async with _stores(load(StoreSettings)) as (boards, database, redis):
+        periods, upkeep = _open(boards, given.board), Upkeep(boards, database, redis)
         began = time.monotonic()
         for period in periods:
             await upkeep.redis_boards.begin(period, wipe=False)
-        working = asyncio.create_task(upkeep.rebuild.run())
-        try:
+        async with background(upkeep.rebuild.run()):
             while not all([await upkeep.redis_boards.ready(period) for period in periods]):
                 if progress := await upkeep.rebuild.progress():
                     _show(f"{progress.done} of {progress.players} players")
                 await asyncio.sleep(SHOW_S)
-        finally:
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
         tags = ", ".join(period.tag for period in periods)
         return f"rebuilt {tags} in {time.monotonic() - began:.1f} s", RIGHT
 
@@ -126,10 +115,10 @@ async def _rebuild(given: argparse.Namespace) -> tuple[str, int]:
 async def _audit(given: argparse.Namespace) -> tuple[str, int]:
     if given.seals:
         return await _seals(given.board)
-    async with _stores(load(StoreSettings)) as stores:
-        upkeep = Upkeep(stores.boards, stores.database, stores.redis)
+    async with _stores(load(StoreSettings)) as (boards, database, redis):
+        upkeep = Upkeep(boards, database, redis)
         lines, wrong = [], 0
-        for period in stores.periods(given.board):
+        for period in _open(boards, given.board):
             _show(period.tag)
             checked, found = await upkeep.auditor.sweep(period, repair=given.repair)
             wrong += found
@@ -149,19 +138,14 @@ async def _audit(given: argparse.Namespace) -> tuple[str, int]:
 
 async def _seals(board: str | None) -> tuple[str, int]:
     settings = load(StoreSettings)
-    async with _stores(settings) as stores:
-        periods = Periods(
-            stores.boards,
-            stores.database,
-            stores.redis,
-            reader=stores.database,
-            seal_keys=settings.seal_keys,
-        )
+    async with _stores(settings) as (boards, database, redis):
+        keys = settings.seal_keys
+        store = Periods(boards, database, redis, reader=database, seal_keys=keys).store
         lines, wrong = [], 0
-        for closed in await periods.store.closed(board):
+        for closed in await store.closed(board):
             name = f"{closed.board}:{closed.id}"
             _show(name)
-            problems = await _problems(periods, closed)
+            problems = await _problems(store, closed)
             wrong += bool(problems)
             verdict = "; ".join(problems) or "proved"
             lines.append(f"{name}: {closed.players} players, {closed.hash.hex()}, {verdict}")
@@ -169,14 +153,14 @@ async def _seals(board: str | None) -> tuple[str, int]:
         return "\n".join(lines), WRONG if wrong else RIGHT
 
 
-async def _problems(periods: Periods, closed: Closed) -> list[str]:
+async def _problems(store: ClosingStore, closed: Closed) -> list[str]:
     problems = []
-    if await periods.store.table_hash(closed) != closed.hash:
+    if await store.table_hash(closed) != closed.hash:
         problems.append("THE TABLE WAS CHANGED")
-    if await periods.store.ledger_hash(closed) != closed.hash:
+    if await store.ledger_hash(closed) != closed.hash:
         problems.append("THE LEDGER SAYS OTHERWISE")
     try:
-        if not periods.seals.verify(closed.hash, closed.signature, key_id=closed.key_id):
+        if not store.signed(closed):
             problems.append("THE SIGNATURE IS NOT OURS")
     except KeyError:
         problems.append(f"key {closed.key_id} is not in the ring")
@@ -187,14 +171,14 @@ async def _replay(given: argparse.Namespace) -> tuple[str, int]:
     settings = load(Settings)
     identity = Identity.read(settings.tls_dir)
     async with (
-        _stores(settings) as stores,
+        _stores(settings) as (boards, database, redis),
         open_channel(settings.actions_target, unit="actions", identity=identity) as actions,
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
         awards = Awards(
-            stores.boards,
-            stores.database,
-            stores.redis,
+            boards,
+            database,
+            redis,
             actions=ActionsStub(actions),
             fraud=FraudStub(fraud),
             settings=settings,

@@ -71,10 +71,10 @@ class Filling:
         self._added.set()
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S):
-                while not self._listed(board.name):
+                while not self._known(board.name).listed:
                     await asyncio.sleep(0.05)
                     await self._registry.refresh()
-        return answers.board(self._known(board.name) or Known(board, ()))
+        return answers.board(self._known(board.name))
 
     async def run(self) -> None:
         """Fills what is to be filled, forever."""
@@ -110,35 +110,27 @@ class Filling:
         An award made meanwhile counts there: it sees the board, or the counting sees the award,
         since both lock the player.
         """
-
-        async def held() -> bool:
-            return await self._lease.hold() == fence
-
         players, done = await self._store.players(), 0
         log.info("filling_began", board=name, players=players, after=upto)
         while users := await self._store.users(after=upto, limit=PLAYERS_AT_ONCE):
             await self._store.refill(users)
             upto = users[-1]
             await self._store.filled(name, upto=upto)
-            if not await held():
+            if await self._lease.hold() != fence:
                 raise Interrupted
             done += len(users)
             if done % 10_000 < PLAYERS_AT_ONCE:
                 log.info("filling_progressed", board=name, done=done, players=players)
-        known = self._known(name)
-        if known is None:
-            raise BoardNotFound
-        await self._rebuild.complete(known.open(), held)
+        await self._rebuild.complete(self._known(name).open(), self._lease, fence)
         await self._store.list_board(name)
         await self._registry.refresh()
         log.info("board_listed", stream="audit", board=name, players=done)
 
-    def _known(self, name: str) -> Known | None:
-        return next((known for known in self._registry.all() if known.board.name == name), None)
-
-    def _listed(self, name: str) -> bool:
-        known = self._known(name)
-        return known is not None and known.listed
+    def _known(self, name: str) -> Known:
+        for known in self._registry.all():
+            if known.board.name == name:
+                return known
+        raise BoardNotFound
 
 
 def _parsed(request: scores_pb2.Board) -> Board:

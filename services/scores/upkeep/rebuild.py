@@ -1,11 +1,10 @@
 """Completes the boards in Redis from Postgres: at the start, and after Redis lost data."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import Counter, Gauge
 
@@ -15,12 +14,11 @@ from chassis.redis.lease import Lease
 from chassis.telemetry import log
 from services.scores.boards import Boards, keys
 from services.scores.boards.rules import Period
-from services.scores.upkeep.redis_boards import RedisBoards
+from services.scores.upkeep.redis_boards import PLAYERS_AT_ONCE, RedisBoards
 from services.scores.upkeep.store import Page, UpkeepStore
 
 LOOK_S = 0.5
 LEASE_S = 10.0  # a page of players takes far less
-PLAYERS_AT_ONCE = 1000  # nothing else runs in Redis while they are put onto one board
 PAGE = 5000
 SHOW_MS = 200  # between two updates of the progress
 SHOWN_S = 3600  # how long the progress of the last rebuild is kept
@@ -37,14 +35,12 @@ class Interrupted(Exception):
     """The lease was lost, or Redis lost its data again: the next pass begins again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far the last rebuild is; `boards` by their tags."""
 
-    boards: tuple[str, ...]
+    boards: Sequence[str]
     done: int
     players: int
-    took_ms: int
     ended: bool
 
 
@@ -60,7 +56,7 @@ class Rebuild:
         self._store = store
         self._lease = Lease(redis, "lease:scores:rebuild", ttl_s=LEASE_S)
         self._look = Script.read(redis, __package__, "epoch.lua")
-        self._epochs: dict[str, str] = {}
+        self._epochs: dict[str, bytes] = {}
         self._settled = asyncio.Event()
 
     async def run(self) -> None:
@@ -89,29 +85,25 @@ class Rebuild:
         Does nothing while another replica has the lease.
         """
         fence = await self._lease.hold()
-        begun, future = self._periods()
-        await asyncio.gather(*map(self._redis_boards.prepare, future))
+        # A board that is not listed is its filling's to complete.
+        listed, now_ms = self._boards.registry.listed(), clock.now_ms()
+        begun = [period for known in listed for period in known.open()]
+        coming = [p for k in listed for p in k.periods if p.start_ms > now_ms and not p.closed]
+        await asyncio.gather(*map(self._redis_boards.prepare, coming))
         states = await self._look.many([(period.keys, ()) for period in begun])
         missing = [period for period, (ready, _) in zip(begun, states, strict=True) if not ready]
         if fence and missing:
-            await self.complete(missing, lambda: self._still(fence))
-        epochs = {
-            period.tag: epoch.decode() for period, (_, epoch) in zip(begun, states, strict=True)
-        }
-        if fence and any(
-            epochs[period.tag] != self._epochs.get(period.tag)
-            for period in begun
-            if period not in missing
-        ):
+            await self.complete(missing, self._lease, fence)
+        epochs = {period.tag: epoch for period, (_, epoch) in zip(begun, states, strict=True)}
+        kept = [period.tag for period in begun if period not in missing]
+        if fence and any(epochs[tag] != self._epochs.get(tag) for tag in kept):
             await self._place_again()
         self._epochs = epochs
         if fence or not missing:
             self._settled.set()
 
-    async def complete(
-        self, missing: Sequence[Period], held: Callable[[], Awaitable[bool]]
-    ) -> None:
-        """Empties those boards, and fills and marks them while the caller's lease is `held`.
+    async def complete(self, missing: Sequence[Period], lease: Lease, fence: int) -> None:
+        """Empties those boards, and fills and marks them while the caller holds `lease` by `fence`.
 
         Raises Interrupted.
         """
@@ -122,7 +114,7 @@ class Rebuild:
         log.warning("rebuild_began", boards=tags, players=meter.players)
         async for page in self._pages(missing):
             await self._put(page, missing)
-            if await meter.add(page.players) and not await held():
+            if await meter.add(page.players) and await lease.hold() != fence:
                 raise Interrupted
         ready = [
             await self._redis_boards.finish(period, token)
@@ -142,25 +134,10 @@ class Rebuild:
         if not shown:
             return None
         return Progress(
-            boards=tuple(shown[b"boards"].decode().split(",")),
+            boards=shown[b"boards"].decode().split(","),
             done=int(shown[b"done"]),
             players=int(shown[b"players"]),
-            took_ms=int(shown[b"now"]) - int(shown[b"began"]),
-            ended=bool(int(shown[b"ended"])),
-        )
-
-    async def _still(self, fence: int) -> bool:
-        return await self._lease.hold() == fence
-
-    def _periods(self) -> tuple[list[Period], list[Period]]:
-        """Those that have begun, and those to come, of what is not closed."""
-        now_ms = clock.now_ms()
-        # A board that is not listed is its filling's to complete.
-        known = self._boards.registry.listed()
-        periods = [period for k in known for period in k.periods if not period.closed]
-        return (
-            [period for period in periods if period.start_ms <= now_ms],
-            [period for period in periods if period.start_ms > now_ms],
+            ended=shown[b"ended"] == b"1",
         )
 
     async def _pages(self, missing: Sequence[Period]) -> AsyncIterator[Page]:
@@ -177,11 +154,7 @@ class Rebuild:
     async def _put(self, page: Page, missing: Sequence[Period]) -> None:
         periods = {(period.board.name, period.start_ms): period for period in missing}
         came = await asyncio.gather(
-            *(
-                self._redis_boards.fill(periods[players.board, players.period], part)
-                for players in page.boards
-                for part in players.parts(PLAYERS_AT_ONCE)
-            )
+            *(self._redis_boards.fill(periods[p.board, p.period], p) for p in page.boards)
         )
         if users := {user for there in came for user in there}:
             # Awards put them there meanwhile, possibly late.
@@ -227,17 +200,8 @@ class _ProgressMeter:
         await self._show(ended=True)
 
     async def _show(self, *, ended: bool) -> None:
-        shown: dict[str | bytes, str | int] = {
-            "boards": ",".join(self._tags),
-            "done": self.done,
-            "players": self.players,
-            "began": self._began_ms,
-            "now": clock.now_ms(),
-            "ended": int(ended),
-        }
+        tags, times = ",".join(self._tags), ("began", self._began_ms, "now", clock.now_ms())
+        shown = ("boards", tags, "done", self.done, "players", self.players, "ended", int(ended))
         await self._redis.execute_many(
-            [
-                ("HSET", keys.REBUILD, *(word for item in shown.items() for word in item)),
-                ("EXPIRE", keys.REBUILD, SHOWN_S),
-            ]
+            [("HSET", keys.REBUILD, *shown, *times), ("EXPIRE", keys.REBUILD, SHOWN_S)]
         )

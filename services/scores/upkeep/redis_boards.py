@@ -27,6 +27,9 @@ class State:
     at_ms: int
 
 
+PLAYERS_AT_ONCE = 1000  # nothing else runs in Redis while they are put onto one board
+
+
 class RedisBoards:
     """Every method raises RedisError."""
 
@@ -55,14 +58,18 @@ class RedisBoards:
         return token
 
     async def fill(self, period: Period, players: Players) -> list[str]:
-        """Puts at most a thousand players onto a board that `begin` emptied.
+        """Puts players onto a board that `begin` emptied.
 
         Returns those who were put there meanwhile, and are left as they are.
         """
         dense = "dense" if period.board.ties is Ties.DENSE else ""
-        arguments = [period.expires_ms, dense, *_filling(period, players)]
-        there = await self._fill(period.keys, arguments)
-        return [keys.unpacked(user) for user in there]
+        given = list(_filling(period, players))
+        step = 3 * PLAYERS_AT_ONCE
+        parts = (given[i : i + step] for i in range(0, len(given), step))
+        there = await self._fill.many(
+            [(period.keys, [period.expires_ms, dense, *part]) for part in parts]
+        )
+        return [keys.unpacked(user) for users in there for user in users]
 
     async def finish(self, period: Period, token: str) -> bool:
         """The board is complete; False when it was lost, or another rebuild began, since."""
@@ -105,7 +112,7 @@ class RedisBoards:
         await self._remove(period.keys, [*_changing(period), *map(keys.packed, users)])
 
     async def drop(self, period: Period, entries: Sequence[bytes]) -> None:
-        """Removes entries that belong to no player, whatever `members` has."""
+        """Removes entries that belong to no player; `members` stays as it is."""
         await self._drop(period.keys, [*_changing(period), *entries])
 
 

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from asyncpg import Record
+
 from chassis.postgres import Database
 from services.scores.boards.rules import Period
 
@@ -20,21 +22,6 @@ class Players:
     seqs: Sequence[int | None]
     ats_ms: Sequence[int]
 
-    def parts(self, size: int) -> list["Players"]:
-        """The same, at most `size` at once."""
-        return [
-            Players(
-                board=self.board,
-                period=self.period,
-                users=self.users[i : i + size],
-                versions=self.versions[i : i + size],
-                scores=self.scores[i : i + size],
-                seqs=self.seqs[i : i + size],
-                ats_ms=self.ats_ms[i : i + size],
-            )
-            for i in range(0, len(self.users), size)
-        ]
-
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -43,17 +30,6 @@ class Page:
     last: str | None
     players: int
     boards: Sequence[Players]
-
-
-@dataclass(frozen=True, slots=True)
-class Miscounted:
-    """A score in Postgres and what the ledger adds up to; None: not on the board."""
-
-    board: str
-    period: int
-    user_id: str
-    score: int | None
-    counted: int | None
 
 
 class UpkeepStore:
@@ -65,12 +41,10 @@ class UpkeepStore:
     async def unlisted(self) -> list[tuple[str, str | None]]:
         """The boards that are not listed yet, and the player up to whom each is filled."""
         records = await self._fetch(
-            """
-            SELECT b.board, b.filled_upto FROM scores.boards b
-            WHERE NOT b.listed ORDER BY b.created_at, b.board
-            """
+            "SELECT b.board, b.filled_upto::text AS upto FROM scores.boards b"
+            " WHERE NOT b.listed ORDER BY b.created_at, b.board"
         )
-        return [(r["board"], str(r["filled_upto"]) if r["filled_upto"] else None) for r in records]
+        return [(record["board"], record["upto"]) for record in records]
 
     async def filled(self, board: str, *, upto: str) -> None:
         """The board is filled up to that player, in the order of ids."""
@@ -86,16 +60,7 @@ class UpkeepStore:
 
     async def users(self, *, after: str | None, limit: int) -> list[str]:
         """The ids of the next players behind `after`, in the order of ids."""
-        records = await self._fetch(
-            """
-            SELECT p.user_id FROM scores.players p
-            WHERE p.user_id > coalesce($1, '00000000-0000-0000-0000-000000000000'::uuid)
-            ORDER BY p.user_id LIMIT $2
-            """,
-            after,
-            limit,
-        )
-        return [str(record["user_id"]) for record in records]
+        return [user for user, _ in await self.changes(after=after, limit=limit)]
 
     async def changes(self, *, after: str | None, limit: int) -> list[tuple[str, int]]:
         """The next players behind `after`, in the order of ids, and how often each was changed.
@@ -138,49 +103,22 @@ class UpkeepStore:
         )
         return {str(record["user_id"]) for record in records}
 
-    async def miscounted(self, users: Sequence[str], *, boards: Sequence[str]) -> list[Miscounted]:
-        """Where those players stand differently from what their awards in force add up to."""
-        records = await self._fetch(
-            """
-            SELECT m.board, m.period, m.user_id, m.score, m.counted
-            FROM scores.miscounted($1, $2) AS m
-            """,
-            users,
-            boards,
-        )
-        return [
-            Miscounted(
-                board=r["board"],
-                period=r["period"],
-                user_id=str(r["user_id"]),
-                score=r["score"],
-                counted=r["counted"],
-            )
-            for r in records
-        ]
+    async def miscounted(self, users: Sequence[str], *, boards: Sequence[str]) -> list[Record]:
+        """Where those players stand differently from what their awards in force add up to.
+
+        Each by board, period, user_id, score and counted; None: not on the board.
+        """
+        return await self._fetch(_MISCOUNTED, users, boards)
 
     async def page(self, periods: Sequence[Period], *, after: str | None, limit: int) -> Page:
         """Where the next players behind `after` stand on those boards and periods."""
-        records = await self._fetch(
-            _PAGE,
-            after,
-            limit,
-            [period.board.name for period in periods],
-            [period.start_ms for period in periods],
-        )
+        names, starts = [p.board.name for p in periods], [p.start_ms for p in periods]
+        records = await self._fetch(_PAGE, after, limit, names, starts)
         return Page(
-            last=str(records[0]["last"]) if records[0]["players"] else None,
+            last=records[0]["last"],
             players=records[0]["players"],
             boards=[
-                Players(
-                    board=r["board"],
-                    period=r["period"],
-                    users=r["users"],
-                    versions=r["versions"],
-                    scores=r["scores"],
-                    seqs=r["seqs"],
-                    ats_ms=r["ats_ms"],
-                )
+                Players(**{name: r[name] for name in Players.__slots__})
                 for r in records
                 if r["board"] is not None
             ],
@@ -188,10 +126,14 @@ class UpkeepStore:
 
     async def players(self) -> int:
         """How many players there are."""
-        records = await self._fetch("SELECT count(*) AS players FROM scores.players")
-        return int(records[0]["players"])
+        (record,) = await self._fetch("SELECT count(*) AS players FROM scores.players")
+        return int(record["players"])
 
 
+_MISCOUNTED = """
+    SELECT m.board, m.period, m.user_id::text AS user_id, m.score, m.counted
+    FROM scores.miscounted($1, $2) AS m
+"""
 # Columns instead of rows: a rebuild reads everything, and each value has its price.
 _PAGE = """
     WITH page AS MATERIALIZED (
@@ -230,6 +172,7 @@ _PAGE = """
              array_agg(coalesce((extract(epoch FROM s.at) * 1000)::bigint, 0)) AS ats_ms
       FROM standing s GROUP BY s.board, s.period
     )
-    SELECT u.last, u.players, d.board, d.period, d.users, d.versions, d.scores, d.seqs, d.ats_ms
+    SELECT u.last::text, u.players,
+           d.board, d.period, d.users, d.versions, d.scores, d.seqs, d.ats_ms
     FROM upto u LEFT JOIN grouped d ON true
 """
