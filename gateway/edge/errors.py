@@ -5,12 +5,11 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from aiohttp import web
 
 from chassis.batching import QueueFull
 from chassis.errors import Failed, Internal, Invalid, Missing, Timeout, Unavailable, Unprocessable
 from protos.failure_pb2 import Failure
-
-CONTENT_TYPE = "application/problem+json"
 
 # A kind of failure to its status. What has a status of its own stands below it.
 _STATUS: Mapping[int, int] = {
@@ -113,8 +112,20 @@ def status(failed: Failed) -> int:
     return _OWN_STATUS.get(type(failed)) or _STATUS.get(failed.kind, 500)
 
 
-def problem(failed: Failed, request_id: str) -> bytes:
-    """The body of the answer to a failed request."""
+def response(failed: Failed, request_id: str) -> web.Response:
+    """The answer to a failed request: a problem, and the headers that belong to it."""
+    headers = {"Content-Type": "application/problem+json"}
+    if failed.retry_after_s:
+        headers["Retry-After"] = str(failed.retry_after_s)
+    if isinstance(failed, MethodNotAllowed):
+        headers["Allow"] = failed.allowed
+    if failed.kind == Failure.UNAUTHENTICATED:
+        scheme = "Basic" if failed.code == "INVALID_CLIENT" else "Bearer"
+        headers["WWW-Authenticate"] = f'{scheme} realm="scoreboard"'
+    return web.Response(body=_problem(failed, request_id), status=status(failed), headers=headers)
+
+
+def _problem(failed: Failed, request_id: str) -> bytes:
     body: dict[str, Any] = {
         "type": f"urn:scoreboard:problem:{failed.code}",
         "title": failed.code.replace("_", " ").capitalize(),
@@ -126,24 +137,9 @@ def problem(failed: Failed, request_id: str) -> bytes:
     if failed.code in _OAUTH:
         body["error"] = failed.code.lower()
     if failed.errors:
-        body["errors"] = [
-            {"field": e.field, "code": e.code, "detail": e.detail} for e in failed.errors
-        ]
+        body["errors"] = failed.errors
     if failed.retry_after_s:
         body["retryAfter"] = failed.retry_after_s
     if failed.reference:
         body["decisionId"] = failed.reference
     return msgspec.json.encode(body)
-
-
-def headers(failed: Failed) -> dict[str, str]:
-    """The headers that belong to a failure, its content type among them."""
-    found = {"Content-Type": CONTENT_TYPE}
-    if failed.retry_after_s:
-        found["Retry-After"] = str(failed.retry_after_s)
-    if isinstance(failed, MethodNotAllowed):
-        found["Allow"] = failed.allowed
-    if failed.kind == Failure.UNAUTHENTICATED:
-        scheme = "Basic" if failed.code == "INVALID_CLIENT" else "Bearer"
-        found["WWW-Authenticate"] = f'{scheme} realm="scoreboard"'
-    return found
