@@ -11,7 +11,7 @@ from chassis.batching import QueueFull
 from chassis.errors import Failed, Internal, Invalid, Missing, Timeout, Unavailable, Unprocessable
 from protos.failure_pb2 import Failure
 
-# A kind of failure to its status. What has a status of its own stands below it.
+# The status of each kind of failure, unless the class has one of its own.
 _STATUS: Mapping[int, int] = {
     Failure.INTERNAL: 500,
     Failure.INVALID: 400,
@@ -78,7 +78,7 @@ _OWN_STATUS: Mapping[type[Failed], int] = {
     HeadersTooLarge: 431,
 }
 
-# What RFC 6749 (5.2) calls the failures of a client that asks for a token.
+# What RFC 6749 (5.2) calls the failures of a client that requests a token.
 _OAUTH = frozenset(
     {
         "INVALID_REQUEST",
@@ -107,39 +107,30 @@ def shown(failed: Failed) -> Failed:
     return failed
 
 
-def status(failed: Failed) -> int:
-    """The HTTP status of a failure."""
-    return _OWN_STATUS.get(type(failed)) or _STATUS.get(failed.kind, 500)
-
-
 def response(failed: Failed, request_id: str) -> web.Response:
     """The answer to a failed request: a problem, and the headers that belong to it."""
+    status = _OWN_STATUS.get(type(failed)) or _STATUS.get(failed.kind, 500)
+    problem: dict[str, Any] = {
+        "type": f"urn:scoreboard:problem:{failed.code}",
+        "title": failed.code.replace("_", " ").capitalize(),
+        "status": status,
+        "detail": failed.detail or HTTPStatus(status).description,
+        "code": failed.code,
+        "requestId": request_id,
+    }
     headers = {"Content-Type": "application/problem+json"}
+    if failed.code in _OAUTH:
+        problem["error"] = failed.code.lower()
+    if failed.errors:
+        problem["errors"] = failed.errors
     if failed.retry_after_s:
+        problem["retryAfter"] = failed.retry_after_s
         headers["Retry-After"] = str(failed.retry_after_s)
+    if failed.reference:
+        problem["decisionId"] = failed.reference
     if isinstance(failed, MethodNotAllowed):
         headers["Allow"] = failed.allowed
     if failed.kind == Failure.UNAUTHENTICATED:
         scheme = "Basic" if failed.code == "INVALID_CLIENT" else "Bearer"
         headers["WWW-Authenticate"] = f'{scheme} realm="scoreboard"'
-    return web.Response(body=_problem(failed, request_id), status=status(failed), headers=headers)
-
-
-def _problem(failed: Failed, request_id: str) -> bytes:
-    body: dict[str, Any] = {
-        "type": f"urn:scoreboard:problem:{failed.code}",
-        "title": failed.code.replace("_", " ").capitalize(),
-        "status": status(failed),
-        "detail": failed.detail or HTTPStatus(status(failed)).description,
-        "code": failed.code,
-        "requestId": request_id,
-    }
-    if failed.code in _OAUTH:
-        body["error"] = failed.code.lower()
-    if failed.errors:
-        body["errors"] = failed.errors
-    if failed.retry_after_s:
-        body["retryAfter"] = failed.retry_after_s
-    if failed.reference:
-        body["decisionId"] = failed.reference
-    return msgspec.json.encode(body)
+    return web.Response(body=msgspec.json.encode(problem), status=status, headers=headers)

@@ -67,7 +67,7 @@ class Gateway:
             else:
                 methods = self._plain.setdefault(route.path, {})
             methods[route.method] = Endpoint(route, checks)
-        # What no route answers is counted as any other. Its method and its path are the
+        # A request without a route is counted as any other. Its method and its path are the
         # caller's words, which metrics and logs do not repeat.
         self._unknown = Endpoint(Route("unknown", "unknown", self._refuse, PUBLIC), checks)
 

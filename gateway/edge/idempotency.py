@@ -87,9 +87,8 @@ def repeatable(request: web.BaseRequest, *, subject: str, body_hash: bytes) -> R
     """The request under its key. Raises ValidationFailed for a key that is none."""
     match = _KEY.fullmatch(request.headers[HEADER])
     if match is None:
-        raise ValidationFailed(
-            errors=[FieldError(HEADER, "INVALID", "1 to 255 visible ASCII characters.")]
-        )
+        wrong = FieldError(HEADER, "INVALID", "1 to 255 visible ASCII characters.")
+        raise ValidationFailed(errors=[wrong])
     scope = f"{subject}\n{request.method} {request.path}\n{match[1]}"
     return Repeatable(hashlib.sha256(scope.encode()).digest(), body_hash)
 
@@ -111,13 +110,13 @@ class Idempotency:
         budget_s: float,
         request_id: str,
     ) -> web.StreamResponse:
-        """What `run` answers, or what it answered the first time.
+        """What `run` returns, or what it returned the first time.
 
         Raises IdempotencyKeyReused, RequestInProgress, or what `run` raises. `budget_s` is
         how long it may take: a mark whose gateway died counts no longer after that.
         """
         begin = ("begin", call.body_hash, call.owner, round(budget_s * 1000), KEPT_MS)
-        outcome, *rest = await self._run(call, *begin) or (b"",)
+        outcome, *rest = await self._update(call, *begin) or (b"",)
         match outcome:
             case b"reused":
                 raise IdempotencyKeyReused
@@ -131,17 +130,15 @@ class Idempotency:
             final = response = await run()
             return response
         except Failed as failed:
-            shown = errors.shown(failed)
-            if errors.status(shown) in _FINAL:
-                final = errors.response(shown, request_id)
+            refusal = errors.response(errors.shown(failed), request_id)
+            final = refusal if refusal.status in _FINAL else None
             raise
         finally:
             if outcome == b"begun":
-                await self._run(
-                    call, "end", call.owner, self._sealed(call, final if kept else None)
-                )
+                sealed = self._sealed(call, final) if kept else b""
+                await self._update(call, "end", call.owner, sealed)
 
-    async def _run(self, call: Repeatable, *args: str | bytes | int) -> list[bytes] | None:
+    async def _update(self, call: Repeatable, *args: str | bytes | int) -> list[bytes] | None:
         """The script's answer; None while Redis is unavailable."""
         now_s = asyncio.get_running_loop().time()
         if now_s < self._paused_until_s:

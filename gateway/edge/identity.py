@@ -59,8 +59,8 @@ class Caller:
     action_types: tuple[str, ...] | None = None  # a game server's; None: it is a player
 
     def may(self, scope: str) -> bool:
-        """Whether this token opens what asks for `scope`: what game servers do is closed to
-        players, all else to game servers, whatever scopes a token lists."""
+        """Whether this token opens what needs `scope`: what game servers do is closed to
+        players, all else to game servers, though a token may list its scope."""
         is_client = self.action_types is not None
         return scope in self.scopes and (scope in CLIENT_SCOPES) == is_client
 
@@ -110,13 +110,13 @@ class Verifier:
         """Fetches the keys every 60 s, and at once for an unknown key id, but that no more
         often: invented key ids must not make work for auth."""
         loop = asyncio.get_running_loop()
-        asked_s = loop.time() - REFETCH_S
+        fetched_s = loop.time() - REFETCH_S
         while True:
             try:
                 async with asyncio.timeout(REFETCH_S):
                     await self._unknown_kid.wait()
-                    await asyncio.sleep(asked_s + REFETCH_S - loop.time())
-                    asked_s = loop.time()
+                    await asyncio.sleep(fetched_s + REFETCH_S - loop.time())
+                    fetched_s = loop.time()
             except TimeoutError:
                 pass
             self._unknown_kid.clear()

@@ -95,12 +95,12 @@ class Check:
 
 @lru_cache(maxsize=8192)
 def checks(address: str, policy: Policy | None, user_id: str) -> tuple[Check, ...]:
-    """What a request is counted against: its address, and the user's policy where there is one.
+    """What a request is counted against: its address, and the policy where there is a user.
 
     Kept, since the same callers come again.
     """
     each = Check(REQUESTS, prefix(address))
-    return (each,) if policy is None else (each, Check(policy, user_id))
+    return (each, Check(policy, user_id)) if policy and user_id else (each,)
 
 
 class Judged(NamedTuple):
@@ -148,7 +148,7 @@ class Limiter:
         self._script = Script.read(redis, __package__, "limits.lua")
         self._disabled = disabled
         self._batcher: Batcher[Sequence[Check], Sequence[Judged]] = Batcher(
-            self._ask, batch_max=batch_max, name="limits", linger_s=LINGER_S
+            self._decide, batch_max=batch_max, name="limits", linger_s=LINGER_S
         )
         self._local = _Local()
         self._redis = redis
@@ -164,7 +164,7 @@ class Limiter:
         else:
             try:
                 judged = await self._batcher.submit(checks, timeout_s=TAKE_S)
-            except Failed:  # whatever it was, there is no answer
+            except Failed:  # of any kind: there is no judgement
                 judged = self._local.take(checks)
         longest_ms = max([each.wait_ms for each in judged])
         if longest_ms > 0 and not self._disabled:
@@ -183,7 +183,7 @@ class Limiter:
                 log.info("limits_back")
                 self._unavailable.clear()
 
-    async def _ask(
+    async def _decide(
         self, batch: list[Sequence[Check]], timeout_s: float
     ) -> Sequence[Sequence[Judged] | Failed]:
         asked = [(at, check, check.key) for at, checks in enumerate(batch) for check in checks]

@@ -90,15 +90,11 @@ class Checks:
 
     async def count(self, request: Request, policy: Policy | None) -> None:
         """Takes the request from all its limits at once. Raises RateLimited."""
-        user_id = request.caller.user_id
-        if not user_id:
-            policy = None
-        elif policy and self.sanctions.flagged(user_id):
+        user_id = request.caller.user_id if policy else ""
+        if policy and self.sanctions.flagged(user_id):
             policy = policy.half
         try:
-            request.standing = await self.limiter.take(
-                checks(request.address, policy, user_id if policy else "")
-            )
+            request.standing = await self.limiter.take(checks(request.address, policy, user_id))
         except RateLimited as limited:
             request.standing = limited.standing
             raise
@@ -119,13 +115,12 @@ class Endpoint:
         self._reader: Reader[Body] | None = Reader(kind) if kind else None
 
     async def answer(self, request: Request) -> web.StreamResponse:
-        """What the handler answers. Raises Failed, or what the handler raises."""
+        """The answer of the handler. Raises Failed, or what the handler raises."""
         route = self._route
         refused: Failed | None = None
         body: Any = None
         try:
-            # Where no token is needed, one that is there must be right all the same.
-            if "Authorization" in request.headers if route.optional else route.scope != PUBLIC:
+            if route.scope != PUBLIC and ("Authorization" in request.headers or not route.optional):
                 request.caller = self._checks.identify(request, route.scope)
             if self._reader:
                 body = await self._reader.read(request)
