@@ -35,7 +35,7 @@ class Upstreams:
     """What the gateway calls. The batchers take single items, the stubs whole requests."""
 
     issue: Batcher[actions_pb2.IssueItem, actions_pb2.Issued]
-    issue_patiently: Batcher[actions_pb2.IssueItem, actions_pb2.Issued]  # waits for a settling
+    issue_patiently: Batcher[actions_pb2.IssueItem, actions_pb2.Issued]  # awaits settlement
     complete: Batcher[actions_pb2.CompleteItem, actions_pb2.Completed]
     award: Batcher[scores_pb2.AwardItem, scores_pb2.Award]
     top: Batcher[scores_pb2.TopItem, scores_pb2.Top]

@@ -60,7 +60,7 @@ class Caller:
 
     def may(self, scope: str) -> bool:
         """Whether this token opens what needs `scope`: what game servers do is closed to
-        players, all else to game servers, though a token may list its scope."""
+        players, all else to game servers, even where the token lists the scope."""
         is_client = self.action_types is not None
         return scope in self.scopes and (scope in CLIENT_SCOPES) == is_client
 

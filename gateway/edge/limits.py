@@ -166,9 +166,9 @@ class Limiter:
                 judged = await self._batcher.submit(checks, timeout_s=TAKE_S)
             except Failed:  # of any kind: there is no judgement
                 judged = self._local.take(checks)
-        longest_ms = max([each.wait_ms for each in judged])
-        if longest_ms > 0 and not self._disabled:
-            refuses = [each.wait_ms for each in judged].index(longest_ms)
+        waits_ms = [each.wait_ms for each in judged]
+        if not self._disabled and max(waits_ms) > 0:
+            refuses = waits_ms.index(max(waits_ms))
             raise RateLimited(Standing(checks[refuses].policy, judged[refuses]))
         return Standing(checks[-1].policy, judged[-1])
 
