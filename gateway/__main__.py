@@ -11,13 +11,13 @@ from chassis.redis import open_redis
 from gateway.api.health import PAUSE_S, Health
 from gateway.api.names import Names
 from gateway.edge.etags import Etags
+from gateway.edge.gateway import Gateway
 from gateway.edge.idempotency import Idempotency
 from gateway.edge.identity import Caller, Verifier
 from gateway.edge.limits import Limiter
 from gateway.edge.listener import serve
-from gateway.edge.middleware import AccountBanned, Checks, Gateway
+from gateway.edge.middleware import AccountBanned, Checks
 from gateway.edge.sanctions import Sanctions
-from gateway.edge.traffic import Traffic
 from gateway.live.handler import LiveHandler
 from gateway.live.hub import Hub
 from gateway.live.limits import LiveLimits
@@ -40,17 +40,13 @@ async def main(settings: Settings) -> None:
 async def opened(settings: Settings) -> AsyncIterator[Gateway]:
     """The gateway with all it needs, warmed up: keys and sanctions are known."""
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
-    async with (
-        open_redis(settings.redis_url) as redis,
-        open_upstreams(settings) as upstreams,
-    ):
+    async with open_redis(settings.redis_url) as redis, open_upstreams(settings) as upstreams:
         verifier = _verifier(upstreams, settings)
         sanctions = _sanctions(upstreams)
         health = Health(upstreams.channels)
         hub = Hub(RealtimeStub(upstreams.channels["realtime"]), gateway_id=uuid7())
         live = _live(hub, verifier, sanctions, settings)
         limiter = Limiter(redis, disabled=settings.limits == "off", batch_max=settings.batch_max)
-        traffic = Traffic()
         checks = Checks(
             proxies=settings.trusted_proxies,
             verifier=verifier,
@@ -65,23 +61,24 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
             names=Names(upstreams.auth, batch_max=settings.batch_max),
             live=live,
             health=health,
-            draining=lambda: traffic.draining,
+            draining=lambda: gateway.draining,
         )
+        # Half of the time to drain at most, so that the last socket still has time to close.
+        spread_s = min(SPREAD_S, settings.drain_s / 2)
+        gateway = Gateway(api, checks, shutdown=partial(live.shutdown, spread_s))
 
-        await asyncio.gather(until_done(verifier.fetch), until_done(sanctions.catch_up))
+        await asyncio.gather(until_done(verifier.fetch), until_done(sanctions.feed.catch_up))
         async with (
             background(
                 verifier.follow(),
-                sanctions.follow(redis),
+                sanctions.feed.follow(redis),
                 limiter.follow(),
                 repeat(health.check, pause_s=PAUSE_S),
             ),
             hub.running(),
             live.running(),
         ):
-            # Half of the time to drain at most, so that the last socket still has time to close.
-            spread_s = min(SPREAD_S, settings.drain_s / 2)
-            yield Gateway(api, checks, traffic, shutdown=partial(live.shutdown, spread_s))
+            yield gateway
 
 
 def _verifier(upstreams: Upstreams, settings: Settings) -> Verifier:

@@ -23,7 +23,7 @@ class Settings(ProcessSettings):
     issuer: str  # of access tokens, compared exactly
     audience: str
     idempotency_keys: Keyring  # seal the answers kept for repeated requests, and sign ETags
-    # "off" lifts every threshold; the counting is still done.
+    # "off" disables every threshold; the counting is still done.
     limits: Annotated[str, OneOf("default", "off"), Named("SCOREBOARD_LIMITS")] = "default"
     trusted_proxies: Annotated[Proxies, Named("SCOREBOARD_TRUSTED_PROXIES")] = NO_PROXIES
     allowed_origins: tuple[str, ...] = ()  # of pages that may open the live channel

@@ -1,11 +1,10 @@
 """The ways to the services: one channel each, and batchers for the hot calls."""
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
 
@@ -16,62 +15,54 @@ from chassis.rpc import tls
 from chassis.rpc.client import open_channel
 from chassis.rpc.server import deadline
 from gateway.settings import Settings
-from protos.actions_pb2 import (
-    Completed,
-    CompleteItem,
-    CompleteRequest,
-    Issued,
-    IssueItem,
-    IssueRequest,
-)
+from protos import actions_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
 from protos.auth_pb2_grpc import AuthStub
 from protos.fraud_pb2_grpc import FraudStub
-from protos.scores_pb2 import (
-    AroundItem,
-    AroundRequest,
-    Award,
-    AwardItem,
-    AwardRequest,
-    Place,
-    Top,
-    TopItem,
-    TopRequest,
-    WouldBe,
-    WouldBeItem,
-    WouldBeRequest,
-)
 from protos.scores_pb2_grpc import ScoresStub
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 BUDGET_S = 5.0
 UNITS = ("auth", "actions", "scores", "fraud", "realtime")
 
-# Asking twice would make a second account, or a second successor of a token.
+# Never tried again: that would make a second account, or a second successor of a token.
 _ONCE = {
     "auth": ("scoreboard.Auth/Register", "scoreboard.Auth/Login"),
     "actions": ("scoreboard.Actions/Issue", "scoreboard.Actions/CreateType"),
 }
 
 
-@dataclass(frozen=True)
 class Upstreams:
     """What the gateway calls. The batchers take single items, the stubs whole requests."""
 
-    channels: dict[str, grpc.aio.Channel]
-    auth: AuthStub
-    actions: ActionsStub
-    scores: ScoresStub
-    fraud: FraudStub
-    issue: Batcher[IssueItem, Issued]
-    issue_patiently: Batcher[IssueItem, Issued]  # may wait for an award to be settled
-    complete: Batcher[CompleteItem, Completed]
-    award: Batcher[AwardItem, Award]
-    top: Batcher[TopItem, Top]
-    around: Batcher[AroundItem, Place]
-    would_be: Batcher[WouldBeItem, WouldBe]
+    issue: Batcher[actions_pb2.IssueItem, actions_pb2.Issued]
+    issue_patiently: Batcher[actions_pb2.IssueItem, actions_pb2.Issued]  # awaits settlement
+    complete: Batcher[actions_pb2.CompleteItem, actions_pb2.Completed]
+    award: Batcher[scores_pb2.AwardItem, scores_pb2.Award]
+    top: Batcher[scores_pb2.TopItem, scores_pb2.Top]
+    around: Batcher[scores_pb2.AroundItem, scores_pb2.Place]
+    would_be: Batcher[scores_pb2.WouldBeItem, scores_pb2.WouldBe]
+
+    def __init__(self, channels: Mapping[str, grpc.aio.Channel], *, batch_max: int) -> None:
+        def batcher(name: str, call: Any, request: Callable[..., Any]) -> Batcher[Any, Any]:
+            return Batcher(_sender(call, request), batch_max=batch_max, name=name)
+
+        self.channels = channels
+        self.auth, self.fraud = AuthStub(channels["auth"]), FraudStub(channels["fraud"])
+        self.actions = actions = ActionsStub(channels["actions"])
+        self.scores = scores = ScoresStub(channels["scores"])
+        patient = partial(actions_pb2.IssueRequest, patient=True)
+        self.issue = batcher("issue", actions.Issue, actions_pb2.IssueRequest)
+        self.issue_patiently = batcher("issue_patiently", actions.Issue, patient)
+        self.complete = batcher("complete", actions.Complete, actions_pb2.CompleteRequest)
+        self.award = batcher("award", scores.Award, scores_pb2.AwardRequest)
+        self.top = batcher("top", scores.Top, scores_pb2.TopRequest)
+        self.around = batcher("around", scores.Around, scores_pb2.AroundRequest)
+        self.would_be = batcher("would_be", scores.WouldBe, scores_pb2.WouldBeRequest)
+
+    async def drain(self) -> None:
+        """Returns when no write waits or flies."""
+        for writes in (self.issue, self.issue_patiently, self.complete, self.award):
+            await writes.drain()
 
 
 @asynccontextmanager
@@ -84,36 +75,9 @@ async def open_upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
             target = getattr(settings, f"{unit}_target")
             channel = open_channel(target, unit=unit, identity=identity, once=_ONCE.get(unit, ()))
             channels[unit] = await stack.enter_async_context(channel)
-        actions = ActionsStub(channels["actions"])
-        scores = ScoresStub(channels["scores"])
-
-        def batcher(name: str, call: Any, request: Callable[..., Any]) -> Batcher[Any, Any]:
-            return Batcher(_sender(call, request), batch_max=settings.batch_max, name=name)
-
-        upstreams = Upstreams(
-            channels=channels,
-            auth=AuthStub(channels["auth"]),
-            actions=actions,
-            scores=scores,
-            fraud=FraudStub(channels["fraud"]),
-            issue=batcher("issue", actions.Issue, IssueRequest),
-            issue_patiently=batcher(
-                "issue_patiently", actions.Issue, partial(IssueRequest, patient=True)
-            ),
-            complete=batcher("complete", actions.Complete, CompleteRequest),
-            award=batcher("award", scores.Award, AwardRequest),
-            top=batcher("top", scores.Top, TopRequest),
-            around=batcher("around", scores.Around, AroundRequest),
-            would_be=batcher("would_be", scores.WouldBe, WouldBeRequest),
-        )
+        upstreams = Upstreams(channels, batch_max=settings.batch_max)
         yield upstreams
-        for waiting in (
-            upstreams.issue,
-            upstreams.issue_patiently,
-            upstreams.complete,
-            upstreams.award,
-        ):
-            await waiting.drain()
+        await upstreams.drain()
 
 
 def left_s() -> float:
@@ -136,7 +100,7 @@ def _sender(call: Any, request: Callable[..., Any]) -> Callable[[list[Any], floa
 
 
 def _result(result: Any) -> Any | Failed:
-    """What stands in the `oneof result` of one item: its success, or its failure raised here."""
+    """What stands in the `oneof result` of one item: its success, or its failure."""
     name = result.WhichOneof("result")
     if name is None:
         return errors.Internal("a result without an outcome")

@@ -119,7 +119,7 @@ async def test_sanctions_are_heard_on_a_cluster(redis_cluster: Redis) -> None:
         return []
 
     sanctions = Sanctions(none_yet)
-    following = asyncio.create_task(sanctions.follow(redis_cluster))
+    following = asyncio.create_task(sanctions.feed.follow(redis_cluster))
     banned = SanctionEvents(sanctions=[Sanction(user_id="u", kind=Sanction.BANNED, version=1)])
 
     async def heard() -> bool:

@@ -7,8 +7,6 @@ from aiohttp import web
 
 Address = IPv4Address | IPv6Address
 
-FORWARDED = "X-Forwarded-For"
-
 
 class Proxies:
     """The proxies whose X-Forwarded-For is believed, from CIDRs separated by commas.
@@ -29,7 +27,7 @@ class Proxies:
         The peer's own where the peer is not trusted, or no such entry is there.
         """
         # A proxy may add a second header of the name instead of lengthening the first.
-        forwarded = ",".join(request.headers.getall(FORWARDED, ()))
+        forwarded = ",".join(request.headers.getall("X-Forwarded-For", ()))
         return self._address(request.remote or "", forwarded)
 
     def _read(self, peer: str, forwarded: str) -> str:

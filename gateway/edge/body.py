@@ -130,12 +130,12 @@ def canonical(value: Any, *, field: str) -> bytes:
     try:
         return rfc8785.dumps(value)
     except rfc8785.CanonicalizationError as error:
-        _refuse(field, "OUT_OF_RANGE", str(error))
+        raise ValidationFailed(errors=[FieldError(field, "OUT_OF_RANGE", str(error))]) from None
 
 
 def _too_deep(text: bytes) -> bool:
     brackets = _STRING.sub(b"", text).translate(_TO_SQUARE, _NO_BRACKETS)
-    # Each round takes away what holds nothing any more, and so one level.
+    # Each round removes the brackets that hold nothing, and so one level.
     for _ in range(DEPTH_MAX):
         brackets = brackets.replace(b"[]", b"")
     return bool(brackets)
@@ -143,7 +143,6 @@ def _too_deep(text: bytes) -> bool:
 
 def _check_exactly(text: bytes) -> None:
     """Reads the text with a parser that sees every key. Raises MalformedJson."""
-
     left = KEYS_MAX
 
     def pairs(found: list[tuple[str, Any]]) -> None:
@@ -172,10 +171,6 @@ def _check_exactly(text: bytes) -> None:
 
 def _refuse_float(text: str) -> NoReturn:
     raise ValueError(f"Expected `int`, got `{text[:32]}`")
-
-
-def _refuse(field: str, code: str, detail: str) -> NoReturn:
-    raise ValidationFailed(errors=[FieldError(field, code, detail)])
 
 
 def _validation_failed(message: str) -> ValidationFailed:

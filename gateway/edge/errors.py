@@ -5,14 +5,13 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from aiohttp import web
 
 from chassis.batching import QueueFull
 from chassis.errors import Failed, Internal, Invalid, Missing, Timeout, Unavailable, Unprocessable
 from protos.failure_pb2 import Failure
 
-CONTENT_TYPE = "application/problem+json"
-
-# A kind of failure to its status. What has a status of its own stands below it.
+# The status of each kind of failure, unless the class has one of its own.
 _STATUS: Mapping[int, int] = {
     Failure.INTERNAL: 500,
     Failure.INVALID: 400,
@@ -79,7 +78,7 @@ _OWN_STATUS: Mapping[type[Failed], int] = {
     HeadersTooLarge: 431,
 }
 
-# What RFC 6749 (5.2) calls the failures of a client that asks for a token.
+# What RFC 6749 (5.2) calls the failures of a client that requests a token.
 _OAUTH = frozenset(
     {
         "INVALID_REQUEST",
@@ -108,42 +107,30 @@ def shown(failed: Failed) -> Failed:
     return failed
 
 
-def status(failed: Failed) -> int:
-    """The HTTP status of a failure."""
-    return _OWN_STATUS.get(type(failed)) or _STATUS.get(failed.kind, 500)
-
-
-def problem(failed: Failed, request_id: str) -> bytes:
-    """The body of the answer to a failed request."""
-    body: dict[str, Any] = {
+def response(failed: Failed, request_id: str) -> web.Response:
+    """The answer to a failed request: a problem, and the headers that belong to it."""
+    status = _OWN_STATUS.get(type(failed)) or _STATUS.get(failed.kind, 500)
+    problem: dict[str, Any] = {
         "type": f"urn:scoreboard:problem:{failed.code}",
         "title": failed.code.replace("_", " ").capitalize(),
-        "status": status(failed),
-        "detail": failed.detail or HTTPStatus(status(failed)).description,
+        "status": status,
+        "detail": failed.detail or HTTPStatus(status).description,
         "code": failed.code,
         "requestId": request_id,
     }
+    headers = {"Content-Type": "application/problem+json"}
     if failed.code in _OAUTH:
-        body["error"] = failed.code.lower()
+        problem["error"] = failed.code.lower()
     if failed.errors:
-        body["errors"] = [
-            {"field": e.field, "code": e.code, "detail": e.detail} for e in failed.errors
-        ]
+        problem["errors"] = failed.errors
     if failed.retry_after_s:
-        body["retryAfter"] = failed.retry_after_s
+        problem["retryAfter"] = failed.retry_after_s
+        headers["Retry-After"] = str(failed.retry_after_s)
     if failed.reference:
-        body["decisionId"] = failed.reference
-    return msgspec.json.encode(body)
-
-
-def headers(failed: Failed) -> dict[str, str]:
-    """The headers that belong to a failure, its content type among them."""
-    found = {"Content-Type": CONTENT_TYPE}
-    if failed.retry_after_s:
-        found["Retry-After"] = str(failed.retry_after_s)
+        problem["decisionId"] = failed.reference
     if isinstance(failed, MethodNotAllowed):
-        found["Allow"] = failed.allowed
+        headers["Allow"] = failed.allowed
     if failed.kind == Failure.UNAUTHENTICATED:
         scheme = "Basic" if failed.code == "INVALID_CLIENT" else "Bearer"
-        found["WWW-Authenticate"] = f'{scheme} realm="scoreboard"'
-    return found
+        headers["WWW-Authenticate"] = f'{scheme} realm="scoreboard"'
+    return web.Response(body=msgspec.json.encode(problem), status=status, headers=headers)

@@ -5,7 +5,7 @@
 -- ARGV[2]  "begin" or "end"
 -- begin: ARGV[3] the body's hash (32 bytes), [4] who begins (16 bytes), [5] how long the call
 --        may run, ms, [6] how long the mark stands, ms
---        Answers {"begun"}, {"reused"}: it came with another body, {"running"},
+--        Returns {"begun"}, {"reused"}: it came with another body, {"running"},
 --        or {"answered", the sealed answer}.
 -- end:   ARGV[3] who began, [4] the sealed answer; empty: none is kept
 --        Does nothing where another one has begun since.

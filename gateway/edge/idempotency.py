@@ -29,9 +29,8 @@ HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
 KEPT_MS = 24 * 3600 * 1000
 ANSWER_BYTES_MAX = 512 * 1024
-# A Redis that is slower than this counts as away, and is left alone for a moment.
-CALL_S = 0.5
-AWAY_S = 0.5
+CALL_S = 0.5  # A Redis that is slower counts as unavailable,
+PAUSE_S = 0.5  # and gets no calls for that long.
 
 # Other 4xx may be otherwise the next time, though nothing was changed in the request.
 _FINAL = frozenset({400, 403, 404, 409, 422})
@@ -78,14 +77,18 @@ class Repeatable:
         """The name of its mark in Redis."""
         return f"idem:{{{self.key_hash.hex()}}}"
 
+    @property
+    def bound(self) -> bytes:
+        """What its sealed answer belongs to, so that none can be put under another key."""
+        return self.key_hash + self.body_hash
+
 
 def repeatable(request: web.BaseRequest, *, subject: str, body_hash: bytes) -> Repeatable:
     """The request under its key. Raises ValidationFailed for a key that is none."""
     match = _KEY.fullmatch(request.headers[HEADER])
     if match is None:
-        raise ValidationFailed(
-            errors=[FieldError(HEADER, "INVALID", "1 to 255 visible ASCII characters.")]
-        )
+        wrong = FieldError(HEADER, "INVALID", "1 to 255 visible ASCII characters.")
+        raise ValidationFailed(errors=[wrong])
     scope = f"{subject}\n{request.method} {request.path}\n{match[1]}"
     return Repeatable(hashlib.sha256(scope.encode()).digest(), body_hash)
 
@@ -96,7 +99,7 @@ class Idempotency:
     def __init__(self, redis: Redis, keys: Keyring) -> None:
         self._script = Script.read(redis, __package__, "idempotency.lua")
         self._keys = keys
-        self._away_until_s = 0.0
+        self._paused_until_s = 0.0
 
     async def answer(
         self,
@@ -107,72 +110,71 @@ class Idempotency:
         budget_s: float,
         request_id: str,
     ) -> web.StreamResponse:
-        """What `run` answers, or what it answered the first time.
+        """What `run` returns, or what it returned the first time.
 
         Raises IdempotencyKeyReused, RequestInProgress, or what `run` raises. `budget_s` is
         how long it may take: a mark whose gateway died counts no longer after that.
         """
-        outcome, *rest = await self._ask(
-            call, "begin", call.body_hash, call.owner, round(budget_s * 1000), KEPT_MS
-        ) or (b"",)
+        begin = ("begin", call.body_hash, call.owner, round(budget_s * 1000), KEPT_MS)
+        outcome, *rest = await self._update(call, *begin) or (b"",)
         match outcome:
             case b"reused":
                 raise IdempotencyKeyReused
             case b"running":
                 raise RequestInProgress
             case b"answered":
-                if answer := self._opened(call, rest[0]):
-                    return answer.response()
-        answer = None
+                if answered := self._opened(call, rest[0]):
+                    return answered
+        final: web.StreamResponse | None = None
         try:
-            response = await run()
-            if kept:
-                answer = _Answer.of(response)
+            final = response = await run()
             return response
         except Failed as failed:
-            shown = errors.shown(failed)
-            if kept and errors.status(shown) in _FINAL:
-                body = errors.problem(shown, request_id)
-                answer = _Answer(errors.status(shown), errors.CONTENT_TYPE, body)
+            refusal = errors.response(errors.shown(failed), request_id)
+            final = refusal if refusal.status in _FINAL else None
             raise
         finally:
             if outcome == b"begun":
-                await self._ask(call, "end", call.owner, self._sealed(call, answer))
+                sealed = self._sealed(call, final) if kept else b""
+                await self._update(call, "end", call.owner, sealed)
 
-    async def _ask(self, call: Repeatable, *args: str | bytes | int) -> list[bytes] | None:
+    async def _update(self, call: Repeatable, *args: str | bytes | int) -> list[bytes] | None:
         """The script's answer; None while Redis is unavailable."""
         now_s = asyncio.get_running_loop().time()
-        if now_s < self._away_until_s:
+        if now_s < self._paused_until_s:
             return None
         try:
             async with asyncio.timeout(CALL_S):
                 found: list[bytes] = await self._script([call.mark], [clock.offset_ms(), *args])
                 return found
         except UNAVAILABLE as error:
-            self._away_until_s = now_s + AWAY_S
+            self._paused_until_s = now_s + PAUSE_S
             log.warning("idempotency_away", error=repr(error))
             return None
 
-    def _sealed(self, call: Repeatable, answer: "_Answer | None") -> bytes:
+    def _sealed(self, call: Repeatable, response: web.StreamResponse | None) -> bytes:
         """The answer as the mark holds it; empty for none, and for one that is too large."""
-        if answer is None:
+        if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
             return b""
+        answer = _Answer(response.status, response.headers["Content-Type"], response.body)
         plain = msgspec.msgpack.encode(answer)
         if len(plain) > ANSWER_BYTES_MAX:
             log.warning("answer_not_kept", bytes=len(plain))
             return b""
         number, nonce = self._keys.current, secrets.token_bytes(12)
         cipher = AESGCM(self._keys[number])
-        return bytes([number]) + nonce + cipher.encrypt(nonce, plain, _bound(call))
+        return bytes([number]) + nonce + cipher.encrypt(nonce, plain, call.bound)
 
-    def _opened(self, call: Repeatable, sealed: bytes) -> "_Answer | None":
+    def _opened(self, call: Repeatable, sealed: bytes) -> web.Response | None:
         number, nonce, text = sealed[0], sealed[1:13], sealed[13:]
         try:
-            plain = AESGCM(self._keys[number]).decrypt(nonce, text, _bound(call))
-            return msgspec.msgpack.decode(plain, type=_Answer)
+            plain = AESGCM(self._keys[number]).decrypt(nonce, text, call.bound)
+            answer = msgspec.msgpack.decode(plain, type=_Answer)
         except (KeyError, InvalidTag, msgspec.DecodeError) as error:
             log.error("kept_answer_unreadable", stream="security", error=repr(error))
             return None
+        headers = {"Content-Type": answer.content_type, REPLAYED: "true"}
+        return web.Response(body=answer.body, status=answer.status, headers=headers)
 
 
 class _Answer(msgspec.Struct, array_like=True):
@@ -181,18 +183,3 @@ class _Answer(msgspec.Struct, array_like=True):
     status: int
     content_type: str
     body: bytes
-
-    @classmethod
-    def of(cls, response: web.StreamResponse) -> "_Answer | None":
-        if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
-            return None
-        return cls(response.status, response.headers["Content-Type"], response.body)
-
-    def response(self) -> web.Response:
-        headers = {"Content-Type": self.content_type, REPLAYED: "true"}
-        return web.Response(body=self.body, status=self.status, headers=headers)
-
-
-def _bound(call: Repeatable) -> bytes:
-    """What a sealed answer belongs to, so that none can be put under another key."""
-    return call.key_hash + call.body_hash

@@ -12,10 +12,11 @@ import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
-import cachetools
 import jwt
 import msgspec
+from cachetools import LRUCache
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from chassis import clock
@@ -58,8 +59,8 @@ class Caller:
     action_types: tuple[str, ...] | None = None  # a game server's; None: it is a player
 
     def may(self, scope: str) -> bool:
-        """Whether this token opens what asks for `scope`: what game servers do is closed to
-        players, all else to game servers, whatever scopes a token lists."""
+        """Whether this token opens what needs `scope`: what game servers do is closed to
+        players, all else to game servers, even where the token lists the scope."""
         is_client = self.action_types is not None
         return scope in self.scopes and (scope in CLIENT_SCOPES) == is_client
 
@@ -73,14 +74,11 @@ class Verifier:
     `fetch` returns the JWKS document. Results are kept until the token expires.
     """
 
-    def __init__(
-        self, fetch: Callable[[], Awaitable[bytes]], *, issuer: str, audience: str
-    ) -> None:
+    def __init__(self, fetch: Callable[[], Awaitable[bytes]], *, issuer: str, audience: str):
         self._fetch = fetch
-        self._issuer = issuer
-        self._audience = audience
+        self._issuer, self._audience = issuer, audience
         self._keys: Mapping[str, RSAPublicKey] = {}
-        self._seen: cachetools.LRUCache[bytes, Caller] = cachetools.LRUCache(CACHE_MAX)
+        self._seen: LRUCache[bytes, Caller] = LRUCache(CACHE_MAX)
         self._unknown_kid = asyncio.Event()
         self.jwks = b""  # the document the keys came from
 
@@ -112,13 +110,13 @@ class Verifier:
         """Fetches the keys every 60 s, and at once for an unknown key id, but that no more
         often: invented key ids must not make work for auth."""
         loop = asyncio.get_running_loop()
-        asked_s = loop.time() - REFETCH_S
+        fetched_s = loop.time() - REFETCH_S
         while True:
             try:
                 async with asyncio.timeout(REFETCH_S):
                     await self._unknown_kid.wait()
-                    await asyncio.sleep(asked_s + REFETCH_S - loop.time())
-                    asked_s = loop.time()
+                    await asyncio.sleep(fetched_s + REFETCH_S - loop.time())
+                    fetched_s = loop.time()
             except TimeoutError:
                 pass
             self._unknown_kid.clear()
@@ -133,12 +131,9 @@ class Verifier:
             raise AccessTokenInvalid
         header_bytes, claims_bytes, _ = (_decode(part) for part in parts)
         try:
-            header = _HEADER.decode(header_bytes)
+            key = self._keys.get(_HEADER.decode(header_bytes).kid)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise AccessTokenInvalid from None
-        if header.alg != "RS256" or header.typ != "at+jwt" or not _KID.fullmatch(header.kid):
-            raise AccessTokenInvalid
-        key = self._keys.get(header.kid)
         if key is None:
             self._unknown_kid.set()
             raise AccessTokenInvalid
@@ -156,20 +151,26 @@ class Verifier:
                 claims = _PLAYER.decode(claims_bytes)
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise AccessTokenInvalid from None
-        if claims.iss != self._issuer or claims.aud != self._audience:
+        if claims.iss != self._issuer or claims.aud != self._audience or not is_uuid(claims.sub):
             raise AccessTokenInvalid
-        if not is_uuid(claims.sub):
+        if max(claims.nbf, claims.iat) > clock.now_ms() / 1000 + LEEWAY_S:
             raise AccessTokenInvalid
-        latest_s = clock.now_ms() / 1000 + LEEWAY_S
-        if claims.nbf > latest_s or claims.iat > latest_s:
+        if claims.action_types is not None and claims.sub != claims.client_id:
             raise AccessTokenInvalid
-        return _player(claims) if isinstance(claims, _PlayerClaims) else _client(claims)
+        return Caller(
+            user_id=claims.sub,
+            username=claims.preferred_username,
+            name_version=claims.name_ver,
+            scopes=frozenset(claims.scope.split()),
+            expires_at_ms=claims.exp * 1000,
+            action_types=claims.action_types,
+        )
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True):
-    alg: str
-    typ: str
-    kid: str
+    alg: Literal["RS256"]
+    typ: Literal["at+jwt"]
+    kid: Annotated[str, msgspec.Meta(pattern=rf"\A{_KID.pattern}\Z")]
 
 
 class _Claims(msgspec.Struct):
@@ -182,7 +183,9 @@ class _Claims(msgspec.Struct):
     jti: str
     client_id: str
     scope: str
-    action_types: tuple[str, ...] | None = None
+    action_types: tuple[str, ...] | None = None  # a game server's
+    name_ver: int = 0
+    preferred_username: str = ""
 
 
 class _PlayerClaims(_Claims, kw_only=True):
@@ -209,27 +212,6 @@ class _KeySet(msgspec.Struct):
 _HEADER = msgspec.json.Decoder(_Header)
 _COMMON = msgspec.json.Decoder(_Claims)
 _PLAYER = msgspec.json.Decoder(_PlayerClaims)
-
-
-def _player(claims: _PlayerClaims) -> Caller:
-    return Caller(
-        user_id=claims.sub,
-        username=claims.preferred_username,
-        name_version=claims.name_ver,
-        scopes=frozenset(claims.scope.split()),
-        expires_at_ms=claims.exp * 1000,
-    )
-
-
-def _client(claims: _Claims) -> Caller:
-    if claims.sub != claims.client_id:
-        raise AccessTokenInvalid
-    return Caller(
-        user_id=claims.sub,
-        scopes=frozenset(claims.scope.split()),
-        expires_at_ms=claims.exp * 1000,
-        action_types=claims.action_types,
-    )
 
 
 def _decode(part: str) -> bytes:

@@ -8,15 +8,14 @@
 -- ARGV[4]  a byte per check: which of the policies it is of, from 1
 -- ARGV[5]  MessagePack: the policies, each {per minute, per hour, per day}, 0 where there
 --          is no such limit
--- Answers MessagePack: per check {window, left, until ms, wait ms}: the window (1 minute,
+-- Returns MessagePack: per check {window, left, until ms, wait ms}: the window (1 minute,
 -- 2 hour, 3 day) with the least left, how many more requests it takes now, when its
 -- oldest request leaves it, and, where the limit refuses, when it would not any more.
 --
 -- State of a key, one string: a head, the records of the hour and of the day (number and
 -- count of a sub-window, 4 bytes each), then the log, the times of the requests since
--- (8 bytes each). A request only appends its time, which spares the others' being written
--- again. A log that is old, or twice as long as the limit needs, is folded: the times that
--- the minute does not need become records.
+-- (8 bytes each), to which a request only appends its own. A log that is old, or twice as
+-- long as the limit needs, is folded: the times that the minute does not need become records.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1])
@@ -40,7 +39,7 @@ end
 local function minute_of(state, log, limit)
   local high = (#state + 1 - log) / 8
   local low = math.max(high - limit, 0)
-  -- Looked at before the middle, because one who asks often is at the limit.
+  -- Looked at before the middle, because a frequent caller is at the limit.
   local middle = low
   while low < high do
     if time_at(state, log + 8 * middle) <= now - MINUTE_MS then
@@ -103,6 +102,7 @@ end
 
 -- Puts a window of sub-windows into the answer, where it is the tightest so far.
 local function tighten(answer, window, limit, state, at, records, sum, log)
+  if limit == 0 then return end
   local width, total = WIDTH_MS[window], sum + (#state + 1 - log) / 8
   local left = math.max(limit - total, 0)
   if left < answer[2] then
@@ -138,12 +138,8 @@ local function judge(key, limits)
   local left = limits[1] - (#state + 1 - minute) / 8
   local lasts = minute < #state and time_at(state, minute) + MINUTE_MS - now or MINUTE_MS
   local answer = { 1, left, lasts, left == 0 and lasts or 0 }
-  if limits[2] > 0 then
-    tighten(answer, 2, limits[2], state, HEAD_BYTES + 1, hours, hour_sum, log)
-  end
-  if limits[3] > 0 then
-    tighten(answer, 3, limits[3], state, day_at, days, day_sum, log)
-  end
+  tighten(answer, 2, limits[2], state, HEAD_BYTES + 1, hours, hour_sum, log)
+  tighten(answer, 3, limits[3], state, day_at, days, day_sum, log)
   if disabled then answer[4] = 0 end
   return answer, whole
 end

@@ -1,4 +1,4 @@
-"""How often a caller may ask: every limit of a request in one call, a batch of them in one script.
+"""How often a caller may call: every limit of a request in one call, a batch of them in one script.
 
 While Redis is unavailable a bucket in this process takes over, so that there is never a window
 without a limit.
@@ -25,12 +25,9 @@ from chassis.redis import UNAVAILABLE, Call, Redis, Script
 from chassis.telemetry import log
 from gateway.edge.addresses import prefix
 
-# A Redis that is slower than this counts as away.
-CALL_S = 1.0
-# What a request may wait for its flight, and the one before it.
-TAKE_S = 3.0
-# How often an absent Redis is asked whether it is back.
-PROBE_S = 0.5
+CALL_S = 1.0  # A Redis that is slower counts as unavailable.
+TAKE_S = 3.0  # for a request's flight, and the one before it
+PROBE_S = 0.5  # between two looks whether Redis is back
 LOCAL_KEYS_MAX = 50_000
 # What requests wait for each other under load. They stay together from here to the stores,
 # each call of which costs the less the more of them there are.
@@ -98,12 +95,12 @@ class Check:
 
 @lru_cache(maxsize=8192)
 def checks(address: str, policy: Policy | None, user_id: str) -> tuple[Check, ...]:
-    """What a request is counted against: its address, and the user's policy where there is one.
+    """What a request is counted against: its address, and the policy where there is a user.
 
     Kept, since the same callers come again.
     """
     each = Check(REQUESTS, prefix(address))
-    return (each,) if policy is None else (each, Check(policy, user_id))
+    return (each, Check(policy, user_id)) if policy and user_id else (each,)
 
 
 class Judged(NamedTuple):
@@ -115,20 +112,24 @@ class Judged(NamedTuple):
     wait_ms: float  # more than 0: refused, and that long
 
 
-class Standing(msgspec.Struct):
-    """Where a caller stands with the tightest window of a policy."""
+class Standing(NamedTuple):
+    """Where a caller stands with a policy."""
 
     policy: Policy
-    window: str  # its name in the header
-    left: int  # requests it would still take
-    until_s: int  # when its oldest request leaves it
-    wait_s: int  # more than 0: refused, and that long
+    judged: Judged
+
+    @property
+    def wait_s(self) -> int:
+        """More than 0: refused, and that long."""
+        return math.ceil(self.judged.wait_ms / 1000)
 
     def headers(self) -> dict[str, str]:
         """RateLimit and RateLimit-Policy, as draft-ietf-httpapi-ratelimit-headers names them."""
+        window, left = self.policy.windows[self.judged.window - 1], int(self.judged.left)
+        seconds = self.wait_s or max(1, math.ceil(self.judged.until_ms / 1000))
         return {
             "RateLimit-Policy": self.policy.header,
-            "RateLimit": f'"{self.window}";r={self.left};t={self.wait_s or self.until_s}',
+            "RateLimit": f'"{window}";r={left};t={seconds}',
         }
 
 
@@ -147,43 +148,42 @@ class Limiter:
         self._script = Script.read(redis, __package__, "limits.lua")
         self._disabled = disabled
         self._batcher: Batcher[Sequence[Check], Sequence[Judged]] = Batcher(
-            self._ask, batch_max=batch_max, name="limits", linger_s=LINGER_S
+            self._decide, batch_max=batch_max, name="limits", linger_s=LINGER_S
         )
         self._local = _Local()
         self._redis = redis
-        self._away = asyncio.Event()
+        self._unavailable = asyncio.Event()
 
     async def take(self, checks: Sequence[Check]) -> Standing:
         """Counts a request against all `checks`, or against none if one of them refuses.
 
         Returns the standing with the last check. Raises RateLimited.
         """
-        if self._away.is_set():
+        if self._unavailable.is_set():
             judged: Sequence[Judged] = self._local.take(checks)
         else:
             try:
                 judged = await self._batcher.submit(checks, timeout_s=TAKE_S)
-            except Failed:
-                # Not the failure but the absence of an answer counts here.
+            except Failed:  # of any kind: there is no judgement
                 judged = self._local.take(checks)
-        longest_ms = max([each.wait_ms for each in judged])
-        if longest_ms > 0 and not self._disabled:
-            refuses = [each.wait_ms for each in judged].index(longest_ms)
-            raise RateLimited(_standing(checks[refuses], judged[refuses]))
-        return _standing(checks[-1], judged[-1])
+        waits_ms = [each.wait_ms for each in judged]
+        if not self._disabled and max(waits_ms) > 0:
+            refuses = waits_ms.index(max(waits_ms))
+            raise RateLimited(Standing(checks[refuses].policy, judged[refuses]))
+        return Standing(checks[-1].policy, judged[-1])
 
     async def follow(self) -> None:
-        """Asks an absent Redis whether it is back, so that no request has to wait for it."""
+        """Looks whether an unavailable Redis is back, so that no request has to wait for it."""
         while True:
-            await self._away.wait()
+            await self._unavailable.wait()
             await asyncio.sleep(PROBE_S)
             with contextlib.suppress(*UNAVAILABLE):
                 async with asyncio.timeout(CALL_S):
                     await self._redis.ping()
                 log.info("limits_back")
-                self._away.clear()
+                self._unavailable.clear()
 
-    async def _ask(
+    async def _decide(
         self, batch: list[Sequence[Check]], timeout_s: float
     ) -> Sequence[Sequence[Judged] | Failed]:
         asked = [(at, check, check.key) for at, checks in enumerate(batch) for check in checks]
@@ -192,12 +192,11 @@ class Limiter:
         parts = self._redis.together([key for _, _, key in asked])
         try:
             async with asyncio.timeout(CALL_S):
-                answers = await self._script.many(
-                    [self._call([asked[i] for i in part]) for part in parts]
-                )
+                calls = [self._call([asked[i] for i in part]) for part in parts]
+                answers = await self._script.many(calls)
         except UNAVAILABLE as error:
             log.warning("limits_away", error=repr(error))
-            self._away.set()
+            self._unavailable.set()
             return [self._local.take(checks) for checks in batch]
         found: dict[int, Judged] = {}
         for part, answer in zip(parts, answers, strict=True):
@@ -220,16 +219,6 @@ class Limiter:
 
 
 _FOUND = msgspec.msgpack.Decoder(list[Judged])
-
-
-def _standing(check: Check, judged: Judged) -> Standing:
-    return Standing(
-        check.policy,
-        check.policy.windows[judged.window - 1],
-        int(judged.left),
-        max(1, math.ceil(judged.until_ms / 1000)),
-        math.ceil(judged.wait_ms / 1000),
-    )
 
 
 class _Local:

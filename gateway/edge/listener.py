@@ -13,7 +13,7 @@ from chassis.rpc.server import freeze_garbage, operations, stop_signal
 from chassis.telemetry import log
 from gateway.edge import errors
 from gateway.edge.errors import BadRequest, HeadersTooLarge
-from gateway.edge.middleware import Gateway
+from gateway.edge.gateway import Gateway
 from gateway.edge.seen import Seen
 from gateway.settings import Settings
 
@@ -33,7 +33,7 @@ async def serve(gateway: Gateway, *, settings: Settings) -> None:
         log.info("ready", port=port, ops_port=ops_port)
         await stop.wait()
         log.info("draining")
-        gateway.traffic.draining = True
+        gateway.draining = True
         await asyncio.sleep(settings.drain_pause_s)
     log.info("stopped")
 
@@ -47,24 +47,21 @@ async def listening(gateway: Gateway, *, settings: Settings) -> AsyncIterator[in
     await runner.setup()
     loop = asyncio.get_running_loop()
     listener = await loop.create_server(
-        lambda: Connection(server, loop=loop),
-        settings.host,
-        settings.port,
-        backlog=BACKLOG,
+        lambda: Connection(server, loop=loop), settings.host, settings.port, backlog=BACKLOG
     )
     try:
         yield listener.sockets[0].getsockname()[1]
     finally:
-        gateway.traffic.draining = True
+        gateway.draining = True
         listener.close()
         for connection in server.connections:
             if isinstance(connection, Connection) and connection.idle:
                 connection.force_close()
         try:
             async with asyncio.timeout(settings.drain_s):
-                await asyncio.gather(gateway.shutdown(), gateway.traffic.ended())
+                await gateway.drained()
         except TimeoutError:
-            log.warning("requests_cut_off", count=gateway.traffic.in_flight)
+            log.warning("requests_cut_off", count=gateway.in_flight)
         await runner.cleanup()
 
 
@@ -122,11 +119,8 @@ class Connection(web.RequestHandler):
             failed = Internal()
         request_id = uuid7()
         log.info("request_unreadable", code=failed.code, request_id=request_id)
-        response = web.Response(
-            body=errors.problem(failed, request_id),
-            status=errors.status(failed),
-            headers={**errors.headers(failed), "X-Request-Id": request_id},
-        )
+        response = errors.response(failed, request_id)
+        response.headers["X-Request-Id"] = request_id
         response.force_close()
         return response
 

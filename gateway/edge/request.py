@@ -1,6 +1,7 @@
 """What handlers get: the request, and what is known of it by then."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from aiohttp import web
 
@@ -8,38 +9,22 @@ from gateway.edge.identity import ANONYMOUS, Caller
 from gateway.edge.limits import Standing
 
 
+@dataclass(slots=True, kw_only=True, eq=False)
 class Request:
-    """One request on its way; `http` is aiohttp's own, for what is not said here."""
+    """One request on its way."""
 
-    __slots__ = (
-        "address",
-        "body",
-        "caller",
-        "headers",
-        "http",
-        "key_hash",
-        "params",
-        "request_id",
-        "standing",
-    )
+    http: web.BaseRequest  # aiohttp's own, for what is not said here
+    request_id: str
+    address: str  # the caller's, as text
+    params: Mapping[str, str]  # the path parameters
+    caller: Caller = ANONYMOUS  # where a token was needed, or given
+    body: bytes = b""  # as it came, where the route takes one
+    standing: Standing | None = None  # with the limits of the route
+    key_hash: bytes = b""  # of caller, route and Idempotency-Key, where given
 
-    def __init__(
-        self,
-        http: web.BaseRequest,
-        *,
-        request_id: str,
-        address: str,
-        params: Mapping[str, str],
-    ) -> None:
-        self.http = http
-        self.headers = http.headers
-        self.request_id = request_id
-        self.address = address  # the caller's, as text
-        self.params = params  # the path parameters
-        self.caller: Caller = ANONYMOUS  # where a token was needed, or given
-        self.body = b""  # as it came, where the route takes one
-        self.standing: Standing | None = None  # with the limits of the route
-        self.key_hash = b""  # of caller, route and Idempotency-Key, where given
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return self.http.headers
 
     def stamp(self) -> dict[str, str]:
         """The headers that every answer carries, unless it has its own."""

@@ -1,9 +1,8 @@
 """Who is flagged or banned, as fraud says: followed from its stream, caught up by version."""
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from chassis import clock
-from chassis.redis import Redis
 from chassis.redis.feed import Feed
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
@@ -11,13 +10,18 @@ from protos.streams import SANCTIONS
 
 
 class Sanctions:
-    """The sanction in force of every player who has one.
+    """The sanction in force of every player who has one, up to date while `feed` is followed.
 
     `since(version)` returns at most 1000 sanctions newer than `version`, oldest first.
     """
 
     def __init__(self, since: Callable[[int], Awaitable[Sequence[Sanction]]]) -> None:
-        self._feed = Feed(SANCTIONS, since=since, read=_read, learn=self._learn)
+        self.feed = Feed(
+            SANCTIONS,
+            since=since,
+            read=lambda batch: SanctionEvents.FromString(batch).sanctions,
+            learn=self._learn,
+        )
         self._known: dict[str, Sanction] = {}
         self._listeners: list[Callable[[Sanction], None]] = []
 
@@ -33,14 +37,6 @@ class Sanctions:
         """Calls `listener` with every sanction that is newer than the player's known one."""
         self._listeners.append(listener)
 
-    async def catch_up(self) -> None:
-        """Asks fraud for what is not known yet. Raises Failed."""
-        await self._feed.catch_up()
-
-    async def follow(self, redis: Redis) -> None:
-        """Stays up to date, forever."""
-        await self._feed.follow(redis)
-
     def _learn(self, sanction: Sanction) -> None:
         known = self._known.get(sanction.user_id)
         if known is not None and known.version >= sanction.version:
@@ -54,7 +50,3 @@ class Sanctions:
         if sanction is None or 0 < sanction.until_ms <= clock.now_ms():
             return Sanction.NONE
         return sanction.kind
-
-
-def _read(batch: bytes) -> Iterable[Sanction]:
-    return SanctionEvents.FromString(batch).sanctions

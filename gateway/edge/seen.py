@@ -1,25 +1,14 @@
 """What a connection was shown: no later read on it returns anything older."""
 
 import time
-from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any
 
-import cachetools
+from cachetools import LRUCache
 
 from gateway.edge.request import Request
 
 BOARDS_MAX = 32  # remembered for one connection
 FRESH_S = 1.0  # after an award reads go past every cache
-
-
-class _Remembering(Protocol):
-    seen: "Seen"
-
-
-@dataclass(frozen=True, slots=True)
-class _Shown:
-    period: str  # its id
-    version: int
 
 
 class Seen:
@@ -28,22 +17,21 @@ class Seen:
     __slots__ = ("_awarded_s", "_shown")
 
     def __init__(self) -> None:
-        self._shown: cachetools.LRUCache[tuple[str, str], _Shown] = cachetools.LRUCache(BOARDS_MAX)
+        # By board and the period as it was asked for: the id of the period that was shown, and
+        # its version.
+        self._shown: LRUCache[tuple[str, str], tuple[str, int]] = LRUCache(BOARDS_MAX)
         self._awarded_s = float("-inf")
 
     def show(self, board: str, asked: str, *, period: str, version: int) -> None:
         """A read of `board` that asked for a period as `asked` was answered with `period`."""
-        before = self._shown.get((board, asked))
         # Ids of periods sort by time. A list that was begun in the last one is read to its end
         # there, though another has begun.
-        if before and (before.period, before.version) >= (period, version):
-            return
-        self._shown[board, asked] = _Shown(period, version)
+        if self._shown.get((board, asked), ("", 0)) < (period, version):
+            self._shown[board, asked] = period, version
 
     def version(self, board: str, asked: str) -> int:
         """The newest version that such a read was answered with; 0: there was none."""
-        shown = self._shown.get((board, asked))
-        return shown.version if shown else 0
+        return self._shown.get((board, asked), ("", 0))[1]
 
     def award(self) -> None:
         """An award was answered: the next reads look for it."""
@@ -56,5 +44,7 @@ class Seen:
 
 
 def seen_on(request: Request) -> Seen:
-    """What the request's connection was shown."""
-    return cast(_Remembering, request.http.protocol).seen
+    """What the request's connection, a `listener.Connection`, was shown."""
+    protocol: Any = request.http.protocol
+    seen: Seen = protocol.seen
+    return seen

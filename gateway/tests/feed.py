@@ -281,9 +281,5 @@ async def _problems(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         answer: web.StreamResponse = await handler(request)
     except Failed as failed:
-        return web.Response(
-            status=errors.status(failed),
-            body=errors.problem(failed, "r"),
-            headers=errors.headers(failed),
-        )
+        return errors.response(failed, "r")
     return answer

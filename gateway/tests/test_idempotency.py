@@ -349,7 +349,7 @@ async def test_while_redis_is_away_calls_go_on(
 
 async def test_a_redis_that_is_silent_holds_up_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idempotency, "CALL_S", 0.1)
-    monkeypatch.setattr(idempotency, "AWAY_S", 60.0)
+    monkeypatch.setattr(idempotency, "PAUSE_S", 60.0)
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -209,7 +209,7 @@ async def test_the_hour_and_the_day_end_when_they_say(
         assert await passes(limiter, wanted)
     with clock.ahead(last_s + 2 * window_s):
         # What has left the window is not told either: now the minute is the tightest.
-        assert (await limiter.take([wanted])).left == 19
+        assert (await limiter.take([wanted])).judged.left == 19
 
 
 def left_by_hand(policy: Policy, taken_s: list[int], now_s: int) -> int:
@@ -235,7 +235,7 @@ async def test_a_long_history_is_judged_as_if_every_request_were_remembered(
         left = left_by_hand(asked, taken_s, at_s)
         with clock.ahead(start_s + at_s):
             try:
-                assert (await limiter.take([Check(asked, ADA)])).left == left - 1
+                assert (await limiter.take([Check(asked, ADA)])).judged.left == left - 1
                 taken_s.append(at_s)
             except RateLimited:
                 assert left <= 0
@@ -375,7 +375,7 @@ async def test_the_script_decides_again_when_redis_is_back(redis_url: str, redis
     async with open_redis(redis_url) as own:
         limiter = Limiter(own, disabled=False)
         assert await taken(limiter, SCORES, 10) == 10
-        limiter._away.set()
+        limiter._unavailable.set()
         assert await taken(limiter, SCORES, 3) == 3  # by this process alone
         following = asyncio.create_task(limiter.follow())
         try:

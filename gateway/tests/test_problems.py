@@ -12,7 +12,7 @@ from yarl import URL
 from chassis import errors
 from chassis.errors import Failed, FieldError
 from chassis.ids import uuid7
-from gateway.edge.middleware import http_requests
+from gateway.edge.gateway import http_requests
 from gateway.tests.edge import UPDATE, Edge
 from gateway.tests.services import AWARD
 from protos import scores_pb2
