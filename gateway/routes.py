@@ -12,10 +12,9 @@ from gateway.api.admin import CHANGED, ActionTypes
 from gateway.api.boards import Boards
 from gateway.api.clients import Clients
 from gateway.api.health import Health, Probes
-from gateway.api.names import Names
 from gateway.api.reversals import Reversals
 from gateway.api.rules import BoardRules
-from gateway.api.scores import GRANTED, REDEEMED, Scores
+from gateway.api.scores import GRANTED, REDEEMED, Names, Scores
 from gateway.edge.etags import Etags
 from gateway.edge.identity import Verifier
 from gateway.edge.limits import ACTIONS, SCORES
@@ -68,10 +67,10 @@ def routes(
         Route("POST", f"{API}/scores/award", scores.grant, AWARD, once=GRANTED),
         Route("GET", f"{API}/me/scores", scores.history, READ),
         Route("GET", f"{API}/me/scores/{{action_id:{ID}}}", scores.receipt, READ),
-        Route("GET", f"{API}/leaderboard", boards.main, READ, optional=True),
+        Route("GET", f"{API}/leaderboard", boards.top, READ, optional=True),
         Route("GET", f"{API}/leaderboards", rules.boards, READ, optional=True),
         Route("GET", BOARD, boards.top, READ, optional=True),
-        Route("GET", f"{BOARD}/players/me", boards.own_place, READ),
+        Route("GET", f"{BOARD}/players/me", boards.place, READ),
         Route("GET", f"{BOARD}/players/{{user_id:{ID}}}", boards.place, READ, optional=True),
         Route("POST", f"{BOARD}/ranks", boards.ranks, READ, optional=True),
         Route("GET", f"{BOARD}/would-be", boards.would_be, READ, optional=True),

@@ -3,7 +3,7 @@
 from typing import Any
 
 from msgspec import UNSET, UnsetType
-from msgspec.structs import fields
+from msgspec.structs import asdict
 
 from gateway.api import actions
 from gateway.api.claims import Exact, Name, Small, Title
@@ -79,5 +79,4 @@ class ActionTypes:
 
 def _given(body: Body) -> dict[str, Any]:
     """The fields that were sent, by the names that the contract between us and actions has."""
-    sent = {known.name: getattr(body, known.name) for known in fields(body)}
-    return {name: value for name, value in sent.items() if value is not UNSET}
+    return {name: value for name, value in asdict(body).items() if value is not UNSET}

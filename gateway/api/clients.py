@@ -33,11 +33,11 @@ class InvalidClient(Unauthenticated):
     """The client's id or secret is missing or wrong."""
 
 
-class Token(msgspec.Struct):
+class ClientToken(msgspec.Struct, kw_only=True):
     """An access token, in the words of RFC 6749; `expires_in` in seconds."""
 
     access_token: str
-    token_type: str
+    token_type: str = "Bearer"  # noqa: S105  The scheme's name.
     expires_in: int
     scope: str
 
@@ -56,22 +56,13 @@ class Clients:
             raise InvalidRequest("The parameter grant_type is required.")
         if form["grant_type"] != "client_credentials":
             raise UnsupportedGrantType
-        reply = await self._auth.ClientToken(
-            auth_pb2.ClientTokenRequest(
-                client_id=client_id,
-                client_secret=secret,
-                scope=form.get("scope", ""),
-                client=client(request),
-            )
+        wanted = auth_pb2.ClientTokenRequest(
+            client_id=client_id,
+            client_secret=secret,
+            scope=form.get("scope", ""),
+            client=client(request),
         )
-        response = json(
-            answer(
-                Token,
-                reply,
-                token_type="Bearer",  # noqa: S106  The scheme's name.
-                expires_in=reply.expires_in_s,
-            )
-        )
+        response = json(answer(ClientToken, await self._auth.ClientToken(wanted)))
         response.headers["Pragma"] = "no-cache"  # as RFC 6749 wants it, beside Cache-Control
         return response
 
