@@ -111,7 +111,6 @@ def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings
     live = LiveHandler(
         hub,
         verify=verify,
-        address=settings.trusted_proxies.address,
         allowed_origins=settings.allowed_origins,
         query_token=settings.ws_query_token,
         limits=limits.disabled() if settings.limits == "off" else limits,
