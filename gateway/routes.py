@@ -6,6 +6,7 @@ is what an Idempotency-Key does. No other address is answered.
 
 from collections.abc import Callable
 
+from gateway import pages
 from gateway.api.accounts import Accounts
 from gateway.api.actions import Actions, once, redemption
 from gateway.api.admin import CHANGED, ActionTypes
@@ -20,7 +21,6 @@ from gateway.edge.identity import Verifier
 from gateway.edge.limits import ACTIONS, SCORES
 from gateway.edge.middleware import PUBLIC, Route
 from gateway.live.handler import LiveHandler
-from gateway.pages import assets
 from gateway.upstreams import Upstreams
 
 API = "/api/v1"
@@ -82,8 +82,8 @@ def routes(
         Route("POST", f"{API}/admin/scores/void", reversals.void, VOID, once=CHANGED),
         Route("POST", f"{API}/admin/scores/restore", reversals.restore, VOID, once=CHANGED),
         Route("GET", "/ws/leaderboard", live.leaderboard, PUBLIC, budget_s=None),
-        Route("GET", "/", assets.page, PUBLIC),
-        Route("GET", "/static/{name:[A-Za-z0-9._-]{1,64}}", assets.file, PUBLIC),
+        Route("GET", "/", pages.file, PUBLIC),
+        Route("GET", "/static/{name:[A-Za-z0-9._-]{1,64}}", pages.file, PUBLIC),
         Route("GET", "/health", probes.health, PUBLIC, counted=False),
         Route("GET", "/livez", probes.livez, PUBLIC, counted=False),
         Route("GET", "/readyz", probes.readyz, PUBLIC, counted=False),
