@@ -39,7 +39,7 @@ class NewActionType(Body):
 
 
 class ActionTypeChange(Body):
-    """A JSON merge patch (RFC 7396): what is missing stays, null takes away."""
+    """A JSON merge patch (RFC 7396): what is missing stays, null unsets."""
 
     title: Title | UnsetType = UNSET
     points: Exact | UnsetType = UNSET

@@ -23,7 +23,7 @@ MAIN_BOARD = "all_time"
 
 
 class Friends(Body):
-    """Whose ranks are asked for."""
+    """Whose ranks are wanted."""
 
     user_ids: Annotated[list[UserId], Meta(min_length=1, max_length=200)]
 
@@ -84,7 +84,7 @@ class Place(Answer):
 
 
 class Ranks(Answer):
-    """The rows of those asked for who are ranked."""
+    """The rows of those wanted who are ranked."""
 
     board: str
     period: str

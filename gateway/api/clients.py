@@ -1,7 +1,6 @@
 """Game servers: the tokens they get by their credentials, as RFC 6749 (4.4) has it."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -90,14 +89,11 @@ def _credentials(request: Request, form: Mapping[str, str]) -> tuple[str, str]:
         return form["client_id"], form["client_secret"]
     if "client_secret" in form:
         raise InvalidRequest("Give the client's secret in one way, not in two.")
+    if scheme.lower() != "basic":
+        raise InvalidClient
     try:
-        if scheme.lower() != "basic":
-            raise ValueError
-        plain = base64.b64decode(encoded.strip(), validate=True).decode()
-        name, colon, secret = plain.partition(":")
-        if not colon:
-            raise ValueError
+        name, secret = base64.b64decode(encoded.strip(), validate=True).decode().split(":", 1)
         # Each was encoded as a form's value before it was put into the header (2.3.1).
         return unquote_plus(name, errors="strict"), unquote_plus(secret, errors="strict")
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise InvalidClient from None

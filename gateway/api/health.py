@@ -59,13 +59,8 @@ class Health:
 
     async def check(self) -> None:
         """Checks all units once."""
-        await asyncio.gather(
-            *(
-                self._check(unit, name)
-                for unit, names in DEPENDENCIES.items()
-                for name in ("", *names)
-            )
-        )
+        parts = [(unit, name) for unit, names in DEPENDENCIES.items() for name in ("", *names)]
+        await asyncio.gather(*(self._check(unit, name) for unit, name in parts))
 
     def report(self) -> Report:
         """The last results."""
@@ -76,8 +71,14 @@ class Health:
             status = "degraded"
         if "down" in (redis, database, *(services[unit] for unit in NEEDED)):
             status = "unhealthy"
-        uptime_s = int(time.monotonic() - self._started_s)
-        return Report(status, redis, database, services, uptime_s, rfc3339(clock.now_ms()))
+        return Report(
+            status=status,
+            redis=redis,
+            database=database,
+            services=services,
+            uptime=int(time.monotonic() - self._started_s),
+            timestamp=rfc3339(clock.now_ms()),
+        )
 
     async def _check(self, unit: str, name: str) -> None:
         try:
@@ -93,10 +94,7 @@ class Health:
         return "up" if self._serves(unit, "") else "down"
 
     def _dependency(self, name: str) -> State:
-        """Down when a unit that answers misses it, or when none answers at all.
-
-        A unit that is silent says nothing of it: its own loss is shown as its own.
-        """
+        """Down when a unit reports it so, or when none reports: a silent unit is down itself."""
         found = [self._serves(unit, name) for unit, names in DEPENDENCIES.items() if name in names]
         return "up" if True in found and False not in found else "down"
 
@@ -107,7 +105,7 @@ class Health:
 
 
 class Probes:
-    """Handlers of what load balancers and people ask. `draining`: no new requests are welcome."""
+    """Handlers for load balancers and people. `draining`: no new requests are welcome."""
 
     def __init__(self, health: Health, draining: Callable[[], bool]) -> None:
         self._health = health

@@ -30,7 +30,7 @@ class Reversal(Body, kw_only=True):
 
 
 class Reversed(Answer):
-    """The rows that were written, or on a dry run would be; `more`: ask again for the rest."""
+    """The rows that were written, or on a dry run would be; `more`: call again for the rest."""
 
     user_id: str
     dry_run: bool

@@ -25,7 +25,7 @@ from protos.auth_pb2_grpc import AuthStub
 NAMES_KEPT_MS = 60_000
 NAMES_MAX = 10_000
 
-# What an Idempotency-Key does: the ledger knows the award and answers it again.
+# What an Idempotency-Key does: the ledger has the award, and it is answered again.
 REDEEMED = Once(kept=False)
 GRANTED = Once(kept=False, by_contents=True)
 
@@ -162,7 +162,7 @@ class Scores:
         return await self.award(request, token=_token(request), claims=claims)
 
     async def grant(self, request: Request, body: Grant) -> Award:
-        """Awards a player by the word of the game server that asks."""
+        """Awards a player by the word of the game server that calls."""
         account = await self._names.of(body.user_id, timeout_s=left_s())
         granted = actions_pb2.Grant(
             client_id=request.caller.user_id,

@@ -59,7 +59,7 @@ class Channel:
         return self.known and not self.epoch
 
     def position(self) -> realtime_pb2.Position:
-        """Where this process stands, to ask for what came later."""
+        """Where this process stands, to request what came later."""
         return realtime_pb2.Position(channel=self.name, epoch=self.epoch, offset=self.offset)
 
     def behind(self, position: realtime_pb2.Position) -> bool:

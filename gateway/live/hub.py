@@ -9,7 +9,7 @@ as history or, where that is not held, as one snapshot.
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from itertools import groupby, islice
 
@@ -47,7 +47,7 @@ class HubLimits:
 
 
 class Hub:
-    """The channels this process knows, and the stream that feeds them."""
+    """The channels of this process, and the stream that feeds them."""
 
     def __init__(
         self, stub: realtime_pb2_grpc.RealtimeStub, gateway_id: str, limits: HubLimits | None = None
@@ -62,16 +62,9 @@ class Hub:
         self._pongs: list[int] = []
         self._news = asyncio.Event()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Attached to realtime, or trying to be, within the context."""
-        try:
-            async with background(self._stay_attached()):
-                yield
-        finally:
-            for channel in self._channels.values():
-                if channel.forgetting:
-                    channel.forgetting.cancel()
+        return background(self._stay_attached())
 
     async def hold(self, name: str) -> Channel:
         """The channel with its state, kept until `release`.

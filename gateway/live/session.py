@@ -46,7 +46,7 @@ class Session:
         query_token: str | None,
         limits: LiveLimits,
     ) -> None:
-        """`admit_user` counts this socket for a user and says whether it may stay."""
+        """`admit_user` counts this socket for a user and returns whether it may stay."""
         self.conn_id = uuid7()
         self.outlet = outlet
         self.identity: Caller | None = None
