@@ -266,7 +266,7 @@ async def live(
 
         async def leaderboard(http: web.Request) -> web.StreamResponse:
             address = http.headers.get("X-Address", "192.0.2.1")
-            request = Request(http, request_id="r", address=address, params={})
+            request = Request(http=http, request_id="r", address=address, params={})
             return await handler.leaderboard(request)
 
         app = web.Application(middlewares=[_problems])
