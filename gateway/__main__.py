@@ -9,7 +9,7 @@ from chassis.ids import uuid7
 from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
 from gateway.api.health import PAUSE_S, Health
-from gateway.api.names import Names
+from gateway.api.scores import Names
 from gateway.edge.etags import Etags
 from gateway.edge.gateway import Gateway
 from gateway.edge.idempotency import Idempotency
@@ -108,7 +108,6 @@ def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings
     live = LiveHandler(
         hub,
         verify=verify,
-        address=settings.trusted_proxies.address,
         allowed_origins=settings.allowed_origins,
         query_token=settings.ws_query_token,
         limits=limits.disabled() if settings.limits == "off" else limits,

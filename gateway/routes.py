@@ -6,22 +6,21 @@ is what an Idempotency-Key does. No other address is answered.
 
 from collections.abc import Callable
 
+from gateway import pages
 from gateway.api.accounts import Accounts
 from gateway.api.actions import Actions, once, redemption
 from gateway.api.admin import CHANGED, ActionTypes
 from gateway.api.boards import Boards
 from gateway.api.clients import Clients
 from gateway.api.health import Health, Probes
-from gateway.api.names import Names
 from gateway.api.reversals import Reversals
 from gateway.api.rules import BoardRules
-from gateway.api.scores import GRANTED, REDEEMED, Scores
+from gateway.api.scores import GRANTED, REDEEMED, Names, Scores
 from gateway.edge.etags import Etags
 from gateway.edge.identity import Verifier
 from gateway.edge.limits import ACTIONS, SCORES
 from gateway.edge.middleware import PUBLIC, Route
 from gateway.live.handler import LiveHandler
-from gateway.pages import assets
 from gateway.upstreams import Upstreams
 
 API = "/api/v1"
@@ -68,10 +67,10 @@ def routes(
         Route("POST", f"{API}/scores/award", scores.grant, AWARD, once=GRANTED),
         Route("GET", f"{API}/me/scores", scores.history, READ),
         Route("GET", f"{API}/me/scores/{{action_id:{ID}}}", scores.receipt, READ),
-        Route("GET", f"{API}/leaderboard", boards.main, READ, optional=True),
+        Route("GET", f"{API}/leaderboard", boards.top, READ, optional=True),
         Route("GET", f"{API}/leaderboards", rules.boards, READ, optional=True),
         Route("GET", BOARD, boards.top, READ, optional=True),
-        Route("GET", f"{BOARD}/players/me", boards.own_place, READ),
+        Route("GET", f"{BOARD}/players/me", boards.place, READ),
         Route("GET", f"{BOARD}/players/{{user_id:{ID}}}", boards.place, READ, optional=True),
         Route("POST", f"{BOARD}/ranks", boards.ranks, READ, optional=True),
         Route("GET", f"{BOARD}/would-be", boards.would_be, READ, optional=True),
@@ -83,8 +82,8 @@ def routes(
         Route("POST", f"{API}/admin/scores/void", reversals.void, VOID, once=CHANGED),
         Route("POST", f"{API}/admin/scores/restore", reversals.restore, VOID, once=CHANGED),
         Route("GET", "/ws/leaderboard", live.leaderboard, PUBLIC, budget_s=None),
-        Route("GET", "/", assets.page, PUBLIC),
-        Route("GET", "/static/{name:[A-Za-z0-9._-]{1,64}}", assets.file, PUBLIC),
+        Route("GET", "/", pages.file, PUBLIC),
+        Route("GET", "/static/{name:[A-Za-z0-9._-]{1,64}}", pages.file, PUBLIC),
         Route("GET", "/health", probes.health, PUBLIC, counted=False),
         Route("GET", "/livez", probes.livez, PUBLIC, counted=False),
         Route("GET", "/readyz", probes.readyz, PUBLIC, counted=False),

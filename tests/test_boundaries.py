@@ -114,7 +114,7 @@ def test_a_unit_may_import_itself_the_chassis_and_the_contracts(plant: Plant) ->
         ("services/scores/awards/write.py", "from ..reads import store"),
         ("gateway/edge/middleware.py", "from gateway.api import scores"),
         ("gateway/live/handler.py", "from gateway.api.answers import Answer"),
-        ("gateway/api/scores.py", "from gateway.pages import assets"),
+        ("gateway/api/scores.py", "from gateway.pages import respond"),
         ("chassis/redis/lease.py", "from chassis.postgres import Database"),
         ("local/servers/launch.py", "from local.suite import units"),
     ],

@@ -157,32 +157,18 @@ class Actions:
         """Verifies a proof, and awards at once where the token is given."""
         if body.action_token is not None:
             return await self._scores.award(request, token=body.action_token, claims=body.claims())
-        completed = await self._upstreams.complete.submit(
-            actions_pb2.CompleteItem(user_id=request.caller.user_id, claims=body.claims()),
-            timeout_s=left_s(),
-        )
-        return answer(Completed, completed, expires_in=completed.expires_in_s)
+        item = actions_pb2.CompleteItem(user_id=request.caller.user_id, claims=body.claims())
+        return answer(Completed, await self._upstreams.complete.submit(item, timeout_s=left_s()))
 
     async def state(self, request: Request) -> Action:
         """What became of one's own play."""
-        action = await self._upstreams.actions.Get(
-            actions_pb2.GetActionRequest(
-                user_id=request.caller.user_id, action_id=request.params["action_id"]
-            )
+        wanted = actions_pb2.GetActionRequest(
+            user_id=request.caller.user_id, action_id=request.params["action_id"]
         )
-        return answer(
-            Action,
-            action,
-            issued_at=rfc3339(action.issued_at_ms),
-            expires_at=rfc3339(action.expires_at_ms),
-        )
+        return answer(Action, await self._upstreams.actions.Get(wanted))
 
 
 def action_type(found: actions_pb2.ActionType) -> ActionType:
     """One entry of the catalogue, as it is answered."""
-    return answer(
-        ActionType,
-        found,
-        points=None if found.formula else found.points,
-        formula=found.formula or None,
-    )
+    points = None if found.formula else found.points
+    return answer(ActionType, found, points=points, formula=found.formula or None)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from msgspec import UNSET, UnsetType
-from msgspec.structs import fields
+from msgspec.structs import asdict
 
 from gateway.api import actions
 from gateway.api.claims import Exact, Name, Small, Title
@@ -39,7 +39,7 @@ class NewActionType(Body):
 
 
 class ActionTypeChange(Body):
-    """A JSON merge patch (RFC 7396): what is missing stays, null takes away."""
+    """A JSON merge patch (RFC 7396): what is missing stays, null unsets."""
 
     title: Title | UnsetType = UNSET
     points: Exact | UnsetType = UNSET
@@ -79,5 +79,4 @@ class ActionTypes:
 
 def _given(body: Body) -> dict[str, Any]:
     """The fields that were sent, by the names that the contract between us and actions has."""
-    sent = {known.name: getattr(body, known.name) for known in fields(body)}
-    return {name: value for name, value in sent.items() if value is not UNSET}
+    return {name: value for name, value in asdict(body).items() if value is not UNSET}

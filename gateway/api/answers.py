@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from functools import cache
-from operator import attrgetter
 from typing import Any, TypeVar
 
 import msgspec
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
 from chassis.times import rfc3339
@@ -20,30 +19,35 @@ A = TypeVar("A", bound=msgspec.Struct)
 
 
 def answer(kind: type[A], message: Message, **more: Any) -> A:
-    """The answer with `more`, and else with the message's fields of the same names.
+    """The answer with `more`, and else with the message's values of the same names.
 
-    A field that is optional in the contract and not set is null.
+    `x_ms` of the message is also the time `x` as RFC 3339, `x_s` also `x`; bytes become
+    hexadecimal digits. What is optional in the contract and not set is null.
     """
-    plain, values_of, nullable = _fields(kind, message.DESCRIPTOR)
-    values = dict(zip(plain, values_of(message), strict=True))
-    for name in nullable:
-        values[name] = getattr(message, name) if message.HasField(name) else None
-    return kind(**{**values, **more})
-
-
-def optional(at_ms: int | None) -> str | None:
-    """A time that may be missing, as RFC 3339."""
-    return None if at_ms is None else rfc3339(at_ms)
+    for name, source, shape, is_optional in _fields(kind, message.DESCRIPTOR):
+        if name not in more:
+            is_unset = is_optional and not message.HasField(source)
+            more[name] = None if is_unset else shape(getattr(message, source))
+    return kind(**more)
 
 
 @cache
 def _fields(
     kind: type[A], message: Descriptor
-) -> tuple[tuple[str, ...], Callable[[Message], tuple[Any, ...]], tuple[str, ...]]:
-    """The names that both have: of plain fields, with their getter, and of those that may be
-    unset."""
-    fields = message.fields_by_name
-    known = [fields[name] for name in kind.__struct_fields__ if name in fields]
-    plain = tuple(field.name for field in known if not field.has_presence)
-    nullable = tuple(field.name for field in known if field.has_presence)
-    return plain, attrgetter(*plain), nullable
+) -> list[tuple[str, str, Callable[[Any], Any], bool]]:
+    """Of each name that both have: the message's own, how its value is answered, whether it may
+    be unset."""
+    return [
+        (name, source, _shape(known, is_time=source == f"{name}_ms"), known.has_presence)
+        for name in kind.__struct_fields__
+        for source in (name, f"{name}_ms", f"{name}_s")
+        if (known := message.fields_by_name.get(source))
+    ]
+
+
+def _shape(field: FieldDescriptor, *, is_time: bool) -> Callable[[Any], Any]:
+    if is_time:
+        return rfc3339
+    if field.is_repeated:
+        return list
+    return bytes.hex if field.type == field.TYPE_BYTES else lambda value: value

@@ -1,16 +1,16 @@
 """Leaderboards: their tops and pages, one's place, the ranks of friends, would-be ranks."""
 
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import Meta, field
 
-from chassis.times import rfc3339
-from gateway.api.answers import Answer, answer, optional
+from gateway.api.answers import Answer, answer
 from gateway.api.claims import UserId
-from gateway.api.query import cursor, number, period, required_number
+from gateway.api.query import cursor, number, period
 from gateway.edge.body import Body
 from gateway.edge.etags import Etags
 from gateway.edge.identity import ANONYMOUS
@@ -23,12 +23,12 @@ MAIN_BOARD = "all_time"
 
 
 class Friends(Body):
-    """Whose ranks are asked for."""
+    """Whose ranks are wanted."""
 
     user_ids: Annotated[list[UserId], Meta(min_length=1, max_length=200)]
 
 
-class Entry(Answer, kw_only=True):
+class Entry(Answer, kw_only=True, omit_defaults=True):
     """One row of a board; `removed` from a closed period by what came after it."""
 
     rank: int
@@ -36,7 +36,7 @@ class Entry(Answer, kw_only=True):
     username: str
     score: int
     reached_at: str
-    removed: bool | UnsetType = UNSET
+    removed: bool = False
 
 
 class Neighbour(Entry, kw_only=True):
@@ -54,7 +54,7 @@ class Seal(Answer):
     closed_at: str
 
 
-class Top(Answer, kw_only=True):
+class Top(Answer, omit_defaults=True):
     """A page of a board, from the best on."""
 
     board: str
@@ -65,7 +65,7 @@ class Top(Answer, kw_only=True):
     degraded: bool
     resets_at: str | None
     next_cursor: str | None
-    seal: Seal | UnsetType
+    seal: Seal | None = None
 
 
 class Place(Answer):
@@ -78,13 +78,13 @@ class Place(Answer):
     score: int
     percentile: float
     total: int
-    points_to_next_rank: int | None
+    points_to_next: int | None = field(name="pointsToNextRank")
     neighbours: list[Neighbour]
     degraded: bool
 
 
 class Ranks(Answer):
-    """The rows of those asked for who are ranked."""
+    """The rows of those wanted who are ranked."""
 
     board: str
     period: str
@@ -110,57 +110,9 @@ class Boards:
         self._upstreams = upstreams
         self._etags = etags
 
-    async def main(self, request: Request) -> web.Response:
-        """The top of the main board."""
-        return await self._top(request, MAIN_BOARD)
-
     async def top(self, request: Request) -> web.Response:
-        """A page of a board."""
-        return await self._top(request, request.params["board"])
-
-    async def place(self, request: Request) -> Place:
-        """A player's place and neighbours."""
-        return await self._place(request, request.params["user_id"])
-
-    async def own_place(self, request: Request) -> Place:
-        """The caller's place and neighbours."""
-        return await self._place(request, request.caller.user_id)
-
-    async def ranks(self, request: Request, body: Friends) -> Ranks:
-        """The ranks of up to 200 players."""
-        board, asked = request.params["board"], period(request)
-        found = await self._upstreams.scores.Ranks(
-            scores_pb2.RanksRequest(
-                board=board, user_ids=body.user_ids, period=asked, anonymous=_anonymous(request)
-            )
-        )
-        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
-        return answer(
-            Ranks,
-            found,
-            board=board,
-            entries=list(map(_entry, found.entries)),
-        )
-
-    async def would_be(self, request: Request) -> WouldBe:
-        """The rank that a score would have."""
-        board, asked = request.params["board"], period(request)
-        score = required_number(request, "score", low=-(2**63), high=2**63 - 1)
-        found = await self._upstreams.would_be.submit(
-            scores_pb2.WouldBeItem(
-                board=board, score=score, period=asked, anonymous=_anonymous(request)
-            ),
-            timeout_s=left_s(),
-        )
-        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
-        return answer(
-            WouldBe,
-            found,
-            board=board,
-            score=score,
-        )
-
-    async def _top(self, request: Request, board: str) -> web.Response:
+        """A page of a board, the main one where the address names none."""
+        board = request.params.get("board", MAIN_BOARD)
         asked, seen = period(request), seen_on(request)
         item = scores_pb2.TopItem(
             board=board,
@@ -176,35 +128,48 @@ class Boards:
         page = _page(found.SerializeToString())
         return self._etags.response(request.http, page, version=found.version)
 
-    async def _place(self, request: Request, user_id: str) -> Place:
+    async def place(self, request: Request) -> Place:
+        """A player's place and neighbours, the caller's where the address names none."""
         board, asked = request.params["board"], period(request)
-        found = await self._upstreams.around.submit(
-            scores_pb2.AroundItem(
-                board=board,
-                user_id=user_id,
-                radius=number(request, "radius", default=5, low=0, high=50),
-                period=asked,
-                anonymous=_anonymous(request),
-            ),
-            timeout_s=left_s(),
+        user_id = request.params.get("user_id", request.caller.user_id)
+        item = scores_pb2.AroundItem(
+            board=board,
+            user_id=user_id,
+            radius=number(request, "radius", default=5, low=0, high=50),
+            period=asked,
+            anonymous=_anonymous(request),
         )
+        found = await self._upstreams.around.submit(item, timeout_s=left_s())
         seen_on(request).show(board, asked, period=found.period, version=found.board_version)
         return answer(
             Place,
             found,
             percentile=round(100 * found.behind / found.total, 1) if found.total else 0.0,
-            points_to_next_rank=found.points_to_next if found.HasField("points_to_next") else None,
             neighbours=[
-                answer(
-                    Neighbour,
-                    entry,
-                    reached_at=rfc3339(entry.reached_at_ms),
-                    removed=entry.removed or UNSET,
-                    own=entry.user_id == user_id,
-                )
-                for entry in found.neighbours
+                answer(Neighbour, entry, own=entry.user_id == user_id) for entry in found.neighbours
             ],
         )
+
+    async def ranks(self, request: Request, body: Friends) -> Ranks:
+        """The ranks of up to 200 players."""
+        board, asked = request.params["board"], period(request)
+        wanted = scores_pb2.RanksRequest(
+            board=board, user_ids=body.user_ids, period=asked, anonymous=_anonymous(request)
+        )
+        found = await self._upstreams.scores.Ranks(wanted)
+        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+        return answer(Ranks, found, board=board, entries=_entries(found.entries))
+
+    async def would_be(self, request: Request) -> WouldBe:
+        """The rank that a score would have."""
+        board, asked = request.params["board"], period(request)
+        score = number(request, "score", low=-(2**63), high=2**63 - 1)
+        item = scores_pb2.WouldBeItem(
+            board=board, score=score, period=asked, anonymous=_anonymous(request)
+        )
+        found = await self._upstreams.would_be.submit(item, timeout_s=left_s())
+        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+        return answer(WouldBe, found, board=board, score=score)
 
 
 @lru_cache(maxsize=256)
@@ -214,34 +179,17 @@ def _page(message: bytes) -> bytes:
     page = answer(
         Top,
         found,
-        entries=[_entry(entry) for entry in found.entries],
-        updated_at=rfc3339(found.updated_at_ms),
-        resets_at=optional(found.resets_at_ms if found.HasField("resets_at_ms") else None),
+        entries=_entries(found.entries),
         next_cursor=found.next_cursor or None,
-        seal=_seal(found.seal) if found.HasField("seal") else UNSET,
+        seal=answer(Seal, found.seal) if found.HasField("seal") else None,
     )
     return msgspec.json.encode(page)
 
 
+def _entries(found: Iterable[scores_pb2.Entry]) -> list[Entry]:
+    return [answer(Entry, entry) for entry in found]
+
+
 def _anonymous(request: Request) -> bool:
-    """No one is known to ask: boards that are not public are closed then."""
+    """No access token was shown: boards that are not public are closed then."""
     return request.caller is ANONYMOUS
-
-
-def _entry(entry: scores_pb2.Entry) -> Entry:
-    return answer(
-        Entry,
-        entry,
-        reached_at=rfc3339(entry.reached_at_ms),
-        removed=entry.removed or UNSET,
-    )
-
-
-def _seal(seal: scores_pb2.Seal) -> Seal:
-    return answer(
-        Seal,
-        seal,
-        hash=seal.hash.hex(),
-        signature=seal.signature.hex(),
-        closed_at=rfc3339(seal.closed_at_ms),
-    )

@@ -1,7 +1,6 @@
 """Game servers: the tokens they get by their credentials, as RFC 6749 (4.4) has it."""
 
 import base64
-import binascii
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote_plus
 
@@ -33,11 +32,11 @@ class InvalidClient(Unauthenticated):
     """The client's id or secret is missing or wrong."""
 
 
-class Token(msgspec.Struct):
+class ClientToken(msgspec.Struct, kw_only=True):
     """An access token, in the words of RFC 6749; `expires_in` in seconds."""
 
     access_token: str
-    token_type: str
+    token_type: str = "Bearer"  # noqa: S105  The scheme's name.
     expires_in: int
     scope: str
 
@@ -56,22 +55,13 @@ class Clients:
             raise InvalidRequest("The parameter grant_type is required.")
         if form["grant_type"] != "client_credentials":
             raise UnsupportedGrantType
-        reply = await self._auth.ClientToken(
-            auth_pb2.ClientTokenRequest(
-                client_id=client_id,
-                client_secret=secret,
-                scope=form.get("scope", ""),
-                client=client(request),
-            )
+        wanted = auth_pb2.ClientTokenRequest(
+            client_id=client_id,
+            client_secret=secret,
+            scope=form.get("scope", ""),
+            client=client(request),
         )
-        response = json(
-            answer(
-                Token,
-                reply,
-                token_type="Bearer",  # noqa: S106  The scheme's name.
-                expires_in=reply.expires_in_s,
-            )
-        )
+        response = json(answer(ClientToken, await self._auth.ClientToken(wanted)))
         response.headers["Pragma"] = "no-cache"  # as RFC 6749 wants it, beside Cache-Control
         return response
 
@@ -99,14 +89,11 @@ def _credentials(request: Request, form: Mapping[str, str]) -> tuple[str, str]:
         return form["client_id"], form["client_secret"]
     if "client_secret" in form:
         raise InvalidRequest("Give the client's secret in one way, not in two.")
+    if scheme.lower() != "basic":
+        raise InvalidClient
     try:
-        if scheme.lower() != "basic":
-            raise ValueError
-        plain = base64.b64decode(encoded.strip(), validate=True).decode()
-        name, colon, secret = plain.partition(":")
-        if not colon:
-            raise ValueError
+        name, secret = base64.b64decode(encoded.strip(), validate=True).decode().split(":", 1)
         # Each was encoded as a form's value before it was put into the header (2.3.1).
         return unquote_plus(name, errors="strict"), unquote_plus(secret, errors="strict")
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise InvalidClient from None

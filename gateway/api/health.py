@@ -53,14 +53,14 @@ class Health:
         self._stubs: dict[str, Any] = {
             unit: health_pb2_grpc.HealthStub(channels[unit]) for unit in DEPENDENCIES
         }
-        self._serving_s: dict[tuple[str, str], float] = {}  # when (unit, name) last served
-        self._answered_s: dict[tuple[str, str], float] = {}  # when it last answered
+        # When a unit last reported on itself ("") or a dependency, and whether that serves.
+        self._reports: dict[tuple[str, str], tuple[float, bool]] = {}
         self._started_s = time.monotonic()
 
     async def check(self) -> None:
         """Checks all units once."""
-        questions = [(unit, name) for unit, names in DEPENDENCIES.items() for name in ("", *names)]
-        await asyncio.gather(*(self._check(unit, name) for unit, name in questions))
+        parts = [(unit, name) for unit, names in DEPENDENCIES.items() for name in ("", *names)]
+        await asyncio.gather(*(self._check(unit, name) for unit, name in parts))
 
     def report(self) -> Report:
         """The last results."""
@@ -71,8 +71,14 @@ class Health:
             status = "degraded"
         if "down" in (redis, database, *(services[unit] for unit in NEEDED)):
             status = "unhealthy"
-        uptime_s = int(time.monotonic() - self._started_s)
-        return Report(status, redis, database, services, uptime_s, rfc3339(clock.now_ms()))
+        return Report(
+            status=status,
+            redis=redis,
+            database=database,
+            services=services,
+            uptime=int(time.monotonic() - self._started_s),
+            timestamp=rfc3339(clock.now_ms()),
+        )
 
     async def _check(self, unit: str, name: str) -> None:
         try:
@@ -81,33 +87,25 @@ class Health:
             )
         except Failed:
             return
-        now_s = time.monotonic()
-        self._answered_s[unit, name] = now_s
-        if reply.status == health_pb2.HealthCheckResponse.SERVING:
-            self._serving_s[unit, name] = now_s
-        else:
-            self._serving_s.pop((unit, name), None)
+        serves = reply.status == health_pb2.HealthCheckResponse.SERVING
+        self._reports[unit, name] = time.monotonic(), serves
 
     def _unit(self, unit: str) -> State:
-        return "up" if self._fresh(self._serving_s, unit, "") else "down"
+        return "up" if self._serves(unit, "") else "down"
 
     def _dependency(self, name: str) -> State:
-        """Down when a unit that answers misses it, or when none answers at all.
+        """Down when a unit reports it so, or when none reports: a silent unit is down itself."""
+        found = [self._serves(unit, name) for unit, names in DEPENDENCIES.items() if name in names]
+        return "up" if True in found and False not in found else "down"
 
-        A unit that is silent says nothing of it: its own loss is shown as its own.
-        """
-        asked = [unit for unit, names in DEPENDENCIES.items() if name in names]
-        answered = [unit for unit in asked if self._fresh(self._answered_s, unit, name)]
-        fine = all(self._fresh(self._serving_s, unit, name) for unit in answered)
-        return "up" if answered and fine else "down"
-
-    @staticmethod
-    def _fresh(times_s: Mapping[tuple[str, str], float], unit: str, name: str) -> bool:
-        return time.monotonic() - times_s.get((unit, name), float("-inf")) < STALE_S
+    def _serves(self, unit: str, name: str) -> bool | None:
+        """The last report; None: there is none that is fresh."""
+        reported_s, serves = self._reports.get((unit, name), (float("-inf"), False))
+        return serves if time.monotonic() - reported_s < STALE_S else None
 
 
 class Probes:
-    """Handlers of what load balancers and people ask. `draining`: no new requests are welcome."""
+    """Handlers for load balancers and people. `draining`: no new requests are welcome."""
 
     def __init__(self, health: Health, draining: Callable[[], bool]) -> None:
         self._health = health

@@ -12,18 +12,16 @@ _PERIOD = re.compile(r"current|previous|all|[0-9]{8}T[0-9]{6}Z")
 _CURSOR = re.compile(r"[A-Za-z0-9_.=-]{1,512}")
 
 
-def number(request: Request, name: str, *, default: int, low: int, high: int) -> int:
-    """A whole number, `default` where there is none."""
-    text = request.http.query.get(name)
-    return default if text is None else _number(text, name, low=low, high=high)
-
-
-def required_number(request: Request, name: str, *, low: int, high: int) -> int:
-    """A whole number that must be there."""
+def number(request: Request, name: str, *, low: int, high: int, default: int | None = None) -> int:
+    """A whole number; `default` where there is none, which is refused without a default."""
     text = request.http.query.get(name)
     if text is None:
-        _refuse(name, "REQUIRED", "This parameter is required.")
-    return _number(text, name, low=low, high=high)
+        if default is None:
+            _refuse(name, "REQUIRED", "This parameter is required.")
+        return default
+    if not (_INTEGER.fullmatch(text) and low <= int(text) <= high):
+        _refuse(name, "OUT_OF_RANGE", f"A whole number from {low} to {high}.")
+    return int(text)
 
 
 def period(request: Request) -> str:
@@ -40,12 +38,6 @@ def cursor(request: Request) -> str:
     if text and not _CURSOR.fullmatch(text):
         _refuse("cursor", "INVALID", "The nextCursor of an earlier answer.")
     return text
-
-
-def _number(text: str, name: str, *, low: int, high: int) -> int:
-    if not (_INTEGER.fullmatch(text) and low <= int(text) <= high):
-        _refuse(name, "OUT_OF_RANGE", f"A whole number from {low} to {high}.")
-    return int(text)
 
 
 def _refuse(name: str, code: str, detail: str) -> NoReturn:

@@ -6,9 +6,9 @@ from msgspec import Meta, field
 
 from chassis.errors import FieldError
 from chassis.times import parse_rfc3339
-from gateway.api.answers import Answer
+from gateway.api.answers import Answer, answer
 from gateway.api.claims import Name, UserId
-from gateway.api.ledger import Row, row
+from gateway.api.scores import Row
 from gateway.edge.body import Body
 from gateway.edge.errors import ValidationFailed
 from gateway.edge.request import Request
@@ -30,7 +30,7 @@ class Reversal(Body, kw_only=True):
 
 
 class Reversed(Answer):
-    """The rows that were written, or on a dry run would be; `more`: ask again for the rest."""
+    """The rows that were written, or on a dry run would be; `more`: call again for the rest."""
 
     user_id: str
     dry_run: bool
@@ -57,26 +57,19 @@ class Reversals:
     async def _reverse(
         self, request: Request, body: Reversal, kind: scores_pb2.ReverseRequest.Kind
     ) -> Reversed:
-        found = await self._scores.Reverse(
-            scores_pb2.ReverseRequest(
-                kind=kind,
-                user_id=body.user_id,
-                from_ms=_at_ms(body.since, field="from"),
-                to_ms=_at_ms(body.to, field="to"),
-                action_ids=body.action_ids,
-                reason=body.reason,
-                actor=request.caller.user_id,
-                dry_run=body.dry_run,
-            )
-        )
-        return Reversed(
+        wanted = scores_pb2.ReverseRequest(
+            kind=kind,
             user_id=body.user_id,
-            dry_run=found.dry_run,
-            old_score=found.old_score,
-            new_score=found.new_score,
-            rows=[row(written) for written in found.rows],
-            more=found.more,
+            from_ms=_at_ms(body.since, field="from"),
+            to_ms=_at_ms(body.to, field="to"),
+            action_ids=body.action_ids,
+            reason=body.reason,
+            actor=request.caller.user_id,
+            dry_run=body.dry_run,
         )
+        found = await self._scores.Reverse(wanted)
+        rows = [answer(Row, written) for written in found.rows]
+        return answer(Reversed, found, user_id=body.user_id, rows=rows)
 
 
 def _at_ms(text: str | None, *, field: str) -> int | None:

@@ -3,8 +3,9 @@
 from typing import Annotated
 
 from msgspec import Meta, field
+from msgspec.structs import asdict
 
-from gateway.api.answers import Answer, answer, optional
+from gateway.api.answers import Answer, answer
 from gateway.api.claims import Name, Small, Title
 from gateway.edge.body import Body
 from gateway.edge.identity import ANONYMOUS
@@ -35,13 +36,6 @@ class NewBoard(Body):
     public: bool = True
 
 
-class ResetRule(Answer):
-    """When a board begins again."""
-
-    every: str
-    at: str
-
-
 class Board(Answer):
     """A board's rules, and when it begins again. No action types: all of them count."""
 
@@ -51,14 +45,14 @@ class Board(Answer):
     order: str
     ties: str
     action_types: list[str]
-    reset: ResetRule
+    reset: Reset
     zone: str
     window: int
     public: bool
     resets_at: str | None
 
 
-class Boards(Answer):
+class BoardList(Answer):
     """All boards."""
 
     boards: list[Board]
@@ -70,35 +64,20 @@ class BoardRules:
     def __init__(self, scores: ScoresStub) -> None:
         self._scores = scores
 
-    async def boards(self, request: Request) -> Boards:
+    async def boards(self, request: Request) -> BoardList:
         """The boards that the caller may read."""
         found = await self._all(request)
         known = request.caller is not ANONYMOUS
-        return Boards([board for board in found if known or board.public])
+        return BoardList([board for board in found if known or board.public])
 
-    async def every_board(self, request: Request) -> Boards:
+    async def every_board(self, request: Request) -> BoardList:
         """All boards."""
-        return Boards(await self._all(request))
+        return BoardList(await self._all(request))
 
     async def create(self, request: Request, body: NewBoard) -> Board:
         """Adds a board."""
-        return _board(
-            await self._scores.CreateBoard(
-                scores_pb2.Board(
-                    board=body.board,
-                    title=body.title,
-                    operator=body.operator,
-                    order=body.order,
-                    ties=body.ties,
-                    reset=body.reset.every,
-                    reset_at=body.reset.at,
-                    zone=body.zone,
-                    window=body.window,
-                    public=body.public,
-                    action_types=body.action_types,
-                )
-            )
-        )
+        rules = {**asdict(body), "reset": body.reset.every, "reset_at": body.reset.at}
+        return _board(await self._scores.CreateBoard(scores_pb2.Board(**rules)))
 
     async def _all(self, request: Request) -> list[Board]:
         reply = await self._scores.Boards(scores_pb2.BoardsRequest())
@@ -106,10 +85,4 @@ class BoardRules:
 
 
 def _board(found: scores_pb2.Board) -> Board:
-    return answer(
-        Board,
-        found,
-        action_types=list(found.action_types),
-        reset=ResetRule(every=found.reset, at=found.reset_at),
-        resets_at=optional(found.resets_at_ms if found.HasField("resets_at_ms") else None),
-    )
+    return answer(Board, found, reset=Reset(every=found.reset, at=found.reset_at))

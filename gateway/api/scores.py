@@ -2,12 +2,16 @@
 
 import hashlib
 
+import cachetools
+from msgspec import field
+
+from chassis import clock
+from chassis.batching import Batcher
+from chassis.errors import Failed, Missing
 from chassis.ids import uuid7
 from chassis.times import rfc3339
-from gateway.api.answers import Answer
+from gateway.api.answers import Answer, answer
 from gateway.api.claims import Name, Proof, Signature, UserId
-from gateway.api.ledger import Row, row
-from gateway.api.names import Names
 from gateway.api.query import cursor, number
 from gateway.edge.body import Body
 from gateway.edge.idempotency import Once
@@ -15,12 +19,21 @@ from gateway.edge.request import Request
 from gateway.edge.seen import seen_on
 from gateway.upstreams import Upstreams, left_s
 from protos import actions_pb2, scores_pb2
+from protos.auth_pb2 import Account, NamesRequest
+from protos.auth_pb2_grpc import AuthStub
 
-# What an Idempotency-Key does: the ledger knows the award and answers it again.
+NAMES_KEPT_MS = 60_000
+NAMES_MAX = 10_000
+
+# What an Idempotency-Key does: the ledger has the award, and it is answered again.
 REDEEMED = Once(kept=False)
 GRANTED = Once(kept=False, by_contents=True)
 
 _INT64_MAX = 2**63 - 1
+
+
+class PlayerNotFound(Missing):
+    """There is no such player."""
 
 
 class Update(Body):
@@ -73,11 +86,50 @@ class Award(Answer):
     held: bool
 
 
+class Row(Answer, kw_only=True, omit_defaults=True):
+    """An award, or what voided or restored one; `actionId` is the row's own, `originId` of such
+    a row the award's. `points` of a void are negative."""
+
+    action_id: str
+    kind: str
+    origin_id: str = ""
+    action_type: str
+    points: int
+    old_score: int
+    new_score: int
+    version: int
+    at: str = field(name="timestamp")
+
+
 class History(Answer):
     """A page of a player's ledger, newest first."""
 
     rows: list[Row]
     next_cursor: str | None
+
+
+class Names:
+    """The names of players, from auth: fetched in batches, cached for a minute."""
+
+    def __init__(self, auth: AuthStub, *, batch_max: int) -> None:
+        self._auth = auth
+        self._known: cachetools.TTLCache[str, Account] = cachetools.TTLCache(
+            NAMES_MAX, NAMES_KEPT_MS, timer=clock.now_ms
+        )
+        self._batcher: Batcher[str, Account] = Batcher(
+            self._fetch, batch_max=batch_max, name="names"
+        )
+
+    async def of(self, user_id: str, *, timeout_s: float) -> Account:
+        """The player's name, at most a minute old. Raises PlayerNotFound, Unavailable."""
+        known = self._known.get(user_id)
+        return known or await self._batcher.submit(user_id, timeout_s=timeout_s)
+
+    async def _fetch(self, user_ids: list[str], timeout_s: float) -> list[Account | Failed]:
+        reply = await self._auth.Names(NamesRequest(user_ids=user_ids), timeout=timeout_s)
+        found = {account.user_id: account for account in reply.accounts}
+        self._known.update(found)
+        return [found.get(user_id) or PlayerNotFound() for user_id in user_ids]
 
 
 class Scores:
@@ -110,72 +162,58 @@ class Scores:
         return await self.award(request, token=_token(request), claims=claims)
 
     async def grant(self, request: Request, body: Grant) -> Award:
-        """Awards a player by the word of the game server that asks."""
-        client = request.caller
-        name = await self._names.of(body.user_id, timeout_s=left_s())
+        """Awards a player by the word of the game server that calls."""
+        account = await self._names.of(body.user_id, timeout_s=left_s())
         granted = actions_pb2.Grant(
-            client_id=client.user_id,
-            action_types=client.action_types,
+            client_id=request.caller.user_id,
+            action_types=request.caller.action_types,
             action_id=body.action_id,
             user_id=body.user_id,
             action_type=body.action_type,
             score_increment=None if body.score_increment is None else _int64(body.score_increment),
         )
-        return await self._submit(
-            request,
-            scores_pb2.AwardItem(
-                attempt=actions_pb2.VerifyItem(
-                    attempt_id=uuid7(), user_id=body.user_id, grant=granted
-                ),
-                username=name.username,
-                name_version=name.version,
-                key_hash=request.key_hash,
-                body_hash=GRANTED.body_hash(body, b""),
-            ),
+        item = scores_pb2.AwardItem(
+            attempt=actions_pb2.VerifyItem(user_id=body.user_id, grant=granted),
+            username=account.username,
+            name_version=account.name_version,
+            body_hash=GRANTED.body_hash(body, b""),
         )
+        return await self._submit(request, item)
 
     async def receipt(self, request: Request) -> Award:
         """An award of one's own, as it was answered."""
-        return _award(
-            await self._upstreams.scores.Receipt(
-                scores_pb2.ReceiptRequest(
-                    user_id=request.caller.user_id, action_id=request.params["action_id"]
-                )
-            )
+        wanted = scores_pb2.ReceiptRequest(
+            user_id=request.caller.user_id, action_id=request.params["action_id"]
         )
+        return _award(await self._upstreams.scores.Receipt(wanted))
 
     async def history(self, request: Request) -> History:
         """A page of one's own ledger."""
-        reply = await self._upstreams.scores.History(
-            scores_pb2.HistoryRequest(
-                user_id=request.caller.user_id,
-                cursor=cursor(request),
-                limit=number(request, "limit", default=20, low=1, high=100),
-            )
+        wanted = scores_pb2.HistoryRequest(
+            user_id=request.caller.user_id,
+            cursor=cursor(request),
+            limit=number(request, "limit", default=20, low=1, high=100),
         )
-        return History([row(found) for found in reply.rows], reply.next_cursor or None)
+        reply = await self._upstreams.scores.History(wanted)
+        return History([answer(Row, row) for row in reply.rows], reply.next_cursor or None)
 
     async def award(self, request: Request, *, token: str, claims: actions_pb2.Claims) -> Award:
-        """Asks for an award. Raises what scores refuses it for."""
-        identity = request.caller
-        return await self._submit(
-            request,
-            scores_pb2.AwardItem(
-                attempt=actions_pb2.VerifyItem(
-                    # Made here and never taken from the caller: showing it gets the receipt.
-                    attempt_id=uuid7(),
-                    user_id=identity.user_id,
-                    action_token=token,
-                    claims=claims,
-                ),
-                username=identity.username,
-                name_version=identity.name_version,
-                key_hash=request.key_hash,
-                body_hash=hashlib.sha256(request.body).digest(),
+        """Requests an award. Raises what scores refuses it for."""
+        caller = request.caller
+        item = scores_pb2.AwardItem(
+            attempt=actions_pb2.VerifyItem(
+                user_id=caller.user_id, action_token=token, claims=claims
             ),
+            username=caller.username,
+            name_version=caller.name_version,
+            body_hash=hashlib.sha256(request.body).digest(),
         )
+        return await self._submit(request, item)
 
     async def _submit(self, request: Request, item: scores_pb2.AwardItem) -> Award:
+        # Made here and never taken from the caller: showing it gets the receipt.
+        item.attempt.attempt_id = uuid7()
+        item.key_hash = request.key_hash
         found = await self._upstreams.award.submit(item, timeout_s=left_s())
         seen_on(request).award()
         return _award(found)

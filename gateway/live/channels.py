@@ -1,8 +1,7 @@
-"""One live channel as this process knows it: where it stands, what it can replay, who watches.
+"""One live channel in this process: where it stands, what it can replay, who watches.
 
-Nothing here awaits, and that is the point: a reply with a snapshot is composed and its
-receiver added to the subscribers in one step of the event loop, so that no publication
-can fall between the two.
+Nothing here awaits: a reply with a snapshot is composed and its receiver subscribed in one step
+of the event loop, so that no publication can fall between the two.
 """
 
 import asyncio
@@ -51,7 +50,7 @@ class Channel:
     # On a personal channel: what came since the last state, for who is about to join.
     recent: deque[bytes] = field(default_factory=lambda: deque(maxlen=64))
     subscribers: dict[Subscriber, None] = field(default_factory=dict)
-    waiters: list[asyncio.Future[None]] = field(default_factory=list)  # for the next state
+    awaited: asyncio.Future[bool] | None = None  # the next state: whether there is the channel
     holds: int = 0  # who watches or is about to
     forgetting: asyncio.TimerHandle | None = None
 
@@ -60,7 +59,7 @@ class Channel:
         return self.known and not self.epoch
 
     def position(self) -> realtime_pb2.Position:
-        """Where this process stands, to ask for what came later."""
+        """Where this process stands, to request what came later."""
         return realtime_pb2.Position(channel=self.name, epoch=self.epoch, offset=self.offset)
 
     def behind(self, position: realtime_pb2.Position) -> bool:

@@ -33,16 +33,23 @@ Id = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 Moment = Annotated[int, Meta(ge=-(2**53), le=2**53)]
 
 
-class BadFrame(Exception):
-    """What the client sent is no frame of this protocol.
+class Refused(Exception):
+    """What the client sent is answered with an error frame; the socket stays.
 
-    `code` is the error code it gets, `id` its frame's id where that could be read.
+    `code` is the error's, `request_id` the frame's id where it had to be read by hand.
     """
 
-    def __init__(self, code: str, message: str, *, id: int | None = None) -> None:  # noqa: A002
+    def __init__(
+        self, code: str, message: str, *, retryable: bool = False, request_id: int | None = None
+    ) -> None:
         super().__init__(message)
         self.code = code
-        self.id = id
+        self.retryable = retryable
+        self.request_id = request_id
+
+
+class BadFrame(Refused):
+    """What the client sent is no frame of this protocol."""
 
 
 # ---- client to server ----
@@ -74,7 +81,7 @@ class Client(_In):
 
 
 class Connect(_In, tag="connect"):
-    """The first frame: who this is, and the whole (re)subscription."""
+    """The first frame: the token, and the whole (re)subscription."""
 
     id: Id
     token: str | None = None
@@ -148,8 +155,8 @@ class Limits(_Out):
 
 
 class Subscribed(_Out, tag="subscribed"):
-    """`channel` is the canonical name, as in every later frame: `leaderboard` asked for is
-    answered as `leaderboard:all_time`. Without history there is no epoch and no offset."""
+    """`channel` is the canonical name, as in every later frame: `leaderboard` is answered as
+    `leaderboard:all_time`. Without history there is no epoch and no offset."""
 
     id: int
     channel: str
@@ -161,8 +168,8 @@ class Subscribed(_Out, tag="subscribed"):
 
 
 class Welcome(_Out, tag="welcome"):
-    """`session` is null for who watches without a token. Channels of `connect` that could
-    not be subscribed follow right after it, each in an `unsubscribed` frame."""
+    """`session` is null without a token. Channels of `connect` that could not be subscribed
+    follow right after it, each in an `unsubscribed` frame."""
 
     id: int
     conn_id: str
@@ -239,11 +246,11 @@ def decode(text: str) -> ClientFrame:
     known_id = header.id if type(header.id) is int else None
     decoder = _by_type.get(header.type)
     if decoder is None:
-        raise BadFrame("unknown_type", "There is no such type of frame.", id=known_id)
+        raise BadFrame("unknown_type", "There is no such type of frame.", request_id=known_id)
     try:
         frame: ClientFrame = decoder.decode(text)
     except (msgspec.DecodeError, RecursionError) as problem:
-        raise BadFrame("bad_frame", str(problem), id=known_id) from None
+        raise BadFrame("bad_frame", str(problem), request_id=known_id) from None
     return frame
 
 

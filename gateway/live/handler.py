@@ -2,16 +2,16 @@
 
 import asyncio
 import base64
-import binascii
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager
 
 from aiohttp import hdrs, web
 from prometheus_client import Gauge
 
 from chassis.errors import Forbidden, Invalid, TooMany
+from chassis.process import background, repeat
 from chassis.rpc.server import deadline
 from gateway.edge.addresses import prefix
 from gateway.edge.errors import ServiceUnavailable
@@ -23,7 +23,6 @@ from gateway.live.outlet import Outlet
 from gateway.live.session import Session, Verify
 
 _BEARER = "scoreboard.bearer."
-_NO_HEADERS: Mapping[str, str] = {}
 
 sockets = Gauge("live_sockets", "WebSockets open")
 
@@ -52,68 +51,53 @@ class LiveHandler:
         hub: Hub,
         *,
         verify: Verify,
-        address: Callable[[web.BaseRequest], str],
         allowed_origins: Collection[str],
         query_token: bool,
-        limits: LiveLimits | None = None,
+        limits: LiveLimits,
     ) -> None:
-        """`address` is the client's IP; `query_token` lets a token stand in the URL."""
+        """`query_token` lets a token stand in the URL."""
         self._hub = hub
         self._verify = verify
-        self._address = address
         self._allowed_origins = frozenset(allowed_origins)
         self._query_token = query_token
-        self._limits = limits or LiveLimits()
+        self._limits = limits
         self._sessions: set[Session] = set()
-        self._by_address: Counter[str] = Counter()
-        self._by_user: Counter[str] = Counter()
+        self._counts: Counter[str] = Counter()  # of sockets, by address prefix and by user
         self._draining = False
         self._emptied = asyncio.Event()
         self._permits = float(self._limits.handshakes_per_s)
         self._permits_at = 0.0
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Pings, deadlines and expiry are looked after within the context."""
-        ticking = asyncio.create_task(self._tick())
-        try:
-            yield
-        finally:
-            ticking.cancel()
+        return background(repeat(self._check, pause_s=self._limits.tick_s))
 
-    async def leaderboard(self, request: Request) -> web.StreamResponse:
-        """The live channel's address."""
-        return await self.handle(request.http, request.stamp())
-
-    async def handle(
-        self, request: web.BaseRequest, headers: Mapping[str, str] = _NO_HEADERS
-    ) -> web.WebSocketResponse:
-        """One socket from its handshake, answered with `headers` too, to its end.
+    async def leaderboard(self, request: Request) -> web.WebSocketResponse:
+        """The live channel's address: one socket from its handshake to its end.
 
         Raises OriginNotAllowed, UnsupportedVersion, NoWebSocket, RateLimited,
         ServiceUnavailable before the upgrade.
         """
-        self._admit(request)
-        limits = self._limits
+        http, limits = request.http, self._limits
+        self._admit(http)
         ws = web.WebSocketResponse(
             protocols=(frames.PROTOCOL,),
             compress=False,  # seven times the memory, half the frames
             max_msg_size=limits.message_bytes,
             autoping=False,  # a ping of the client counts as a sign of life
             autoclose=False,
-            timeout=limits.queue.closing_s,
+            timeout=limits.closing_s,
         )
-        if not ws.can_prepare(request):
+        if not ws.can_prepare(http):
             raise NoWebSocket
-        ws.headers.update(headers)
-        await ws.prepare(request)
+        ws.headers.update(request.stamp())
+        await ws.prepare(http)
         deadline.set(None)  # a request's deadline is not a socket's
-        transport = request.transport
-        if transport is None:
-            return ws
-        kernel = transport.get_extra_info("socket")
-        kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
-        await self._run(ws, Outlet(ws, transport, limits.queue), request)
+        transport = http.transport
+        if transport is not None:
+            kernel = transport.get_extra_info("socket")
+            kernel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, limits.send_buffer_bytes)
+            await self._run(ws, Outlet(ws, transport, limits), request)
         return ws
 
     def revoke(self, user_id: str) -> None:
@@ -155,33 +139,30 @@ class LiveHandler:
             raise RateLimited(retry_after_s=1)
         self._permits -= 1
 
-    async def _run(
-        self, ws: web.WebSocketResponse, outlet: Outlet, request: web.BaseRequest
-    ) -> None:
-        address = prefix(self._address(request))
+    async def _run(self, ws: web.WebSocketResponse, outlet: Outlet, request: Request) -> None:
+        limits = self._limits
         counted: list[str] = []
 
-        def admit_user(user_id: str) -> bool:
-            self._by_user[user_id] += 1
-            counted.append(user_id)
-            return self._by_user[user_id] <= self._limits.sockets_per_user
+        def admit(subject: str, sockets_max: int) -> bool:
+            self._counts[subject] += 1
+            counted.append(subject)
+            return self._counts[subject] <= sockets_max
 
         session = Session(
             ws,
             outlet,
             self._hub,
             verify=self._verify,
-            admit_user=admit_user,
-            token=_token(request),
-            query_token=request.query.get("token") if self._query_token else None,
-            limits=self._limits,
+            admit_user=lambda user_id: admit(user_id, limits.sockets_per_user),
+            token=_token(request.http),
+            query_token=request.http.query.get("token") if self._query_token else None,
+            limits=limits,
         )
         self._sessions.add(session)
         self._emptied.clear()
-        self._by_address[address] += 1
         sockets.inc()
         try:
-            if self._by_address[address] > self._limits.sockets_per_address:
+            if not admit(prefix(request.address), limits.sockets_per_address):
                 outlet.close(frames.TOO_MANY_SOCKETS, "too many connections")
             if self._draining:
                 outlet.close(frames.SHUTDOWN, "shutdown")  # admitted before, upgraded after
@@ -191,18 +172,17 @@ class LiveHandler:
             self._sessions.discard(session)
             if not self._sessions:
                 self._emptied.set()
-            _give_back(self._by_address, address)
-            for user_id in counted:
-                _give_back(self._by_user, user_id)
+            for subject in counted:
+                self._counts[subject] -= 1
+                if not self._counts[subject]:
+                    del self._counts[subject]
 
-    async def _tick(self) -> None:
+    async def _check(self) -> None:
         loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(self._limits.tick_s)
-            for count, session in enumerate(list(self._sessions), start=1):
-                session.check(loop.time())
-                if count % 500 == 0:
-                    await asyncio.sleep(0)
+        for count, session in enumerate(list(self._sessions), start=1):
+            session.check(loop.time())
+            if count % 500 == 0:
+                await asyncio.sleep(0)
 
 
 def _protocols(request: web.BaseRequest) -> list[str]:
@@ -218,15 +198,9 @@ def _token(request: web.BaseRequest) -> str | None:
     for name in _protocols(request):
         if name.startswith(_BEARER):
             encoded = name.removeprefix(_BEARER)
+            padded = encoded + "=" * (-len(encoded) % 4)
             try:
-                padded = encoded + "=" * (-len(encoded) % 4)
                 return base64.b64decode(padded, altchars=b"-_", validate=True).decode("ascii")
-            except (binascii.Error, ValueError):
+            except ValueError:
                 return ""  # no token verifies as this, so the socket ends as with any bad one
     return None
-
-
-def _give_back(counts: Counter[str], key: str) -> None:
-    counts[key] -= 1
-    if counts[key] <= 0:
-        del counts[key]

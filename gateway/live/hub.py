@@ -1,15 +1,15 @@
 """This process's one stream to realtime, and the fan-out of what it brings.
 
-However many sockets watch a channel, it is asked for once, its publications arrive once
-as finished client frames, and each socket is written the same bytes. When the stream is
-lost the sockets stay: the hub attaches again, says where every channel stands, and what
-was missed comes as history or, where that is not held, as one snapshot.
+However many sockets watch a channel, it is requested once, its publications arrive once as
+finished client frames, and each socket is written the same bytes. When the stream is lost the
+sockets stay: the hub attaches again, sends where every channel stands, and what was missed comes
+as history or, where that is not held, as one snapshot.
 """
 
 import asyncio
 import random
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from itertools import groupby, islice
 
@@ -17,6 +17,7 @@ import grpc
 from prometheus_client import Counter, Gauge
 
 from chassis.errors import Missing, Unavailable
+from chassis.process import background
 from chassis.telemetry import log
 from gateway.live.channels import Channel, Subscriber
 from protos import realtime_pb2, realtime_pb2_grpc
@@ -46,36 +47,24 @@ class HubLimits:
 
 
 class Hub:
-    """The channels this process knows, and the stream that feeds them."""
+    """The channels of this process, and the stream that feeds them."""
 
     def __init__(
-        self,
-        stub: realtime_pb2_grpc.RealtimeStub,
-        gateway_id: str,
-        limits: HubLimits | None = None,
+        self, stub: realtime_pb2_grpc.RealtimeStub, gateway_id: str, limits: HubLimits | None = None
     ) -> None:
         self._stub = stub
         self._gateway_id = gateway_id
         self._limits = limits or HubLimits()
         self._channels: dict[str, Channel] = {}
-        # What the stream has yet to say; the event wakes it.
-        self._asked: dict[str, None] = {}
+        # What the stream has yet to send; the event wakes it.
+        self._wanted: dict[str, None] = {}
         self._dropped: dict[str, None] = {}
         self._pongs: list[int] = []
         self._news = asyncio.Event()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Attached to realtime, or trying to be, within the context."""
-        task = asyncio.create_task(self._stay_attached())
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            for channel in self._channels.values():
-                if channel.forgetting:
-                    channel.forgetting.cancel()
+        return background(self._stay_attached())
 
     async def hold(self, name: str) -> Channel:
         """The channel with its state, kept until `release`.
@@ -90,8 +79,7 @@ class Hub:
         if channel.forgetting:
             channel.forgetting.cancel()
             channel.forgetting = None
-        # A personal channel's state is asked for each time, since its publications do not
-        # carry a new one.
+        # A personal channel's is requested each time: its publications carry no new one.
         if not channel.known or channel.personal:
             try:
                 await self._state(channel)
@@ -114,27 +102,28 @@ class Hub:
         self.release(channel)
 
     async def _state(self, channel: Channel) -> None:
-        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        channel.waiters.append(answer)
-        self._ask(channel)
+        """Waits for the channel's next state, which all who wait share."""
+        if channel.awaited is None:
+            channel.awaited = asyncio.get_running_loop().create_future()
+        awaited = channel.awaited
+        self._request(channel)
         try:
             async with asyncio.timeout(self._limits.state_s):
-                await answer
+                is_known = await asyncio.shield(awaited)
         except TimeoutError:
             raise FeedUnavailable from None
-        finally:
-            if answer in channel.waiters:
-                channel.waiters.remove(answer)
+        if not is_known:
+            raise UnknownChannel
 
-    def _ask(self, channel: Channel) -> None:
+    def _request(self, channel: Channel) -> None:
         self._dropped.pop(channel.name, None)
-        self._asked[channel.name] = None
+        self._wanted[channel.name] = None
         self._news.set()
 
     def _forget(self, channel: Channel) -> None:
         del self._channels[channel.name]
         channels_held.set(len(self._channels))
-        self._asked.pop(channel.name, None)
+        self._wanted.pop(channel.name, None)
         self._dropped[channel.name] = None
         self._news.set()
 
@@ -151,7 +140,7 @@ class Hub:
                         if frame.HasField("go_away"):
                             log.info("feed_went_away", reason=frame.go_away.reason)
                             break
-                        await self._hear(frame)
+                        await self._take(frame)
             except (grpc.aio.AioRpcError, TimeoutError) as error:
                 reason = error.code().name if isinstance(error, grpc.aio.AioRpcError) else "silent"
                 log.warning("feed_lost", reason=reason, retry_s=pause_s)
@@ -161,7 +150,7 @@ class Hub:
             pause_s = min(pause_s * 2, self._limits.pause_max_s)
 
     async def _attached(self) -> AsyncGenerator[realtime_pb2.FeedFrame, None]:
-        call = self._stub.Attach(self._speak())
+        call = self._stub.Attach(self._sent())
         try:
             while True:
                 async with asyncio.timeout(self._limits.silent_s):
@@ -172,67 +161,62 @@ class Hub:
         finally:
             call.cancel()
 
-    async def _speak(self) -> AsyncIterator[realtime_pb2.GatewayFrame]:
+    async def _sent(self) -> AsyncIterator[realtime_pb2.GatewayFrame]:
         yield realtime_pb2.GatewayFrame(hello=realtime_pb2.Hello(gateway_id=self._gateway_id))
-        # A new stream knows nothing of us: every channel is asked for, from where it stands.
+        # On a new stream every channel is requested again, from where it stands.
         self._dropped.clear()
         self._pongs.clear()
-        self._asked = dict.fromkeys(self._channels)
+        self._wanted = dict.fromkeys(self._channels)
         self._news.set()
         while True:
             await self._news.wait()
             self._news.clear()
             while self._pongs:
                 yield realtime_pb2.GatewayFrame(pong=realtime_pb2.Pong(t=self._pongs.pop()))
-            while self._asked or self._dropped:
+            while self._wanted or self._dropped:
                 yield realtime_pb2.GatewayFrame(interest=self._interest())
 
     def _interest(self) -> realtime_pb2.Interest:
-        add = list(islice(self._asked, self._limits.interest_max))
+        add = list(islice(self._wanted, self._limits.interest_max))
         remove = list(islice(self._dropped, self._limits.interest_max))
         for name in add:
-            del self._asked[name]
+            del self._wanted[name]
         for name in remove:
             del self._dropped[name]
         return realtime_pb2.Interest(
             add=[self._channels[name].position() for name in add], remove=remove
         )
 
-    async def _hear(self, frame: realtime_pb2.FeedFrame) -> None:
+    async def _take(self, frame: realtime_pb2.FeedFrame) -> None:
         match frame.WhichOneof("frame"):
             case "state":
-                await self._hear_state(frame.state)
+                await self._take_state(frame.state)
             case "publications":
                 by_channel = groupby(frame.publications.publications, lambda p: p.channel)
                 for name, publications in by_channel:
-                    await self._hear_publications(name, list(publications))
+                    await self._take_publications(name, list(publications))
             case "tops":
                 for position in frame.tops.positions:
                     channel = self._channels.get(position.channel)
                     if channel and channel.behind(position):
                         log.warning("feed_gap_found", channel=channel.name, by="tops")
-                        self._ask(channel)
+                        self._request(channel)
             case "ping":
                 # Only the newest matters, so that pings cannot pile up.
                 self._pongs = [frame.ping.t]
                 self._news.set()
 
-    async def _hear_state(self, state: realtime_pb2.ChannelState) -> None:
+    async def _take_state(self, state: realtime_pb2.ChannelState) -> None:
         channel = self._channels.get(state.channel)
         if channel is None:
             return  # forgotten meanwhile
-        waiters, channel.waiters = channel.waiters, []
         ready = [] if state.unknown else channel.take_state(state)
-        for waiter in waiters:
-            if waiter.done():
-                continue
-            if state.unknown:
-                waiter.set_exception(UnknownChannel())
-            else:
-                waiter.set_result(None)
+        if channel.awaited is not None:
+            channel.awaited.set_result(not state.unknown)
+            channel.awaited = None
         await self._fan_out(channel, ready)
 
-    async def _hear_publications(
+    async def _take_publications(
         self, name: str, publications: list[realtime_pb2.Publication]
     ) -> None:
         channel = self._channels.get(name)
@@ -241,7 +225,7 @@ class Hub:
         ready, whole = channel.advance(publications)
         if not whole:
             log.warning("feed_gap_found", channel=name, by="offset")
-            self._ask(channel)
+            self._request(channel)
         await self._fan_out(channel, ready)
 
     async def _fan_out(self, channel: Channel, ready: list[bytes]) -> None:
@@ -255,7 +239,7 @@ class Hub:
             part = subscribers[start : start + self._limits.slice]
             if start:
                 await asyncio.sleep(0)
-                # A watcher that left during the pause gets nothing any more.
+                # A watcher that left during the pause gets nothing more.
                 part = [subscriber for subscriber in part if subscriber in channel.subscribers]
             for subscriber in part:
                 subscriber.deliver(channel, together, count)

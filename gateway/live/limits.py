@@ -1,18 +1,6 @@
 """The limits of the live channel; the defaults are the contract's."""
 
-from dataclasses import dataclass, field, replace
-
-
-@dataclass(frozen=True, kw_only=True)
-class QueueLimits:
-    """Of what waits for one socket to read it, beyond the kernel's own buffer."""
-
-    conflate_frames: int = 64  # above it a board's deltas give way to one snapshot
-    conflate_bytes: int = 128 * 1024
-    frames_max: int = 256  # above it the socket is closed
-    bytes_max: int = 512 * 1024
-    blocked_s: float = 10.0
-    closing_s: float = 5.0  # for the peer to answer a close frame
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +20,14 @@ class LiveLimits:
     expiring_s: float = 60.0  # before expiry a notice is sent
     expired_s: float = 25.0  # after expiry the socket is closed
     tick_s: float = 1.0  # how often sockets are looked at for the above
-    send_buffer_bytes: int = 64 * 1024  # in the kernel, beneath the queue
-    queue: QueueLimits = field(default_factory=QueueLimits)
+    send_buffer_bytes: int = 64 * 1024  # in the kernel
+    # Of what waits beyond it for one socket to read.
+    conflate_frames: int = 64  # above it a board's deltas give way to one snapshot
+    conflate_bytes: int = 128 * 1024
+    frames_max: int = 256  # above it the socket is closed
+    bytes_max: int = 512 * 1024
+    blocked_s: float = 10.0
+    closing_s: float = 5.0  # for the peer to answer a close frame
 
     def disabled(self) -> "LiveLimits":
         """Without the thresholds that count connections; the counting is still done."""

@@ -13,7 +13,7 @@ from prometheus_client import Counter
 
 from gateway.live import frames
 from gateway.live.channels import Channel
-from gateway.live.limits import QueueLimits
+from gateway.live.limits import LiveLimits
 
 closes = Counter("live_closes_total", "Sockets closed by this side", ["code"])
 conflations = Counter("live_conflations_total", "Times a slow socket lost deltas for a snapshot")
@@ -34,7 +34,7 @@ class Outlet:
     )
 
     def __init__(
-        self, ws: web.WebSocketResponse, transport: asyncio.Transport, limits: QueueLimits
+        self, ws: web.WebSocketResponse, transport: asyncio.Transport, limits: LiveLimits
     ) -> None:
         self._ws = ws
         self._transport = transport
@@ -55,12 +55,16 @@ class Outlet:
             if not (self.closing or self._ws.closed or transport.is_closing()):
                 self._frames = count
                 transport.write(ready)
-        elif channel in self._behind:
-            pass
-        elif channel.personal or not self._slow(queued):
-            self.write(ready, count)
-        else:
-            self._fall_behind(channel)
+        elif channel not in self._behind:
+            limits = self._limits
+            is_slow = queued > limits.conflate_bytes or self._frames > limits.conflate_frames
+            if channel.personal or not queued or not is_slow:
+                self.write(ready, count)
+                return
+            conflations.inc()
+            self._behind[channel] = None
+            if self._catching_up is None:
+                self._catching_up = asyncio.create_task(self._catch_up())
 
     def send(self, frame: Struct) -> None:
         """Writes one frame of the protocol."""
@@ -94,7 +98,7 @@ class Outlet:
         self._end_soon()
 
     def end(self) -> None:
-        """Ends the connection, once the peer has said its last."""
+        """Ends the connection, once the peer has sent its last frame."""
         self.closing = True
         if self._catching_up:
             self._catching_up.cancel()
@@ -109,21 +113,9 @@ class Outlet:
         loop = asyncio.get_running_loop()
         self._deadline = loop.call_later(self._limits.closing_s, self._transport.abort)
 
-    def _slow(self, queued: int) -> bool:
-        limits = self._limits
-        if not queued:
-            return False
-        return queued > limits.conflate_bytes or self._frames > limits.conflate_frames
-
     def _mute(self) -> bool:
         # After a close frame nothing may follow; aiohttp sends some on its own.
         return self.closing or self._ws.closed or self._transport.is_closing()
-
-    def _fall_behind(self, channel: Channel) -> None:
-        conflations.inc()
-        self._behind[channel] = None
-        if self._catching_up is None:
-            self._catching_up = asyncio.create_task(self._catch_up())
 
     async def _catch_up(self) -> None:
         loop = asyncio.get_running_loop()

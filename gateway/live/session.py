@@ -28,23 +28,9 @@ _BY_CODE = {
     "SCOPE_MISSING": frames.FORBIDDEN,
 }
 
-
 SCOPE = "realtime:subscribe"
 
 Verify = Callable[[str], Caller]  # raises Failed
-
-
-class ScopeMissing(Forbidden):
-    """This token does not open the live channel."""
-
-
-class Refused(Exception):
-    """A wish that is answered with an error frame; the socket stays."""
-
-    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
-        super().__init__(message)
-        self.code = code
-        self.retryable = retryable
 
 
 class Session:
@@ -60,7 +46,7 @@ class Session:
         query_token: str | None,
         limits: LiveLimits,
     ) -> None:
-        """`admit_user` counts this socket for a user and says whether it may stay."""
+        """`admit_user` counts this socket for a user and returns whether it may stay."""
         self.conn_id = uuid7()
         self.outlet = outlet
         self.identity: Caller | None = None
@@ -76,13 +62,13 @@ class Session:
         self._warned = False  # of the coming expiry
         self._bad_frames = 0
         now = asyncio.get_running_loop().time()
-        self._opened_at = self._heard_at = self._bucket_at = now
+        self._opened_at = self._received_at = self._bucket_at = now
         self._bucket = float(limits.frames_burst)
         # At a random moment first, so that sockets opened together are not pinged together.
         self._ping_at = now + random.uniform(0, limits.ping_s)  # noqa: S311
 
     async def run(self) -> None:
-        """Speaks with the client until the socket has ended."""
+        """Serves the client until the socket has ended."""
         try:
             while await self._receive():
                 pass
@@ -92,13 +78,13 @@ class Session:
             self.outlet.end()
 
     def check(self, now: float) -> None:
-        """Does what time asks for: pings, deadlines, expiry. `now` is the loop's."""
+        """Does what is due: pings, deadlines, expiry. `now` is the loop's."""
         limits = self._limits
         if self.outlet.closing:
             return
         if not self._connected and now - self._opened_at > limits.connect_s:
             self.outlet.close(frames.NO_CONNECT, "no connect frame in time")
-        elif now - self._heard_at > limits.dead_s:
+        elif now - self._received_at > limits.dead_s:
             self.outlet.close(frames.NO_PONG, "no frame in time")
         elif self._connected and now >= self._ping_at:
             self._ping_at = now + limits.ping_s
@@ -115,7 +101,7 @@ class Session:
         """Takes one message; whether there may be more."""
         message = await self._ws.receive()
         now = asyncio.get_running_loop().time()
-        self._heard_at = now
+        self._received_at = now
         if message.type in (WSMsgType.CLOSE, WSMsgType.CLOSED, WSMsgType.CLOSING, WSMsgType.ERROR):
             self.outlet.close(frames.NORMAL)
             return False
@@ -128,7 +114,7 @@ class Session:
         elif message.type is WSMsgType.PING:
             await self._ws.pong(message.data)
         elif message.type is WSMsgType.TEXT:
-            await self._hear(message.data)
+            await self._take(message.data)
         return True
 
     def _take_permit(self, now: float) -> bool:
@@ -136,33 +122,28 @@ class Session:
         self._bucket, self._bucket_at = min(grown, self._limits.frames_burst) - 1, now
         return self._bucket >= 0
 
-    async def _hear(self, text: str) -> None:
+    async def _take(self, text: str) -> None:
         request_id = None
         try:
             frame = frames.decode(text)
             request_id = getattr(frame, "id", None)
             await self._act(frame)
-        except frames.BadFrame as bad:
-            self._bad_frames += 1
-            self._refuse(bad.id or request_id, Refused(bad.code, str(bad)))
+        except frames.Refused as refused:
+            self.outlet.send(
+                frames.Error(
+                    id=refused.request_id or request_id,
+                    code=refused.code,
+                    message=str(refused),
+                    retryable=refused.retryable,
+                    retry_after_ms=1_000 if refused.retryable else None,
+                )
+            )
+            self._bad_frames += isinstance(refused, frames.BadFrame)
             if self._bad_frames >= self._limits.bad_frames:
                 self.outlet.close(frames.BAD_REQUEST, "too many bad frames")
-        except Refused as refused:
-            self._refuse(request_id, refused)
         except Exception:
             log.exception("live_session_crashed", conn_id=self.conn_id)
             self.outlet.close(frames.INTERNAL)
-
-    def _refuse(self, request_id: int | None, refused: Refused) -> None:
-        self.outlet.send(
-            frames.Error(
-                id=request_id,
-                code=refused.code,
-                message=str(refused),
-                retryable=refused.retryable,
-                retry_after_ms=1_000 if refused.retryable else None,
-            )
-        )
 
     async def _act(self, frame: frames.ClientFrame) -> None:
         if self._connected is isinstance(frame, frames.Connect):
@@ -201,7 +182,7 @@ class Session:
                 reply, after = channel.join(self.outlet, frame.id, since)
                 subs.append(reply)
                 following.append(after)
-            elif isinstance(channel, Refused):
+            elif isinstance(channel, frames.Refused):
                 unsubscribed = frames.Unsubscribed(channel=name, code=channel.code)
                 following.append(frames.encode(unsubscribed))
             else:
@@ -250,24 +231,24 @@ class Session:
         channel = self._channels.get(name)
         if channel is None:
             if len(self._channels) >= self._limits.subscriptions:
-                raise Refused("limit_exceeded", "Too many subscriptions.")
+                raise frames.Refused("limit_exceeded", "Too many subscriptions.")
             channel = await self._hold(name)
             self._channels[name] = channel
         elif frame.since is None:
-            raise Refused("already_subscribed", "This channel is subscribed.")
+            raise frames.Refused("already_subscribed", "This channel is subscribed.")
         reply, after = channel.join(self.outlet, frame.id, frame.since)
         self.outlet.write(frames.encode(reply) + after)
 
     def _unsubscribe(self, frame: frames.Unsubscribe) -> None:
         channel = self._channels.pop(_canonical(frame.channel), None)
         if channel is None:
-            raise Refused("not_subscribed", "This channel is not subscribed.")
+            raise frames.Refused("not_subscribed", "This channel is not subscribed.")
         self._hub.leave(channel, self.outlet)
         self.outlet.send(frames.Ok(id=frame.id))
 
     def _refresh(self, frame: frames.Refresh) -> None:
         if self.identity is None:
-            raise Refused("unauthorized", "There is no session to extend.")
+            raise frames.Refused("unauthorized", "There is no session to extend.")
         identity = self._identify(frame.token)
         if identity is None:
             return
@@ -282,7 +263,7 @@ class Session:
         try:
             identity = self._verify(token)
             if not identity.may(SCOPE):
-                raise ScopeMissing
+                raise Forbidden(code="SCOPE_MISSING")
             return identity
         except Failed as failed:
             code = _BY_CODE.get(failed.code, frames.INVALID_TOKEN)
@@ -291,24 +272,24 @@ class Session:
             return None
 
     async def _hold(self, name: str) -> Channel:
-        """The channel, if this client may watch it. Raises Refused."""
+        """The channel, if this client may watch it. Raises frames.Refused."""
         if not _CHANNEL.fullmatch(name):
-            raise Refused("bad_channel", "A channel's name is [a-z0-9_:-]{1,128}.")
+            raise frames.Refused("bad_channel", "A channel's name is [a-z0-9_:-]{1,128}.")
         if name.startswith("user:"):
             if self.identity is None:
-                raise Refused("unauthorized", "A player's channel needs a token.")
+                raise frames.Refused("unauthorized", "A player's channel needs a token.")
             if name != f"user:{self.identity.user_id}":
                 user_id = self.identity.user_id
                 log.warning("foreign_channel_refused", stream="security", user_id=user_id)
-                raise Refused("forbidden", "This is another player's channel.")
+                raise frames.Refused("forbidden", "This is another player's channel.")
         elif not name.startswith(_KINDS):
-            raise Refused("unknown_channel", "There is no such channel.")
+            raise frames.Refused("unknown_channel", "There is no such channel.")
         try:
             return await self._hub.hold(name)
         except UnknownChannel as failed:
-            raise Refused("unknown_channel", failed.detail) from None
+            raise frames.Refused("unknown_channel", failed.detail) from None
         except FeedUnavailable as failed:
-            raise Refused("unavailable", failed.detail, retryable=True) from None
+            raise frames.Refused("unavailable", failed.detail, retryable=True) from None
 
     def _expires_in_ms(self, identity: Caller) -> int:
         return identity.expires_at_ms - clock.now_ms()

@@ -69,17 +69,9 @@ function paint() {
 
 function create(entry) {
   const row = template.content.firstElementChild.cloneNode(true);
-  const part = (name) => row.querySelector(name);
-  const view = {
-    row,
-    rank: part(".rank span"),
-    avatar: part(".avatar"),
-    name: part(".name"),
-    hint: part(".hint"),
-    gain: part(".gain"),
-    number: part(".number"),
-    entry: null,
-  };
+  const parts = [".rank span", ".avatar", ".name", ".hint", ".gain", ".number"];
+  const [rank, avatar, name, hint, gain, number] = parts.map((part) => row.querySelector(part));
+  const view = { row, rank, avatar, name, hint, gain, number, entry: null };
   row.style.setProperty("--hue", hue(entry.userId));
   shown.set(entry.userId, view);
   return view;
@@ -96,13 +88,9 @@ function update(view, entry, best, first) {
   view.avatar.textContent = entry.username.slice(0, 1);
   view.number.textContent = numbers.format(entry.score);
   if (first) return;
-  if (!old) {
-    hint(view, "new");
-  } else if (entry.rank < old.rank) {
-    hint(view, "moved up", old.rank - entry.rank);
-  } else if (entry.rank > old.rank) {
-    hint(view, "");
-  }
+  if (!old) hint(view, "new");
+  else if (entry.rank < old.rank) hint(view, "moved up", old.rank - entry.rank);
+  else if (entry.rank > old.rank) hint(view, "");
   if (old && entry.score !== old.score) flash(view, entry.score - old.score);
 }
 
@@ -140,16 +128,13 @@ function glide(row, was, first) {
   }
   const moved = was - row.getBoundingClientRect().top;
   if (Math.abs(moved) < 1) return;
-  // Who rises passes over who falls.
+  // A rising row passes over a falling one.
   const zIndex = moved > 0 ? 2 : 1;
-  row.animate([{ transform: `translateY(${moved}px)`, zIndex }, { transform: "none", zIndex }], {
-    id,
-    duration: 600,
-    easing,
-  });
+  const frames = [{ transform: `translateY(${moved}px)`, zIndex }, { transform: "none", zIndex }];
+  row.animate(frames, { id, duration: 600, easing });
 }
 
-// Only a new leader is worth interrupting someone who listens.
+// Only a new leader is worth interrupting a screen reader.
 function announce(top) {
   if (leader && top && top.userId !== leader) {
     byId("news").textContent = `${top.username} takes the lead with ${numbers.format(top.score)}.`;
@@ -163,17 +148,16 @@ function hue(text) {
   return sum / 10;
 }
 
-function say(state) {
+function showStatus(state) {
   const status = byId("status");
   if (status.dataset.state === state) return;
   status.dataset.state = state;
   status.textContent = STATUS[state];
 }
 
-const scheme = location.protocol === "https:" ? "wss:" : "ws:";
 new LiveBoard({
-  url: `${scheme}//${location.host}/ws/leaderboard`,
+  url: `${location.origin.replace("http", "ws")}/ws/leaderboard`,
   channel: "leaderboard:all_time",
   onData: take,
-  onStatus: say,
+  onStatus: showStatus,
 }).connect();

@@ -1,11 +1,11 @@
 // One board over the live channel: connects, recovers what was missed, comes back after a loss.
 //
-// Deltas are applied only in an unbroken row of offsets. After a gap the channel is asked for
-// again from where we stand, and the answer is either all that was missed or the whole board.
+// Deltas are applied only in an unbroken row of offsets. After a gap the channel is requested again
+// from where we stand, and the answer is either all that was missed or the whole board.
 
 const PROTOCOL = "scoreboard.v1.json";
 const STOP_FROM = 4500; // close codes from here on mean: do not come back
-const GOOD_MS = 10_000; // so long a connection must hold before pauses begin anew
+const GOOD_MS = 10_000; // so long a connection must hold before pauses are short again
 
 export class LiveBoard {
   // `onData(data, event)`: a whole board ("leaderboard.update") or changes of it.
@@ -22,25 +22,23 @@ export class LiveBoard {
 
   connect() {
     clearTimeout(this.waiting);
-    this.waiting = null;
-    this.leaving = null;
-    this.repairing = null;
+    this.waiting = this.leaving = this.repairing = null;
     const socket = new WebSocket(this.url, [PROTOCOL]);
     this.socket = socket;
-    this.listen();
+    this.expectFrame();
     socket.onopen = () => {
       const client = { name: "board-page", version: "1" };
-      this.say("connect", { client, subs: [this.wish()] });
+      this.request("connect", { client, subs: [this.wish()] });
     };
     socket.onmessage = (message) => {
-      this.listen();
-      this.hear(JSON.parse(message.data));
+      this.expectFrame();
+      this.receive(JSON.parse(message.data));
     };
     socket.onclose = (closed) => this.lost(socket, closed.code);
   }
 
-  // A connection on which nothing at all is heard is dead, whatever the network says.
-  listen() {
+  // A connection that brings nothing in time is dead, whatever the network says.
+  expectFrame() {
     clearTimeout(this.silence);
     const { socket } = this;
     this.silence = setTimeout(() => {
@@ -66,22 +64,23 @@ export class LiveBoard {
     this.waiting = setTimeout(() => this.connect(), min + Math.random() * (max - min));
   }
 
-  hear(frame) {
+  receive(frame) {
+    if (frame.channel && frame.channel !== this.channel) return;
     switch (frame.type) {
       case "welcome":
         this.heartbeat = frame.heartbeat;
         this.retry = frame.retry;
         this.steady = setTimeout(() => (this.tries = 0), GOOD_MS);
-        frame.subs.forEach((sub) => this.hear(sub));
+        frame.subs.forEach((sub) => this.receive(sub));
         break;
       case "subscribed":
-        if (frame.channel === this.channel) this.subscribed(frame);
+        this.subscribed(frame);
         break;
       case "snapshot":
-        if (frame.channel === this.channel) this.replace(frame, frame.data);
+        this.replace(frame, frame.data);
         break;
       case "delta":
-        if (frame.channel === this.channel) this.follow(frame);
+        this.follow(frame);
         break;
       case "unsubscribed":
       case "error":
@@ -99,7 +98,7 @@ export class LiveBoard {
   subscribed(frame) {
     if (frame.recovered) {
       this.onStatus("live");
-      frame.replay.forEach((delta) => this.follow(delta));
+      frame.replay.forEach((missed) => this.receive(missed));
     } else {
       this.replace(frame, frame.snapshot);
     }
@@ -122,23 +121,21 @@ export class LiveBoard {
     this.onData({ updatedAt: ts, ...data }, event);
   }
 
-  // After a random pause, so that not every page asks at the same moment.
+  // After a random pause, so that not every page does so at the same moment.
   repair(afterMs = 0) {
     if (this.repairing) return;
-    this.repairing = setTimeout(
-      () => {
-        this.repairing = null;
-        this.say("subscribe", this.wish());
-      },
-      afterMs + Math.random() * this.retry.spreadMs,
-    );
+    const pauseMs = afterMs + Math.random() * this.retry.spreadMs;
+    this.repairing = setTimeout(() => {
+      this.repairing = null;
+      this.request("subscribe", this.wish());
+    }, pauseMs);
   }
 
   wish() {
     return { channel: this.channel, ...(this.position && { since: this.position }) };
   }
 
-  say(type, fields) {
+  request(type, fields) {
     this.lastId += 1;
     this.send({ type, id: this.lastId, ...fields });
   }

@@ -16,6 +16,7 @@ from chassis.errors import Failed, Unauthenticated, Unavailable
 from chassis.testing import Certificates, served
 from gateway.edge import errors
 from gateway.edge.identity import AccessTokenExpired, AccessTokenInvalid, Caller
+from gateway.edge.request import Request
 from gateway.live.handler import LiveHandler
 from gateway.live.hub import Hub, HubLimits
 from gateway.live.limits import LiveLimits
@@ -257,14 +258,19 @@ async def live(
         handler = LiveHandler(
             hub,
             verify=verify,
-            address=lambda request: request.headers.get("X-Address", "192.0.2.1"),
             allowed_origins=["https://board.example"],
             query_token=query_token,
-            limits=limits,
+            limits=limits or LiveLimits(),
         )
         await stack.enter_async_context(handler.running())
+
+        async def leaderboard(http: web.Request) -> web.StreamResponse:
+            address = http.headers.get("X-Address", "192.0.2.1")
+            request = Request(http=http, request_id="r", address=address, params={})
+            return await handler.leaderboard(request)
+
         app = web.Application(middlewares=[_problems])
-        app.add_routes([web.get("/ws/leaderboard", handler.handle), *(routes or [])])
+        app.add_routes([web.get("/ws/leaderboard", leaderboard), *(routes or [])])
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

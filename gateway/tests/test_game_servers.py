@@ -11,7 +11,7 @@ from chassis import clock
 from chassis.errors import Invalid, Unauthenticated
 from chassis.redis import Redis
 from chassis.testing import Certificates
-from gateway.api import names
+from gateway.api import scores
 from gateway.tests.edge import Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import ACTION, ADA, ARENA, BOB, PLAYER, Fakes
 
@@ -242,7 +242,7 @@ async def test_names_are_kept_for_a_bounded_number_of_players(
     redis_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(names, "KNOWN_MAX", 1)
+    monkeypatch.setattr(scores, "NAMES_MAX", 1)
     async with edge_of(edge_settings(fakes, certificates, redis_url), fakes) as edge:
         for _ in range(2):
             await grant(edge)

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 
 from chassis.testing import Certificates, eventually
-from gateway.live.limits import LiveLimits, QueueLimits
+from gateway.live.limits import LiveLimits
 from gateway.tests.feed import BOARD, Board, Live, Socket, live
 
 
@@ -176,8 +176,7 @@ class Stalled:
 async def test_a_slow_reader_gets_one_snapshot_for_what_it_missed(
     certificates: Certificates,
 ) -> None:
-    queue = QueueLimits(conflate_bytes=32 * 1024, blocked_s=30)
-    limits = LiveLimits(queue=queue, send_buffer_bytes=4096)
+    limits = LiveLimits(conflate_bytes=32 * 1024, blocked_s=30, send_buffer_bytes=4096)
     async with live(certificates, limits=limits) as server:
         client = Stalled(server)
         await client.connect()
@@ -212,8 +211,9 @@ async def test_a_slow_reader_gets_one_snapshot_for_what_it_missed(
 async def test_many_small_frames_are_conflated_by_their_number(
     certificates: Certificates,
 ) -> None:
-    queue = QueueLimits(conflate_frames=10, conflate_bytes=1 << 30, blocked_s=30)
-    limits = LiveLimits(queue=queue, send_buffer_bytes=4096)
+    limits = LiveLimits(
+        conflate_frames=10, conflate_bytes=1 << 30, blocked_s=30, send_buffer_bytes=4096
+    )
     async with live(certificates, limits=limits) as server:
         client = Stalled(server)
         await client.connect()
@@ -232,8 +232,7 @@ async def test_many_small_frames_are_conflated_by_their_number(
 
 
 async def test_a_reader_that_stays_blocked_is_closed(certificates: Certificates) -> None:
-    queue = QueueLimits(conflate_bytes=8 * 1024, blocked_s=0.2, closing_s=3)
-    limits = LiveLimits(queue=queue, send_buffer_bytes=4096)
+    limits = LiveLimits(conflate_bytes=8 * 1024, blocked_s=0.2, closing_s=3, send_buffer_bytes=4096)
     async with live(certificates, limits=limits) as server:
         client = Stalled(server)
         await client.connect()
@@ -255,8 +254,7 @@ async def test_a_reader_that_stays_blocked_is_closed(certificates: Certificates)
 
 
 async def test_what_cannot_be_conflated_closes_above_the_cap(certificates: Certificates) -> None:
-    queue = QueueLimits(bytes_max=64 * 1024, blocked_s=30, closing_s=0.2)
-    limits = LiveLimits(queue=queue, send_buffer_bytes=4096)
+    limits = LiveLimits(bytes_max=64 * 1024, blocked_s=30, closing_s=0.2, send_buffer_bytes=4096)
     async with live(certificates, limits=limits) as server:
         client = Stalled(server)
         await client.connect()

@@ -11,10 +11,10 @@ from aiohttp import web
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from chassis.testing import Certificates
+from gateway import pages
 from gateway.live import frames
 from gateway.live.hub import HubLimits
 from gateway.live.limits import LiveLimits
-from gateway.pages import assets
 from gateway.tests.feed import Live, live
 
 CHROMIUM = shutil.which("chromium")
@@ -62,7 +62,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest.fixture
 async def server(certificates: Certificates) -> AsyncIterator[Live]:
     async def page(request: web.Request) -> web.Response:
-        return assets.respond(request.match_info.get("name", "index.html"))
+        return pages.respond(request.match_info.get("name", "index.html"))
 
     routes = [web.get("/", page), web.get("/static/{name}", page)]
     async with live(

@@ -1,12 +1,15 @@
-"""The way to the REST API: one session, and refusals as exceptions."""
+"""The way to the REST API: one session, its access token, and refusals as exceptions."""
 
+import asyncio
+import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
 
 from scoreboard_client.model import ApiError
+
+RENEW_BEFORE_S = 30
 
 
 class Api:
@@ -23,17 +26,15 @@ class Api:
         self._headers = dict(headers or {})
         self._timeout = aiohttp.ClientTimeout(total=timeout_s)
         self._session: aiohttp.ClientSession | None = None
+        self._renew_at = 0.0  # of the monotonic clock
+        self._renewing = asyncio.Lock()
+        self.access_token = ""
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=self._timeout, headers=self._headers)
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
 
@@ -48,14 +49,20 @@ class Api:
     ) -> Any:
         """Any call of the API below /api/v1; renews the access token when it is due."""
         sent = dict(headers or {})
-        token = await self._token() if authorized else ""
-        if token:
-            sent["Authorization"] = f"Bearer {token}"
+        if authorized:
+            async with self._renewing:
+                if time.monotonic() >= self._renew_at:
+                    await self._renew()
+            if self.access_token:
+                sent["Authorization"] = f"Bearer {self.access_token}"
         return await self._send(method, path, json=body, headers=sent)
 
-    async def _token(self) -> str:
-        """The access token to show; empty: there is none."""
-        return ""
+    async def _renew(self) -> None:
+        """Gets an access token, where there is something to get one by."""
+
+    def _take_token(self, token: str, *, expires_in_s: int) -> None:
+        self.access_token = token
+        self._renew_at = time.monotonic() + expires_in_s - RENEW_BEFORE_S
 
     async def _send(self, method: str, path: str, **given: Any) -> Any:
         if self._session is None:
@@ -63,6 +70,5 @@ class Api:
         async with self._session.request(method, self._base + path, **given) as response:
             if response.status >= 400:
                 is_problem = response.content_type == "application/problem+json"
-                problem = await response.json() if is_problem else {}
-                raise ApiError(response.status, problem)
+                raise ApiError(response.status, await response.json() if is_problem else {})
             return await response.json() if response.status != 204 else None

@@ -1,6 +1,5 @@
 """The REST side: accounts, actions, awards, boards."""
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
@@ -11,8 +10,6 @@ from scoreboard_client import signing
 from scoreboard_client.api import Api
 from scoreboard_client.model import Action, Award
 
-RENEW_BEFORE_S = 30
-
 
 class Client(Api):
     """One player's connection to a scoreboard at `base_url`."""
@@ -22,11 +19,8 @@ class Client(Api):
     ) -> None:
         super().__init__(base_url, headers=headers, timeout_s=timeout_s)
         self._refresh_token = ""
-        self._renew_at = 0.0  # of the monotonic clock
-        self._renewing = asyncio.Lock()
         self.user_id = ""
         self.username = ""
-        self.access_token = ""
 
     async def register(self, username: str, password: str) -> None:
         """Makes an account and logs in."""
@@ -48,25 +42,17 @@ class Client(Api):
         self, action: Action, *, completion_time_ms: int, evidence: Any = None
     ) -> Award:
         """Proves the play and is awarded, in one call."""
-        proof, timestamp = self._proof(action, completion_time_ms, evidence)
-        body = {"actionToken": action.token, "proof": proof, "timestamp": timestamp}
+        proved = self._proved(action, completion_time_ms, evidence)
+        body = {"actionToken": action.token, **proved}
         return Award.parse(await self.call("POST", "/actions/complete", body))
 
     async def verify(
         self, action: Action, *, completion_time_ms: int, evidence: Any = None
     ) -> Action:
         """Proves the play; returns the action with a fresh token, to be redeemed later."""
-        proof, timestamp = self._proof(action, completion_time_ms, evidence)
-        body = await self.call(
-            "POST",
-            "/actions/complete",
-            {
-                "actionId": action.action_id,
-                "actionType": action.action_type,
-                "proof": proof,
-                "timestamp": timestamp,
-            },
-        )
+        proved = self._proved(action, completion_time_ms, evidence)
+        stated = {"actionId": action.action_id, "actionType": action.action_type, **proved}
+        body = await self.call("POST", "/actions/complete", stated)
         return replace(action, token=body["actionToken"], score_increment=body["scoreIncrement"])
 
     async def update(
@@ -81,19 +67,15 @@ class Client(Api):
 
         An action whose points a formula computes must be verified first.
         """
-        timestamp = _timestamp(action)
         body: dict[str, Any] = {
             "userId": self.user_id,
             "actionId": action.action_id,
             "actionType": action.action_type,
             "scoreIncrement": action.score_increment,
-            "timestamp": timestamp,
-            "clientSignature": signing.client_signature(
-                action, user_id=self.user_id, timestamp=timestamp
-            ),
+            **self._signed(action),
         }
         if completion_time_ms is not None:
-            body["proof"] = self._proof(action, completion_time_ms, evidence, timestamp)[0]
+            body |= self._proved(action, completion_time_ms, evidence, body["timestamp"])
         return await self._redeem("/scores/update", action, body, idempotency_key)
 
     async def increment(
@@ -105,14 +87,10 @@ class Client(Api):
         idempotency_key: str | None = None,
     ) -> Award:
         """Redeems a token by `POST /scores/increment`: with a proof, or with a signature alone."""
-        timestamp = _timestamp(action)
-        body: dict[str, Any] = {"timestamp": timestamp}
         if completion_time_ms is None:
-            body["clientSignature"] = signing.client_signature(
-                action, user_id=self.user_id, timestamp=timestamp
-            )
+            body = self._signed(action)
         else:
-            body["proof"] = self._proof(action, completion_time_ms, evidence, timestamp)[0]
+            body = self._proved(action, completion_time_ms, evidence)
         return await self._redeem("/scores/increment", action, body, idempotency_key)
 
     async def receipt(self, action_id: str) -> Award:
@@ -120,7 +98,7 @@ class Client(Api):
         return Award.parse(await self.call("GET", f"/me/scores/{action_id}"))
 
     async def history(self) -> AsyncIterator[dict[str, Any]]:
-        """One's own ledger, newest first, row by row as the API answers them."""
+        """One's own ledger, newest first, row by row as the API returns them."""
         async for page in self._pages("/me/scores?limit=100"):
             for row in page["rows"]:
                 yield row
@@ -128,30 +106,25 @@ class Client(Api):
     async def leaderboard(
         self, board: str = "all_time", *, limit: int = 10, period: str = "current"
     ) -> dict[str, Any]:
-        """The first entries of a board, as the API answers them."""
+        """The first entries of a board, as the API returns them."""
         path = f"/leaderboards/{board}?limit={limit}&period={period}"
-        answer: dict[str, Any] = await self.call("GET", path)
-        return answer
+        return dict(await self.call("GET", path))
 
-    async def pages(
+    def pages(
         self, board: str = "all_time", *, limit: int = 100, period: str = "current"
     ) -> AsyncIterator[dict[str, Any]]:
-        """A whole board, page by page, as the API answers them."""
-        async for page in self._pages(f"/leaderboards/{board}?limit={limit}&period={period}"):
-            yield page
+        """A whole board, page by page, as the API returns them."""
+        return self._pages(f"/leaderboards/{board}?limit={limit}&period={period}")
 
     async def would_be(self, score: int, board: str = "all_time") -> int:
-        """The rank of who reached `score` on a board now."""
-        answer = await self.call("GET", f"/leaderboards/{board}/would-be?score={score}")
-        rank: int = answer["rank"]
-        return rank
+        """The rank of a player who reached `score` on a board now."""
+        return int(
+            (await self.call("GET", f"/leaderboards/{board}/would-be?score={score}"))["rank"]
+        )
 
     async def place(self, board: str = "all_time", *, radius: int = 5) -> dict[str, Any]:
-        """One's own place on a board, with neighbours, as the API answers it."""
-        answer: dict[str, Any] = await self.call(
-            "GET", f"/leaderboards/{board}/players/me?radius={radius}"
-        )
-        return answer
+        """One's own place on a board, with neighbours, as the API returns it."""
+        return dict(await self.call("GET", f"/leaderboards/{board}/players/me?radius={radius}"))
 
     async def _pages(self, path: str) -> AsyncIterator[dict[str, Any]]:
         cursor: str | None = ""
@@ -168,39 +141,38 @@ class Client(Api):
             headers["Idempotency-Key"] = idempotency_key
         return Award.parse(await self.call("POST", path, body, headers=headers))
 
-    def _proof(
-        self,
-        action: Action,
-        completion_time_ms: int,
-        evidence: Any,
-        timestamp: str | None = None,
-    ) -> tuple[dict[str, Any], str]:
-        timestamp = timestamp or _timestamp(action)
-        proof = {
-            "completionTime": completion_time_ms,
-            "checksum": signing.checksum(
-                action,
-                user_id=self.user_id,
-                completion_time_ms=completion_time_ms,
-                timestamp=timestamp,
-                evidence=evidence,
-            ),
-        }
+    def _signed(self, action: Action) -> dict[str, Any]:
+        """The present moment, and the signature of an update at it."""
+        at = _timestamp(action)
+        signature = signing.client_signature(action, user_id=self.user_id, timestamp=at)
+        return {"timestamp": at, "clientSignature": signature}
+
+    def _proved(
+        self, action: Action, completion_time_ms: int, evidence: Any, at: str | None = None
+    ) -> dict[str, Any]:
+        """The moment `at`, else the present one, and the proof of a play that ended at it."""
+        at = at or _timestamp(action)
+        checksum = signing.checksum(
+            action,
+            user_id=self.user_id,
+            completion_time_ms=completion_time_ms,
+            timestamp=at,
+            evidence=evidence,
+        )
+        proof = {"completionTime": completion_time_ms, "checksum": checksum}
         if evidence is not None:
             proof["evidence"] = evidence
-        return proof, timestamp
+        return {"timestamp": at, "proof": proof}
 
-    async def _token(self) -> str:
-        async with self._renewing:
-            if self._refresh_token and time.monotonic() > self._renew_at:
-                body = {"refreshToken": self._refresh_token}
-                self._log_in(await self.call("POST", "/auth/refresh", body, authorized=False))
-        return self.access_token
+    async def _renew(self) -> None:
+        if self._refresh_token:
+            body = {"refreshToken": self._refresh_token}
+            self._log_in(await self.call("POST", "/auth/refresh", body, authorized=False))
 
     def _log_in(self, body: Mapping[str, Any]) -> None:
         self.user_id, self.username = body["userId"], body["username"]
-        self.access_token, self._refresh_token = body["accessToken"], body["refreshToken"]
-        self._renew_at = time.monotonic() + body["expiresIn"] - RENEW_BEFORE_S
+        self._refresh_token = body["refreshToken"]
+        self._take_token(body["accessToken"], expires_in_s=body["expiresIn"])
 
 
 def _timestamp(action: Action) -> str:

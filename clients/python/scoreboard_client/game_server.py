@@ -1,6 +1,5 @@
 """A game server's side: it decides what a player has earned, and says so."""
 
-import asyncio
 import base64
 import secrets
 import time
@@ -10,8 +9,6 @@ from urllib.parse import quote_plus
 
 from scoreboard_client.api import Api
 from scoreboard_client.model import Award
-
-RENEW_BEFORE_S = 30
 
 
 class GameServer(Api):
@@ -29,9 +26,6 @@ class GameServer(Api):
         super().__init__(base_url, headers=headers, timeout_s=timeout_s)
         plain = f"{quote_plus(client_id)}:{quote_plus(client_secret)}"
         self._credentials = f"Basic {base64.b64encode(plain.encode()).decode()}"
-        self._access_token = ""
-        self._renew_at = 0.0  # of the monotonic clock
-        self._renewing = asyncio.Lock()
 
     async def award(
         self,
@@ -43,30 +37,27 @@ class GameServer(Api):
     ) -> Award:
         """Awards a player.
 
-        Asked again with the same `action_id` (see `new_action_id`) it answers the same award:
-        make one before the first attempt where there may be a second. `score_increment` must
-        be given for types whose points a formula computes.
+        Repeated with the same `action_id` (see `new_action_id`) it returns the same award: make
+        one before the first attempt where there may be a second. `score_increment` must be
+        given for types whose points a formula computes.
         """
-        body = {
+        body: dict[str, str | int] = {
             "actionId": action_id or new_action_id(),
             "userId": user_id,
             "actionType": action_type,
         }
-        stated = {} if score_increment is None else {"scoreIncrement": score_increment}
-        return Award.parse(await self.call("POST", "/scores/award", {**body, **stated}))
+        if score_increment is not None:
+            body["scoreIncrement"] = score_increment
+        return Award.parse(await self.call("POST", "/scores/award", body))
 
-    async def _token(self) -> str:
-        async with self._renewing:
-            if time.monotonic() >= self._renew_at:
-                answer = await self._send(
-                    "POST",
-                    "/auth/token",
-                    data={"grant_type": "client_credentials"},
-                    headers={"Authorization": self._credentials},
-                )
-                self._access_token = answer["access_token"]
-                self._renew_at = time.monotonic() + answer["expires_in"] - RENEW_BEFORE_S
-        return self._access_token
+    async def _renew(self) -> None:
+        answer = await self._send(
+            "POST",
+            "/auth/token",
+            data={"grant_type": "client_credentials"},
+            headers={"Authorization": self._credentials},
+        )
+        self._take_token(answer["access_token"], expires_in_s=answer["expires_in"])
 
 
 def new_action_id() -> str:

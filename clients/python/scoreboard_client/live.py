@@ -6,6 +6,7 @@ the last position. Reconnecting waits half of min(30, 2ⁿ) seconds and a random
 """
 
 import asyncio
+import itertools
 import json
 import random
 from collections.abc import AsyncIterator
@@ -73,11 +74,10 @@ class Live:
     ) -> None:
         """`token` is an access token; without one only public boards can be watched."""
         self._url = base_url.rstrip("/").replace("http", "ws", 1) + "/ws/leaderboard"
-        self._boards = boards
         self._token = token
         self._headers = headers or {}
-        self._views: dict[str, _View] = {board: _View() for board in boards}
-        self._ids = 0
+        self._views = {board: _View() for board in boards}
+        self._ids = itertools.count(1)
 
     async def events(self) -> AsyncIterator[Board | Personal]:
         """Boards and personal events as they come, across reconnections.
@@ -97,7 +97,7 @@ class Live:
                     if closed.code >= STOP_FROM or closed.code == REFRESH_FIRST:
                         raise
                 except _Shutdown as shutdown:
-                    wait_s = random.uniform(*shutdown.wait_s)  # noqa: S311
+                    wait_s = random.uniform(*shutdown.wait_ms) / 1000  # noqa: S311
                 except (aiohttp.ClientError, OSError, TimeoutError):
                     pass
                 failures = 0 if loop.time() - since > GOOD_AFTER_S else failures + 1
@@ -110,8 +110,8 @@ class Live:
         async with session.ws_connect(
             self._url, protocols=("scoreboard.v1.json",), headers=self._headers, compress=0
         ) as socket:
-            subs = [_subscription(board, self._views[board]) for board in self._boards]
-            connect: dict[str, Any] = {"type": "connect", "id": self._next_id(), "subs": subs}
+            subs = [_subscription(board, view) for board, view in self._views.items()]
+            connect: dict[str, Any] = {"type": "connect", "id": next(self._ids), "subs": subs}
             if self._token:
                 connect["token"] = self._token
             await socket.send_json(connect)
@@ -130,14 +130,13 @@ class Live:
             case "ping":
                 await socket.send_json({"type": "pong", "t": frame["t"]})
             case "shutdown":
-                low, high = frame["reconnectMs"]
-                raise _Shutdown((low / 1000, high / 1000))
+                raise _Shutdown(frame["reconnectMs"])
             case "welcome":
                 return [self._subscribed(subscribed) for subscribed in frame["subs"]]
             case "subscribed":
                 return [self._subscribed(frame)]
             case "snapshot" if view:
-                _show(view, frame["epoch"], frame["offset"], frame["data"])
+                _apply(view, frame)
                 return [_board(frame["channel"], view)]
             case "delta" if view:
                 return self._delta(socket, view, frame)
@@ -148,12 +147,12 @@ class Live:
     def _delta(
         self, socket: aiohttp.ClientWebSocketResponse, view: _View, frame: dict[str, Any]
     ) -> list[Board | Personal]:
-        if frame["epoch"] == view.epoch and frame["offset"] <= view.offset:
-            return []
-        if frame["epoch"] == view.epoch and frame["offset"] == view.offset + 1:
+        ahead = frame["offset"] - view.offset
+        if frame["epoch"] == view.epoch and ahead == 1:
             _apply(view, frame)
             return [_board(frame["channel"], view)]
-        if view.repair is None or view.repair.done():
+        is_gap = frame["epoch"] != view.epoch or ahead > 1
+        if is_gap and (view.repair is None or view.repair.done()):
             view.repair = asyncio.create_task(self._repair(socket, frame["channel"], view))
         return []
 
@@ -162,7 +161,7 @@ class Live:
     ) -> None:
         """Subscribes again from the last position, after a moment: a gap seldom has one victim."""
         await asyncio.sleep(random.uniform(0, 2))  # noqa: S311
-        again = {"type": "subscribe", "id": self._next_id(), **_subscription(channel, view)}
+        again = {"type": "subscribe", "id": next(self._ids), **_subscription(channel, view)}
         with suppress(ConnectionError):
             await socket.send_json(again)
 
@@ -178,10 +177,6 @@ class Live:
             _show(view, frame["epoch"], frame["offset"], frame["snapshot"])
         return _board(frame["channel"], view, recovered=frame["recovered"])
 
-    def _next_id(self) -> int:
-        self._ids += 1
-        return self._ids
-
 
 async def watch(base_url: str, *, board: str = "all_time", token: str = "") -> AsyncIterator[Board]:
     """The board's window at first, and after every change, forever."""
@@ -192,9 +187,9 @@ async def watch(base_url: str, *, board: str = "all_time", token: str = "") -> A
 
 
 class _Shutdown(Exception):
-    def __init__(self, wait_s: tuple[float, float]) -> None:
-        self.wait_s = wait_s
-        super().__init__("the server goes away")
+    def __init__(self, wait_ms: tuple[int, int]) -> None:
+        super().__init__("the server shuts down")
+        self.wait_ms = wait_ms
 
 
 def _subscription(channel: str, view: _View) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What the API answers, as values."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 
@@ -44,19 +44,7 @@ class Action:
     @classmethod
     def parse(cls, body: Mapping[str, Any], *, clock_ahead_s: float) -> "Action":
         """From the answer to `POST /actions/request`."""
-        return cls(
-            action_id=body["actionId"],
-            action_type=body["actionType"],
-            token=body["actionToken"],
-            signing_key=body["signingKey"],
-            nonce=body["nonce"],
-            issued_at=body["issuedAt"],
-            expires_at=body["expiresAt"],
-            score_increment=body["scoreIncrement"],
-            min_duration_ms=body["minDurationMs"],
-            max_duration_ms=body["maxDurationMs"],
-            clock_ahead_s=clock_ahead_s,
-        )
+        return cls(**_fields(cls, body, token=body["actionToken"], clock_ahead_s=clock_ahead_s))
 
 
 @dataclass(frozen=True)
@@ -78,16 +66,15 @@ class Award:
     @classmethod
     def parse(cls, body: Mapping[str, Any]) -> "Award":
         """From the answer to a redemption."""
-        return cls(
-            action_id=body["actionId"],
-            user_id=body["userId"],
-            old_score=body["oldScore"],
-            new_score=body["newScore"],
-            score_increment=body["scoreIncrement"],
-            rank=body["rank"],
-            old_rank=body["oldRank"],
-            version=body["version"],
-            timestamp=body["timestamp"],
-            warnings=tuple(body["warnings"]),
-            held=body["held"],
-        )
+        return cls(**_fields(cls, body, warnings=tuple(body["warnings"])))
+
+
+def _fields(record: Any, body: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """The values of a record's fields: `more`, and else those in `body` by names in camelCase."""
+    names = (field.name for field in fields(record) if field.name not in more)
+    return more | {name: body[_camel(name)] for name in names}
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))

@@ -15,12 +15,7 @@ from scoreboard_client.model import Action
 
 
 def checksum(
-    action: Action,
-    *,
-    user_id: str,
-    completion_time_ms: int,
-    timestamp: str,
-    evidence: Any = None,
+    action: Action, *, user_id: str, completion_time_ms: int, timestamp: str, evidence: Any = None
 ) -> str:
     """The proof's checksum, lower-case hex."""
     return _sign(

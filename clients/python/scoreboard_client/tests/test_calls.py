@@ -10,7 +10,7 @@ import pytest
 from aiohttp import BasicAuth, web
 from aiohttp.test_utils import TestServer
 
-from scoreboard_client import ApiError, Client, GameServer, game_server, new_action_id
+from scoreboard_client import ApiError, Client, GameServer, api, new_action_id
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 AWARD = {
@@ -80,7 +80,7 @@ async def test_a_game_server_awards_under_one_token_for_as_long_as_that_lives() 
 
 
 async def test_a_token_that_is_about_to_end_is_renewed() -> None:
-    arena = _Arena(expires_in=game_server.RENEW_BEFORE_S)
+    arena = _Arena(expires_in=api.RENEW_BEFORE_S)
     async with (
         _serving(POST_auth_token=arena.token, POST_scores_award=arena.award) as url,
         GameServer(url, "c1", "s") as server,
