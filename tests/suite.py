@@ -140,6 +140,6 @@ def _await_ready(process: Popen[bytes], log: Path, heard_before: int, line: str)
 def _port(kept: Path) -> int:
     """The port in the file `kept`, or a free one that is kept there from now on."""
     if not kept.exists():
-        free = next(p for p in random.sample(_PORTS, len(_PORTS)) if ports.is_free(p))
+        free = next(p for p in random.sample(_PORTS, len(_PORTS)) if not ports.problem(p))
         kept.write_text(str(free))
     return int(kept.read_text())

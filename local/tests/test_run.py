@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local.suite.claim import claimed
 from local.suite.processes import ROOT
+from local.suite.supervisor import claimed
 
 Refusal = Callable[..., str]
 

@@ -12,7 +12,7 @@ import psutil
 from redis.asyncio import Redis
 
 from chassis.testing import eventually
-from local.suite import probe
+from local.suite import processes
 from tests import books
 from tests.suite import Suite
 
@@ -82,6 +82,6 @@ async def _followed(suite: Suite, name: str, pid: int) -> None:
         if "ops_port" not in now:  # of a server that is recorded once it answers
             return True
         url = f"http://127.0.0.1:{now['ops_port']}/readyz"
-        return await asyncio.to_thread(probe.status, url) == 200
+        return await asyncio.to_thread(processes.status, url) == 200
 
     await eventually(back, timeout_s=BACK_S, pause_s=0.1)

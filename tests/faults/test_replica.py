@@ -50,16 +50,14 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def servers_pair() -> Iterator[tuple[servers.Postgres, servers.Postgres]]:
+def servers_pair() -> Iterator[tuple[servers.Server, servers.Server]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-")))
         binaries.give(folder)
         programs, version = binaries.reachable_postgres(folder)
         if not (programs / "pg_basebackup").exists():
             pytest.skip("this Postgres comes without pg_basebackup")
-        primary = stack.enter_context(
-            servers.postgres(folder / "primary", port=None, password=None, durable=False)
-        )
+        primary = stack.enter_context(servers.postgres(folder / "primary"))
         standby = folder / "standby"
         standby.mkdir(mode=0o700)
         binaries.give(standby)
@@ -68,13 +66,13 @@ def servers_pair() -> Iterator[tuple[servers.Postgres, servers.Postgres]]:
         subprocess.run(command, check=True, cwd="/", **binaries.run_as())
         yield (
             primary,
-            stack.enter_context(servers.postgres(standby, port=None, password=None, durable=False)),
+            stack.enter_context(servers.postgres(standby)),
         )
 
 
 @pytest.fixture
 async def pair(
-    servers_pair: tuple[servers.Postgres, servers.Postgres],
+    servers_pair: tuple[servers.Server, servers.Server],
 ) -> AsyncIterator[Pair]:
     primary, replica = servers_pair
     async with (
