@@ -1,7 +1,7 @@
 """Fixtures for all tests: a throwaway Postgres and Redis, certificates, fresh databases.
 
 `DATABASE_URL` and `REDIS_URL`, where given, name servers to use instead; the former's
-role must be allowed to create databases and roles, the latter's data is thrown away.
+role must be allowed to create databases and roles, the latter's data is deleted.
 """
 
 import os
@@ -116,7 +116,7 @@ class OwnPostgres:
             self._runs = True
 
     def kill(self) -> None:
-        """Ends it at once, with no word to anybody; what it had committed stays."""
+        """Ends it at once, without a shutdown; what it had committed stays."""
         os.kill(self._server.process.pid, signal.SIGQUIT)
         self._server.process.wait()
         self.stop()
@@ -127,7 +127,7 @@ class OwnPostgres:
         self._runs = False
 
     async def prepare(self, *units: str) -> dict[str, str]:
-        """As `migrated` answers, of this server."""
+        """As `migrated` returns, of this server."""
         urls = await databases.prepare(self._server.url, dict.fromkeys(units, "test"))
         return {**urls, "admin": self._server.url}
 
