@@ -47,7 +47,7 @@ def free_port() -> int:
     return port
 
 
-def test_a_throwaway_postgres_answers_on_a_socket_alone(tmp_path: Path) -> None:
+def test_a_throwaway_postgres_listens_on_a_socket_alone(tmp_path: Path) -> None:
     with servers.postgres(tmp_path) as server:
         assert query(server, "SHOW listen_addresses") == ""
         assert query(server, "SHOW fsync") == "off"
@@ -56,7 +56,7 @@ def test_a_throwaway_postgres_answers_on_a_socket_alone(tmp_path: Path) -> None:
         assert query(server, "SELECT upper('é')") == "É"
 
 
-def test_a_lasting_postgres_answers_on_loopback_for_its_password(
+def test_a_lasting_postgres_listens_on_loopback_and_requires_its_password(
     tmp_path: Path, free_port: int
 ) -> None:
     with servers.postgres(tmp_path, port=free_port, password=PASSWORD, durable=True) as server:
@@ -66,7 +66,7 @@ def test_a_lasting_postgres_answers_on_loopback_for_its_password(
             query(server, "SELECT 1", password="another")
 
 
-def test_a_throwaway_redis_answers_on_a_socket_alone(tmp_path: Path) -> None:
+def test_a_throwaway_redis_listens_on_a_socket_alone(tmp_path: Path) -> None:
     with (
         servers.redis(tmp_path) as server,
         Redis.from_url(server.url, decode_responses=True) as client,
@@ -76,7 +76,7 @@ def test_a_throwaway_redis_answers_on_a_socket_alone(tmp_path: Path) -> None:
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
 
 
-def test_a_lasting_redis_answers_on_loopback_for_its_password(
+def test_a_lasting_redis_listens_on_loopback_and_requires_its_password(
     tmp_path: Path, free_port: int
 ) -> None:
     with (
@@ -339,13 +339,13 @@ def refusal(start: Start, directory: Path, port: int | None = None) -> str:
 
 
 def query(server: servers.Server, sql: str, **options: Any) -> Any:
-    """The first value that Postgres answers."""
+    """The first value that Postgres returns."""
 
-    async def ask() -> Any:
+    async def fetch() -> Any:
         connection = await asyncpg.connect(server.url, timeout=10, **options)
         try:
             return await connection.fetchval(sql)
         finally:
             await connection.close()
 
-    return asyncio.run(ask())
+    return asyncio.run(fetch())
