@@ -29,7 +29,8 @@ from protos.scores_pb2 import (
 )
 from protos.scores_pb2_grpc import ScoresStub
 from protos.streams import SANCTIONS
-from services.fraud.windows import Attempt, Windows
+from services.fraud.evaluations import Attempt
+from services.fraud.windows import Windows
 from services.realtime.publications import Position, Publication
 from services.realtime.store import Draft, LiveStore
 from services.scores.awards.journal import STREAM as JOURNAL

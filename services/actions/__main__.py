@@ -11,8 +11,8 @@ from chassis.rpc.tls import Identity
 from protos.actions_pb2_grpc import add_ActionsServicer_to_server
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
+from services.actions.attempts import IncidentRelay
 from services.actions.catalogue import Catalogue
-from services.actions.incidents import IncidentRelay
 from services.actions.service import ActionsService
 from services.actions.settings import Settings
 from services.actions.store import ActionsStore
@@ -30,7 +30,7 @@ async def main(settings: Settings) -> None:
     ):
         await expect_schema(database, schema="actions", folder=MIGRATIONS)
         store = ActionsStore(database)
-        catalogue = Catalogue(store)
+        catalogue = Catalogue(store.types)
         await catalogue.refresh()
         relay = IncidentRelay(store, FraudStub(fraud))
         service = ActionsService(

@@ -1,30 +1,30 @@
-"""Attempts to complete or redeem actions: judged in batches, with what a refusal entails."""
+"""Attempts to complete or redeem actions: judged in batches; the incidents found go to fraud."""
 
 import asyncio
 import hashlib
 import hmac
+import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from chassis.batching import BATCH_MAX
 from chassis.errors import Unavailable
 from chassis.postgres import DbUnavailable
+from chassis.postgres.outbox import OutboxRelay
 from chassis.telemetry import log
+from protos import fraud_pb2
+from protos.fraud_pb2_grpc import FraudStub
 from services.actions import proofs
 from services.actions.catalogue import ActionType, Catalogue
-from services.actions.failures import (
-    ActionCompleted,
-    ActionNotFound,
-    TokenExpired,
-    TokenInvalid,
-)
-from services.actions.incidents import IncidentRelay, incident_id
+from services.actions.failures import ActionCompleted, ActionNotFound, TokenExpired, TokenInvalid
 from services.actions.issuing import Settlements
 from services.actions.proofs import Claims, Refusal
 from services.actions.store import ActionsStore, Completion, Incident, Row, Strike
 from services.actions.tokens import Sealed, Sealer
 
-COMPLETED_TTL_S = 300  # life of the token that completing answers
+COMPLETED_TTL_S = 300  # life of the token that completing returns
 STORE_WAIT_S = 1.0  # a token is judged without Postgres after that
+_INCIDENTS = uuid.UUID("4bd0c3a4-4a0f-5d0c-9d7e-2f7a8a3e3b51")  # the namespace of their ids
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,6 +41,24 @@ class Attempt:
     refusal: Refusal | None = None
     closed: bool = False  # the action, by this refusal
     fresh_token: str = ""  # of a completed action
+
+
+class IncidentRelay(OutboxRelay):
+    """Sends fraud the incidents of the outbox, in batches, off every path."""
+
+    def __init__(self, store: ActionsStore, fraud: FraudStub) -> None:
+        super().__init__("incidents", self.send)
+        self._store = store
+        self._fraud = fraud
+
+    async def send(self) -> int:
+        """Sends one batch; returns how many. Raises Failed."""
+        incidents = await self._store.incidents(limit=BATCH_MAX)
+        if incidents:
+            found = [fraud_pb2.Incident(**incident._asdict()) for incident in incidents]
+            await self._fraud.Report(fraud_pb2.ReportRequest(incidents=found))
+            await self._store.drop_incidents([incident.incident_id for incident in incidents])
+        return len(incidents)
 
 
 class Attempts:
@@ -70,18 +88,14 @@ class Attempts:
         attempts on types that this process has not seen are refused by DbUnavailable.
         """
         attempts = [self._open(attempt, token) for attempt, token in claimed]
-        own = [
-            (attempt, attempt.sealed)
-            for attempt in attempts
-            if attempt.sealed and attempt.refusal is None
-        ]
+        own = [(one, one.sealed) for one in attempts if one.sealed and one.refusal is None]
         states = await self._states([sealed for _, sealed in own]) if own else {}
         for attempt, sealed in own:
             attempt.bounds = self._catalogue.get(sealed.action_type)
             state = states.get(sealed.action_id, "")
             attempt.refusal = self._refusal(attempt, sealed, state=state, now_ms=now_ms)
             if attempt.refusal and state == "awarded":
-                # The ledger answers for what was awarded: nothing is left to close or report.
+                # What was awarded is up to the ledger: nothing is left to close or report.
                 attempt.refusal = Refusal(attempt.refusal.failure)
         await self._record(attempts, now_ms)
         return attempts
@@ -93,7 +107,7 @@ class Attempts:
         that holds, from `now_ms` on. Raises Unavailable."""
         known = {action_id for _, action_id in claimed if action_id}
         rows = await self._store.find([*known]) if known else {}
-        await self._catalogue.learn({row.action_type for row in rows.values()})
+        await self._catalogue.learn({row.sealed.action_type for row in rows.values()})
         attempts = [self._find(attempt, rows.get(key), now_ms) for attempt, key in claimed]
         await self._record(attempts, now_ms)
         await self._complete([attempt for attempt in attempts if not attempt.refusal], now_ms)
@@ -101,19 +115,16 @@ class Attempts:
 
     def _open(self, attempt: Attempt, token: str) -> Attempt:
         """Opens the token, and refuses where that takes no I/O to see."""
-        sealed = attempt.sealed = self._sealer.open(token)
-        if sealed is None:
+        if sealed := self._sealer.open(token):
+            self._take(attempt, sealed)
+        else:
             attempt.refusal = Refusal(TokenInvalid())
-            return attempt
-        self._take(attempt, sealed)
         return attempt
 
     def _take(self, attempt: Attempt, sealed: Sealed) -> None:
         attempt.sealed = sealed
         attempt.bounds = self._catalogue.get(sealed.action_type)
-        attempt.key = self._sealer.signing_key(
-            kid=sealed.kid, action_id=sealed.action_id, user_id=sealed.user_id
-        )
+        attempt.key = self._sealer.signing_key(sealed)
         attempt.refusal = proofs.mismatch(
             sealed, attempt.claims, caller=attempt.caller, bounds=attempt.bounds, key=attempt.key
         )
@@ -148,26 +159,15 @@ class Attempts:
 
     def _find(self, attempt: Attempt, row: Row | None, now_ms: int) -> Attempt:
         """Judges the attempt to complete the action of `row`."""
-        if row is None or row.user_id != attempt.caller:
+        if row is None or row.sealed.user_id != attempt.caller:
             attempt.refusal = Refusal(ActionNotFound())
             return attempt
-        sealed = Sealed(
-            row.action_id,
-            row.user_id,
-            row.action_type,
-            row.points,
-            row.nonce,
-            row.issued_at_ms,
-            row.expires_at_ms,
-            completed=False,
-            kid=row.kid,
-        )
-        self._take(attempt, sealed)
+        self._take(attempt, row.sealed)
         if attempt.refusal is None and row.state in ("completed", "awarded"):
-            attempt.points = row.points
-            attempt.refusal = _again(attempt, sealed, row, now_ms)
+            attempt.points = row.sealed.points
+            attempt.refusal = _again(attempt, row, now_ms)
         elif attempt.refusal is None:
-            attempt.refusal = self._refusal(attempt, sealed, state=row.state, now_ms=now_ms)
+            attempt.refusal = self._refusal(attempt, row.sealed, state=row.state, now_ms=now_ms)
         return attempt
 
     async def _complete(self, verified: Sequence[Attempt], now_ms: int) -> None:
@@ -193,7 +193,7 @@ class Attempts:
                 attempt.refusal = Refusal(ActionCompleted())
 
     async def _record(self, attempts: Sequence[Attempt], now_ms: int) -> None:
-        """Writes down what the refusals entail, before they are answered."""
+        """Stores what the refusals entail, before they are returned."""
         strikes: list[Strike] = []
         incidents: list[Incident] = []
         for attempt in attempts:
@@ -222,17 +222,17 @@ class Attempts:
         self._relay.wake()
 
 
-def _again(attempt: Attempt, sealed: Sealed, row: Row, now_ms: int) -> Refusal | None:
-    """The very same request is answered again until the action is redeemed: its reply may
+def _again(attempt: Attempt, row: Row, now_ms: int) -> Refusal | None:
+    """The very same request gets its reply again until the action is redeemed, as that may
     have been lost. Its timestamp may be old by then; the checksum covers it."""
     proof = attempt.claims.proof
     if row.state != "completed" or proof is None or row.completed_checksum is None:
         return Refusal(ActionCompleted())
-    text = proofs.proof_text(sealed, proof, attempt.claims.timestamp)
+    text = proofs.proof_text(row.sealed, proof, attempt.claims.timestamp)
     right = proofs.signature_right(text, proof.checksum, attempt.key)
     if not right or not hmac.compare_digest(_checksum(attempt), row.completed_checksum):
         return Refusal(ActionCompleted())
-    return Refusal(TokenExpired()) if now_ms >= row.expires_at_ms else None
+    return Refusal(TokenExpired()) if now_ms >= row.sealed.expires_at_ms else None
 
 
 def _checksum(attempt: Attempt) -> bytes:
@@ -241,10 +241,10 @@ def _checksum(attempt: Attempt) -> bytes:
 
 
 def _incident(attempt: Attempt, sealed: Sealed, refusal: Refusal, now_ms: int) -> Incident:
+    # The same id for each repeat of the incident, so that sending it again does no harm.
+    repeated = f"{sealed.action_id}\n{refusal.rule}\n{attempt.attempt_id}"
     return Incident(
-        incident_id=incident_id(
-            action_id=sealed.action_id, rule=refusal.rule, attempt_id=attempt.attempt_id
-        ),
+        incident_id=str(uuid.uuid5(_INCIDENTS, repeated)),
         user_id=attempt.caller,
         rule=refusal.rule,
         action_id=sealed.action_id,

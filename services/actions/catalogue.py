@@ -2,9 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Protocol
 
 from chassis.errors import FieldError, Unavailable
 from chassis.telemetry import log
@@ -12,8 +11,7 @@ from services.actions import formulas
 from services.actions.failures import ValidationFailed
 
 DURATION_MS_MAX = 24 * 3600 * 1000
-FOLLOWED_MS = 1000  # by then every replica goes by a change
-TITLE_CHARACTERS_MAX = 80
+FOLLOWED_MS = 1000  # by then every replica applies a change
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +24,8 @@ class ActionType:
     min_duration_ms: int
     max_duration_ms: int
     token_ttl_s: int
-    daily_cap: int | None
-    max_open: int | None  # None: shares the common limit of open tokens
+    daily_cap: int | None = None
+    max_open: int | None = None  # None: shares the common limit of open tokens
     authoritative: bool  # only game servers award it
     formula: str = ""  # that computes the points; empty: they are fixed
     points_min: int | None = None  # with a formula: the range of its result
@@ -49,7 +47,7 @@ class ActionType:
         span = formulas.Span(
             self.points_min or 0, self.points_max or 0, self.min_duration_ms, self.max_duration_ms
         )
-        return formulas.compute(self.formula, span, evidence=evidence, completion_ms=completion_ms)
+        return formulas.FORMULAS[self.formula](span, evidence, completion_ms)
 
     def changed(self, new: "ActionType", names: Sequence[str], *, now_ms: int) -> "ActionType":
         """This type with the fields `names` of `new`. Raises ValidationFailed for names of
@@ -66,68 +64,38 @@ class ActionType:
 
     def validate(self, *, points_max: int) -> None:
         """Raises ValidationFailed with every field that does not fit."""
-        longest = f"must be between minDurationMs and {DURATION_MS_MAX}"
-        checks = (
-            (
-                is_name(self.action_type),
-                FieldError("actionType", "PATTERN", "must match [A-Z][A-Z0-9_]{1,39}"),
-            ),
-            (
-                1 <= len(self.title) <= TITLE_CHARACTERS_MAX and self.title.isprintable(),
-                FieldError("title", "LENGTH", "must be 1 to 80 printable characters"),
-            ),
-            (
-                (0 if self.formula else 1) <= self.points <= points_max,
-                FieldError("points", "RANGE", f"must be between 1 and {points_max}"),
-            ),
-            *self._formula_checks(points_max),
-            (
-                self.min_duration_ms >= 0,
-                FieldError("minDurationMs", "RANGE", "must not be negative"),
-            ),
-            (
-                self.min_duration_ms <= self.max_duration_ms <= DURATION_MS_MAX,
-                FieldError("maxDurationMs", "RANGE", longest),
-            ),
-            (
-                self.token_ttl_s * 1000 > self.max_duration_ms and self.token_ttl_s >= 1,
-                FieldError("tokenTtlS", "RANGE", "must be longer than maxDurationMs"),
-            ),
-            (
-                self.daily_cap is None or self.daily_cap >= 1,
-                FieldError("dailyCap", "RANGE", "must be at least 1"),
-            ),
-            (
-                self.max_open is None or self.max_open >= 1,
-                FieldError("maxOpen", "RANGE", "must be at least 1"),
-            ),
-        )
-        if problems := [problem for fits, problem in checks if not fits]:
-            raise ValidationFailed(errors=problems)
+        if errors := [FieldError(*wrong) for fits, *wrong in self._checks(points_max) if not fits]:
+            raise ValidationFailed(errors=errors)
 
-    def _formula_checks(self, points_max: int) -> Sequence[tuple[bool, FieldError]]:
+    def _checks(self, points_max: int) -> Iterator[tuple[bool, str, str, str]]:
+        """Whether each field fits, its name, and the code and the sentence where it does not."""
+        title, shortest_ms, longest_ms = self.title, self.min_duration_ms, self.max_duration_ms
+        named, titled = is_name(self.action_type), 1 <= len(title) <= 80 and title.isprintable()
+        yield named, "actionType", "PATTERN", "must match [A-Z][A-Z0-9_]{1,39}"
+        yield titled, "title", "LENGTH", "must be 1 to 80 printable characters"
+        within = f"must be between 1 and {points_max}"
+        yield (0 if self.formula else 1) <= self.points <= points_max, "points", "RANGE", within
+        yield from self._formula_checks(points_max)
+        yield shortest_ms >= 0, "minDurationMs", "RANGE", "must not be negative"
+        within = f"must be between minDurationMs and {DURATION_MS_MAX}"
+        yield shortest_ms <= longest_ms <= DURATION_MS_MAX, "maxDurationMs", "RANGE", within
+        lasting = self.token_ttl_s * 1000 > longest_ms and self.token_ttl_s >= 1
+        yield lasting, "tokenTtlS", "RANGE", "must be longer than maxDurationMs"
+        for number, name in ((self.daily_cap, "dailyCap"), (self.max_open, "maxOpen")):
+            yield number is None or number >= 1, name, "RANGE", "must be at least 1"
+
+    def _formula_checks(self, points_max: int) -> Iterator[tuple[bool, str, str, str]]:
         least, most = self.points_min, self.points_max
         if not self.formula:
-            alone = "goes with a formula only"
-            return (
-                (least is None, FieldError("pointsMin", "FORMULA", alone)),
-                (most is None, FieldError("pointsMax", "FORMULA", alone)),
-            )
-        known = ", ".join(formulas.FORMULAS)
-        return (
-            (
-                self.formula in formulas.FORMULAS,
-                FieldError("formula", "UNKNOWN", f"must be one of {known}"),
-            ),
-            (
-                least is not None and 1 <= least <= points_max,
-                FieldError("pointsMin", "RANGE", f"must be between 1 and {points_max}"),
-            ),
-            (
-                most is not None and (least or 1) <= most <= points_max,
-                FieldError("pointsMax", "RANGE", f"must be between pointsMin and {points_max}"),
-            ),
-        )
+            yield least is None, "pointsMin", "FORMULA", "goes with a formula only"
+            yield most is None, "pointsMax", "FORMULA", "goes with a formula only"
+            return
+        known = f"must be one of {', '.join(formulas.FORMULAS)}"
+        yield self.formula in formulas.FORMULAS, "formula", "UNKNOWN", known
+        fits = least is not None and 1 <= least <= points_max
+        yield fits, "pointsMin", "RANGE", f"must be between 1 and {points_max}"
+        fits = most is not None and (least or 1) <= most <= points_max
+        yield fits, "pointsMax", "RANGE", f"must be between pointsMin and {points_max}"
 
 
 def is_name(text: str) -> bool:
@@ -135,22 +103,13 @@ def is_name(text: str) -> bool:
     return bool(_NAME.fullmatch(text))
 
 
-class Types(Protocol):
-    """Where the catalogue is kept."""
-
-    async def catalogue_version(self) -> int:
-        """Rises with every change. Raises Unavailable."""
-
-    async def types(self) -> tuple[int, Sequence[ActionType]]:
-        """The version and all types of it. Raises Unavailable."""
-
-
 class Catalogue:
-    """The process's copy of the types. It follows within a second, and at once when asked
-    for a type that it does not know, so that a new type works on every replica."""
+    """The process's copy of the types. It follows within a second, and at once when it lacks a
+    type that is requested, so that a new type works on every replica."""
 
-    def __init__(self, store: Types) -> None:
-        self._store = store
+    def __init__(self, load: Callable[[int], Awaitable[tuple[int, list[ActionType]] | None]]):
+        """`load` returns the version and all types of it, None while it is the one given."""
+        self._load = load
         self._version = -1
         self._types: dict[str, ActionType] = {}
         self._refreshing = asyncio.Lock()
@@ -171,10 +130,9 @@ class Catalogue:
     async def refresh(self) -> None:
         """Takes over what has changed. Raises Unavailable."""
         async with self._refreshing:
-            if await self._store.catalogue_version() == self._version:
-                return
-            self._version, types = await self._store.types()
-            self._types = {known.action_type: known for known in types}
+            if changed := await self._load(self._version):
+                self._version, types = changed
+                self._types = {known.action_type: known for known in types}
 
     async def follow(self, *, pause_s: float = 0.5) -> None:
         """Refreshes forever."""
@@ -188,7 +146,4 @@ class Catalogue:
 
 
 _NAME = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
-_CHANGING = frozenset(field.name for field in fields(ActionType)) - {
-    "action_type",
-    "times_since_ms",
-}
+_CHANGING = {field.name for field in fields(ActionType)} - {"action_type", "times_since_ms"}

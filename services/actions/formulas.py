@@ -32,15 +32,6 @@ class Span(NamedTuple):
         return self.points_min + (self.points_max - self.points_min) * part // whole
 
 
-def compute(name: str, span: Span, *, evidence: bytes, completion_ms: int) -> int:
-    """The points of a proof, within the span.
-
-    `evidence` is canonical JSON, or empty. Raises ValidationFailed naming the field where the
-    evidence lacks what the formula reads, ScoreOutOfRange where the result leaves the span.
-    """
-    return FORMULAS[name](span, evidence, completion_ms)
-
-
 def _evidence_points(span: Span, evidence: bytes, completion_ms: int) -> int:
     points = _integer(_object(evidence), "points")
     if not span.points_min <= points <= span.points_max:
@@ -67,6 +58,9 @@ def _time_bonus(span: Span, evidence: bytes, completion_ms: int) -> int:
     return span.scaled(left_ms, width_ms)
 
 
+# Each computes the points of a proof, within the span, from its evidence (canonical JSON, or
+# empty) and completion time. Raises ValidationFailed naming the field where the evidence lacks
+# what the formula reads, ScoreOutOfRange where the result leaves the span.
 FORMULAS: Mapping[str, Callable[[Span, bytes, int], int]] = {
     "evidence_points": _evidence_points,
     "ratio": _ratio,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from chassis.errors import Failed, FieldError, Forbidden, Unavailable
 from chassis.ids import is_uuid, is_uuid7
 from chassis.postgres import DbUnavailable
+from protos.actions_pb2 import Grant
 from services.actions.catalogue import ActionType, Catalogue
 from services.actions.failures import (
     ActionTypeUnknown,
@@ -24,23 +25,13 @@ AHEAD_MS_MAX = 5_000
 STORE_WAIT_S = 1.0  # for a type that is not known, and may be new
 
 
-class Grant(NamedTuple):
-    """A game server's word on one play."""
-
-    action_types: Sequence[str]  # that this server may award
-    action_id: str
-    user_id: str
-    action_type: str
-    score_increment: int | None  # None: what the type is worth
-
-
 class Granted(NamedTuple):
     """What became of a grant."""
 
     grant: Grant
     points: int = 0
     failure: Failed | None = None
-    named: bool = True  # it names an action and a player, so that the ledger can be asked
+    named: bool = True  # it names an action and a player, to be looked up in the ledger
 
 
 class Grants:
@@ -52,21 +43,21 @@ class Grants:
 
     async def verify(self, grants: Sequence[Grant], *, now_ms: int) -> list[Granted]:
         """What each is worth, or why it is refused. I/O only for types not known."""
-        away: Failed | None = None
+        unknown: Failed = ActionTypeUnknown()
         try:
             async with asyncio.timeout(STORE_WAIT_S):
                 await self._catalogue.learn({grant.action_type for grant in grants})
         except (Unavailable, TimeoutError):
-            away = DbUnavailable()
-        return [self._judge(grant, away, now_ms) for grant in grants]
+            unknown = DbUnavailable()
+        return [self._judge(grant, unknown, now_ms) for grant in grants]
 
-    def _judge(self, grant: Grant, away: Failed | None, now_ms: int) -> Granted:
+    def _judge(self, grant: Grant, unknown: Failed, now_ms: int) -> Granted:
         named = bool(is_uuid7(grant.action_id) and is_uuid(grant.user_id))
         try:
             _check_form(grant, now_ms)
             bounds = self._catalogue.get(grant.action_type)
             if bounds is None:
-                raise away or ActionTypeUnknown()
+                raise unknown
             if grant.action_type not in grant.action_types:
                 raise Forbidden("This client may not award this action type.")
             return Granted(grant, points=self._points(grant, bounds))
@@ -74,13 +65,12 @@ class Grants:
             return Granted(grant, failure=failed, named=named)
 
     def _points(self, grant: Grant, bounds: ActionType) -> int:
-        points = grant.score_increment
-        if points is None:
-            if bounds.formula:
-                raise ValidationFailed(
-                    errors=[FieldError("scoreIncrement", "REQUIRED", "must be given")]
-                )
-            points = bounds.points
+        stated = grant.HasField("score_increment")
+        if bounds.formula and not stated:
+            raise ValidationFailed(
+                errors=[FieldError("scoreIncrement", "REQUIRED", "must be given")]
+            )
+        points = grant.score_increment if stated else bounds.points
         least, most = 1, self._points_max
         if bounds.formula:
             least, most = bounds.points_min or 1, min(most, bounds.points_max or most)

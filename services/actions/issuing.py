@@ -1,4 +1,4 @@
-"""Issuing tokens: the limits a request is under, and the short wait for an open token to go."""
+"""Issuing tokens: the limits of a request, and the short wait for an open token to be settled."""
 
 import asyncio
 import hashlib
@@ -9,6 +9,7 @@ from typing import NamedTuple
 from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import random_bytes, uuid7
+from protos import actions_pb2 as pb
 from services.actions.catalogue import ActionType, Catalogue
 from services.actions.failures import (
     ActionTypeAuthoritative,
@@ -23,13 +24,6 @@ _DAY_MS = 24 * 3600 * 1000
 _NO_CAP = 2**31 - 1
 
 
-class Wanted(NamedTuple):
-    """A player's request for a token."""
-
-    user_id: str
-    action_type: str
-
-
 class Issued(NamedTuple):
     """An action that was issued, with what its player needs."""
 
@@ -40,31 +34,28 @@ class Issued(NamedTuple):
 
 
 class Settlements:
-    """Publishes, to requests that wait, which players' open tokens went."""
+    """Publishes, to requests that wait, which players' open tokens were settled."""
 
     def __init__(self) -> None:
-        self._watches: dict[str, set[_Watch]] = {}
+        self._watches: set[_Watch] = set()
 
     def publish(self, user_ids: Iterable[str]) -> None:
-        """Says that a token of each of these players is open no longer."""
-        for user_id in user_ids:
-            for watch in self._watches.get(user_id, ()):
-                watch.freed.add(user_id)
+        """A token of each of these players is open no longer."""
+        settled = set(user_ids)
+        for watch in self._watches:
+            if freed := settled & watch.user_ids:
+                watch.freed |= freed
                 watch.event.set()
 
     @contextmanager
     def watch(self, user_ids: set[str]) -> "Iterator[_Watch]":
         """Watches these players within the context."""
-        watch = _Watch()
-        for user_id in user_ids:
-            self._watches.setdefault(user_id, set()).add(watch)
+        watch = _Watch(user_ids)
+        self._watches.add(watch)
         try:
             yield watch
         finally:
-            for user_id in user_ids:
-                self._watches[user_id].discard(watch)
-                if not self._watches[user_id]:
-                    del self._watches[user_id]
+            self._watches.remove(watch)
 
 
 class Issuer:
@@ -82,8 +73,8 @@ class Issuer:
         capped: bool,
     ) -> None:
         """`open_max` is what types without a limit of their own share; not `capped`: daily
-        caps are counted but refuse nobody. `settle_wait_s` is for an award's settlement,
-        which comes after its answer, to overtake the player's next request."""
+        caps are counted but refuse no request. `settle_wait_s` is for an award's settlement,
+        which comes after its reply, to overtake the player's next request."""
         self._store = store
         self._catalogue = catalogue
         self._sealer = sealer
@@ -92,7 +83,9 @@ class Issuer:
         self._settle_wait_s = settle_wait_s
         self._capped = capped
 
-    async def issue(self, wanted: Sequence[Wanted], *, patient: bool) -> list[Issued | Failed]:
+    async def issue(
+        self, wanted: Sequence[pb.IssueItem], *, patient: bool
+    ) -> list[Issued | Failed]:
         """A token or a failure for each, in order. Raises Unavailable.
 
         Where `patient`, players with too many open tokens wait a moment for one of them to
@@ -116,16 +109,16 @@ class Issuer:
                 pending = sorted({*pending} - {*again} | {*left})
         return results
 
-    def _refusal(self, wanted: Wanted) -> Failed | None:
+    def _refusal(self, wanted: pb.IssueItem) -> Failed | None:
         bounds = self._catalogue.get(wanted.action_type)
         if bounds is None:
             return ActionTypeUnknown()
         return ActionTypeAuthoritative() if bounds.authoritative else None
 
     async def _try(
-        self, wanted: Sequence[Wanted], places: Iterable[int], results: list[Issued | Failed]
+        self, wanted: Sequence[pb.IssueItem], places: Iterable[int], results: list[Issued | Failed]
     ) -> list[int]:
-        """Issues what fits of the places that are pending; answers those still pending."""
+        """Issues what fits of the places that are pending; returns those still pending."""
         now_ms = clock.now_ms()
         tried = [
             (place, self._make(wanted[place].user_id, bounds, now_ms))
@@ -161,30 +154,23 @@ class Issuer:
             completed=False,
             kid=self._sealer.kid,
         )
-        key = self._sealer.signing_key(
-            kid=sealed.kid, action_id=sealed.action_id, user_id=sealed.user_id
-        )
+        key = self._sealer.signing_key(sealed)
         return Issued(sealed, self._sealer.seal(sealed), key, bounds)
 
     def _play(self, issued: Issued) -> Play:
-        sealed, bounds = issued.sealed, issued.bounds
-        cap = bounds.daily_cap
+        bounds, cap = issued.bounds, issued.bounds.daily_cap
         return Play(
-            action_id=sealed.action_id,
-            user_id=sealed.user_id,
-            action_type=sealed.action_type,
-            points=sealed.points,
-            nonce=sealed.nonce,
+            sealed=issued.sealed,
             token_sha256=hashlib.sha256(issued.token.encode()).digest(),
-            expires_at_ms=sealed.expires_at_ms,
-            pool=sealed.action_type if bounds.max_open else "",
+            pool=bounds.action_type if bounds.max_open else "",
             pool_max=bounds.max_open or self._open_max,
             daily_cap=cap if cap is None or self._capped else _NO_CAP,
         )
 
 
 class _Watch:
-    def __init__(self) -> None:
+    def __init__(self, user_ids: set[str]) -> None:
+        self.user_ids = user_ids
         self.freed: set[str] = set()
         self.event = asyncio.Event()
 

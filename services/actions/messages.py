@@ -1,4 +1,6 @@
-"""The messages of Actions: read into what the rules know, and written from it."""
+"""The messages of Actions: read into the records of the rules, and written from them."""
+
+from typing import Any
 
 from chassis import errors
 from chassis.errors import Failed
@@ -6,7 +8,7 @@ from protos import actions_pb2 as pb
 from services.actions.attempts import COMPLETED_TTL_S, Attempt
 from services.actions.catalogue import ActionType
 from services.actions.failures import TokenMismatch
-from services.actions.grants import Grant, Granted
+from services.actions.grants import Granted
 from services.actions.issuing import Issued
 from services.actions.proofs import Claims, Proof, Refusal
 from services.actions.tokens import Sealed, encode
@@ -14,38 +16,18 @@ from services.actions.tokens import Sealed, encode
 
 def action_type(proto: pb.ActionType) -> ActionType:
     """The type, as it is sent here."""
-    return ActionType(
-        action_type=proto.action_type,
-        title=proto.title,
-        points=proto.points,
-        min_duration_ms=proto.min_duration_ms,
-        max_duration_ms=proto.max_duration_ms,
-        token_ttl_s=proto.token_ttl_s,
-        daily_cap=proto.daily_cap if proto.HasField("daily_cap") else None,
-        max_open=proto.max_open if proto.HasField("max_open") else None,
-        authoritative=proto.authoritative,
-        formula=proto.formula,
-        points_min=proto.points_min if proto.HasField("points_min") else None,
-        points_max=proto.points_max if proto.HasField("points_max") else None,
-    )
+    stated: dict[str, Any] = {
+        field.name: getattr(proto, field.name)
+        for field in proto.DESCRIPTOR.fields
+        if not field.has_presence or proto.HasField(field.name)
+    }
+    return ActionType(**stated)
 
 
 def type_message(known: ActionType) -> pb.ActionType:
-    """The type, as it is answered."""
-    return pb.ActionType(
-        action_type=known.action_type,
-        title=known.title,
-        points=known.points,
-        min_duration_ms=known.min_duration_ms,
-        max_duration_ms=known.max_duration_ms,
-        token_ttl_s=known.token_ttl_s,
-        daily_cap=known.daily_cap,
-        max_open=known.max_open,
-        authoritative=known.authoritative,
-        formula=known.formula,
-        points_min=known.points_min,
-        points_max=known.points_max,
-    )
+    """The type, as it is returned."""
+    names = pb.ActionType.DESCRIPTOR.fields_by_name
+    return pb.ActionType(**{name: getattr(known, name) for name in names})
 
 
 def answer_issue(answer: pb.IssueResult, result: Issued | Failed) -> None:
@@ -96,18 +78,6 @@ def complete_result(attempt: Attempt) -> pb.CompleteResult:
     return result
 
 
-def grant(grant: pb.Grant) -> Grant:
-    """A game server's grant."""
-    states = grant.HasField("score_increment")
-    return Grant(
-        action_types=grant.action_types,
-        action_id=grant.action_id,
-        user_id=grant.user_id,
-        action_type=grant.action_type,
-        score_increment=grant.score_increment if states else None,
-    )
-
-
 def answer_verify(answer: pb.VerifyResult, attempt: Attempt, now_ms: int) -> None:
     """Fills in what is sealed, and what it is worth or why the attempt on it does not hold."""
     if attempt.sealed:
@@ -128,7 +98,7 @@ def answer_grant(answer: pb.VerifyResult, granted: Granted) -> None:
         _name(answer.sealed, granted.grant)
 
 
-def _name(sealed: pb.Sealed, known: Sealed | Grant) -> None:
+def _name(sealed: pb.Sealed, known: Sealed | pb.Grant) -> None:
     sealed.action_id = known.action_id
     sealed.user_id = known.user_id
     sealed.action_type = known.action_type

@@ -1,4 +1,4 @@
-"""Signatures over actions, and the checks of a claim in the order that decides its answer."""
+"""Signatures over actions, and the checks of a claim in the order that decides its failure."""
 
 import hashlib
 import hmac
@@ -92,8 +92,8 @@ def mismatch(
 ) -> Refusal | None:
     """Whether the token is another player's or another action's than is stated."""
     if caller != sealed.user_id:
-        # Signed with the action's key it shows two players working together, or one
-        # robbed of more than a token. Unsigned, anybody could frame the owner with it.
+        # Signed with the action's key it shows two players working together, or a key stolen
+        # with its token. Unsigned, any player could frame the owner with it.
         value = worth(sealed, claims.proof, bounds)
         foreign = _signed(sealed, claims, key, value) is _Signed.RIGHT
         return Refusal(TokenMismatch(), rule="foreign" if foreign else "")

@@ -1,4 +1,4 @@
-"""The calls of Actions: check, act, answer."""
+"""The calls of Actions: check, act, reply."""
 
 from dataclasses import asdict
 from typing import Any
@@ -11,16 +11,11 @@ from chassis.telemetry import log
 from protos import actions_pb2 as pb
 from protos import actions_pb2_grpc
 from services.actions import messages
-from services.actions.attempts import Attempts
+from services.actions.attempts import Attempts, IncidentRelay
 from services.actions.catalogue import ActionType, Catalogue, is_name
-from services.actions.failures import (
-    ActionNotFound,
-    ActionTypeExists,
-    ActionTypeNotFound,
-)
+from services.actions.failures import ActionNotFound, ActionTypeExists, ActionTypeNotFound
 from services.actions.grants import Grants
-from services.actions.incidents import IncidentRelay
-from services.actions.issuing import Issuer, Settlements, Wanted
+from services.actions.issuing import Issuer, Settlements
 from services.actions.store import ActionsStore
 from services.actions.tokens import Sealer
 
@@ -95,8 +90,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         bounded(request.items)
         if not all(is_uuid(item.user_id) for item in request.items):
             raise Invalid("A user id must be a lower-case UUID.")
-        wanted = [Wanted(item.user_id, item.action_type) for item in request.items]
-        results = await self._issuer.issue(wanted, patient=request.patient)
+        results = await self._issuer.issue(request.items, patient=request.patient)
         reply = pb.IssueReply()
         for result in results:
             messages.answer_issue(reply.results.add(), result)
@@ -113,7 +107,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
     async def Verify(self, request: pb.VerifyRequest, context: Any) -> pb.VerifyReply:
         bounded(request.items)
         now_ms = clock.now_ms()
-        grants = [messages.grant(item.grant) for item in request.items if item.HasField("grant")]
+        grants = [item.grant for item in request.items if item.HasField("grant")]
         tokens = [item for item in request.items if not item.HasField("grant")]
         granted = iter(await self._grants.verify(grants, now_ms=now_ms) if grants else ())
         attempts = iter(
@@ -140,15 +134,15 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
     async def Get(self, request: pb.GetActionRequest, context: Any) -> pb.Action:
         known = _known(request.action_id)
         row = (await self._store.find([known])).get(known) if known else None
-        if row is None or row.user_id != request.user_id:
+        if row is None or row.sealed.user_id != request.user_id:
             raise ActionNotFound
-        is_open = row.state in ("requested", "completed")
+        sealed, is_open = row.sealed, row.state in ("requested", "completed")
         return pb.Action(
-            action_id=row.action_id,
-            action_type=row.action_type,
-            state="expired" if is_open and row.expires_at_ms <= clock.now_ms() else row.state,
-            issued_at_ms=row.issued_at_ms,
-            expires_at_ms=row.expires_at_ms,
+            action_id=sealed.action_id,
+            action_type=sealed.action_type,
+            state="expired" if is_open and sealed.expires_at_ms <= clock.now_ms() else row.state,
+            issued_at_ms=sealed.issued_at_ms,
+            expires_at_ms=sealed.expires_at_ms,
         )
 
 

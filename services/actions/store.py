@@ -1,27 +1,18 @@
 """All storage of actions: the catalogue, the actions, the incidents that wait."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from typing import Any, NamedTuple
-
-import asyncpg
 
 from chassis.postgres import Database
 from services.actions.catalogue import ActionType
+from services.actions.tokens import Sealed
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What is known of an action. Times are Unix milliseconds."""
+class Row(NamedTuple):
+    """What is stored of an action."""
 
-    action_id: str
-    user_id: str
-    action_type: str
-    points: int
-    nonce: bytes
-    kid: int
-    issued_at_ms: int
-    expires_at_ms: int
+    sealed: Sealed  # as its first token, but the points and the expiry of its newest
     state: str  # requested, completed, awarded or refused
     completed_checksum: bytes | None
 
@@ -29,13 +20,8 @@ class Row:
 class Play(NamedTuple):
     """An action to be issued, and the limits it is under."""
 
-    action_id: str
-    user_id: str
-    action_type: str
-    points: int
-    nonce: bytes
+    sealed: Sealed
     token_sha256: bytes
-    expires_at_ms: int
     pool: str  # the open tokens it counts among
     pool_max: int
     daily_cap: int | None
@@ -78,80 +64,75 @@ class ActionsStore:
         self._database = database
         self._fetch = database.fetch
 
-    async def catalogue_version(self) -> int:
-        """Rises with every change of the catalogue."""
-        rows = await self._fetch("SELECT version FROM actions.catalogue")
-        return int(rows[0]["version"])
-
-    async def types(self) -> tuple[int, list[ActionType]]:
-        """The catalogue's version and all types of it, in one snapshot."""
-        rows = await self._fetch(
-            """
+    async def types(self, known_version: int) -> tuple[int, list[ActionType]] | None:
+        """The catalogue's version and all types of it; None while that is the known one."""
+        sql = """
             SELECT t.action_type, t.title, t.points, t.min_duration_ms, t.max_duration_ms,
                    t.token_ttl_s, t.daily_cap, t.max_open, t.authoritative, t.formula,
                    t.points_min, t.points_max, t.times_since_ms, c.version
-            FROM actions.action_types t CROSS JOIN actions.catalogue c
-            """
-        )
-        return rows[0]["version"], [ActionType(**_without_version(row)) for row in rows]
+            FROM actions.catalogue c CROSS JOIN actions.action_types t WHERE c.version <> $1"""
+        rows = [dict(row) for row in await self._fetch(sql, known_version)]
+        if not rows:
+            return None
+        (version,) = {row.pop("version") for row in rows}
+        return version, [ActionType(**row) for row in rows]
 
     async def create_type(self, new: ActionType) -> bool:
         """Adds the type; False when there is one of that name."""
         # The version's row is locked until the commit, so versions rise in commit order.
-        rows = await self._fetch(
-            """
+        sql = """
             WITH made AS (
                 INSERT INTO actions.action_types (action_type, title, points, min_duration_ms,
                     max_duration_ms, token_ttl_s, daily_cap, max_open, authoritative, formula,
                     points_min, points_max, times_since_ms)
                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
-                ON CONFLICT (action_type) DO NOTHING
-                RETURNING action_type
+                ON CONFLICT (action_type) DO NOTHING RETURNING action_type
             )
             UPDATE actions.catalogue SET version = version + 1
-            WHERE EXISTS (SELECT FROM made)
-            RETURNING version
-            """,
-            *astuple(new),
-        )
-        return bool(rows)
+            WHERE EXISTS (SELECT FROM made) RETURNING version"""
+        return bool(await self._fetch(sql, *astuple(new)))
 
     async def change_type(
         self, name: str, change: Callable[[ActionType], ActionType]
     ) -> tuple[ActionType, ActionType] | None:
         """The type before and after `change`, whose failures change nothing; None for a type
         that there is not. Changes of one type happen one after the other."""
+        select = """
+            SELECT action_type, title, points, min_duration_ms, max_duration_ms, token_ttl_s,
+                   daily_cap, max_open, authoritative, formula, points_min, points_max,
+                   times_since_ms
+            FROM actions.action_types WHERE action_type = $1 FOR NO KEY UPDATE"""
+        update = """
+            UPDATE actions.action_types
+               SET title = $2, points = $3, min_duration_ms = $4, max_duration_ms = $5,
+                   token_ttl_s = $6, daily_cap = $7, max_open = $8, authoritative = $9,
+                   formula = $10, points_min = $11, points_max = $12, times_since_ms = $13
+             WHERE action_type = $1"""
         async with self._database.transaction() as connection:
-            row = await connection.fetchrow(
-                """
-                SELECT action_type, title, points, min_duration_ms, max_duration_ms,
-                       token_ttl_s, daily_cap, max_open, authoritative, formula,
-                       points_min, points_max, times_since_ms
-                FROM actions.action_types WHERE action_type = $1 FOR NO KEY UPDATE
-                """,
-                name,
-            )
+            row = await connection.fetchrow(select, name)
             if row is None:
                 return None
             before = ActionType(**row)
             after = change(before)
             if after != before:
-                await _write(connection, after)
+                await connection.execute(update, *astuple(after))
+                await connection.execute("UPDATE actions.catalogue SET version = version + 1")
             return before, after
 
     async def issue(self, plays: Sequence[Play], *, kid: int, now_ms: int) -> list[str]:
         """Issues those that fit, in order: `issued`, `pending` or `capped` for each."""
+        sealed = [play.sealed for play in plays]
         rows = await self._fetch(
             "SELECT ord, outcome FROM actions.issue"
             "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-            [play.action_id for play in plays],
-            [play.user_id for play in plays],
-            [play.action_type for play in plays],
-            [play.points for play in plays],
-            [play.nonce for play in plays],
+            [one.action_id for one in sealed],
+            [one.user_id for one in sealed],
+            [one.action_type for one in sealed],
+            [one.points for one in sealed],
+            [one.nonce for one in sealed],
             kid,
             [play.token_sha256 for play in plays],
-            [play.expires_at_ms for play in plays],
+            [one.expires_at_ms for one in sealed],
             [play.pool for play in plays],
             [play.pool_max for play in plays],
             [play.daily_cap for play in plays],
@@ -167,15 +148,11 @@ class ActionsStore:
 
     async def find(self, action_ids: Sequence[str]) -> dict[str, Row]:
         """The actions that there are, by id."""
-        rows = await self._fetch(
-            """
+        sql = """
             SELECT action_id::text, user_id::text, action_type, points, nonce, kid, issued_at_ms,
-                   expires_at_ms, state, completed_checksum
-            FROM actions.find($1)
-            """,
-            action_ids,
-        )
-        return {row["action_id"]: Row(**row) for row in rows}
+                   expires_at_ms, false AS completed, state, completed_checksum
+            FROM actions.find($1)"""
+        return {row["action_id"]: _row(**row) for row in await self._fetch(sql, action_ids)}
 
     async def complete(
         self, completions: Sequence[Completion], *, expires_at_ms: int
@@ -194,10 +171,8 @@ class ActionsStore:
     async def record(
         self, strikes: Sequence[Strike], incidents: Sequence[Incident], *, now_ms: int
     ) -> list[tuple[str, str]]:
-        """Counts and closes, and keeps the incidents, in one transaction.
-
-        Returns action id and player of those that this closed.
-        """
+        """Counts and closes, and keeps the incidents, in one transaction. Returns action id and
+        player of those that this closed."""
         rows = await self._fetch(
             "SELECT action_id, user_id FROM actions.record"
             "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
@@ -216,10 +191,8 @@ class ActionsStore:
         return [(str(row["action_id"]), str(row["user_id"])) for row in rows]
 
     async def settle(self, states: Mapping[str, str]) -> list[str]:
-        """Settles actions, by id, as `awarded` or `refused`; awarded ones stay so.
-
-        Returns the players whose tokens it settled.
-        """
+        """Settles actions, by id, as `awarded` or `refused`; awarded ones stay so. Returns the
+        players whose tokens it settled."""
         rows = await self._fetch(
             "SELECT user_id FROM actions.settle($1, $2)", list(states), list(states.values())
         )
@@ -227,15 +200,11 @@ class ActionsStore:
 
     async def incidents(self, *, limit: int) -> list[Incident]:
         """Some that are not reported yet."""
-        rows = await self._fetch(
-            """
+        sql = """
             SELECT incident_id::text, user_id::text, rule, action_id::text, action_type,
                    observed, threshold, at_ms, other_user_id::text
-            FROM actions.incidents LIMIT $1
-            """,
-            limit,
-        )
-        return [Incident(**row) for row in rows]
+            FROM actions.incidents LIMIT $1"""
+        return [Incident(**row) for row in await self._fetch(sql, limit)]
 
     async def drop_incidents(self, incident_ids: Sequence[str]) -> None:
         """Forgets incidents that were reported."""
@@ -244,19 +213,5 @@ class ActionsStore:
         )
 
 
-async def _write(connection: asyncpg.pool.PoolConnectionProxy, changed: ActionType) -> None:
-    await connection.execute(
-        """
-        UPDATE actions.action_types
-           SET title = $2, points = $3, min_duration_ms = $4, max_duration_ms = $5,
-               token_ttl_s = $6, daily_cap = $7, max_open = $8, authoritative = $9,
-               formula = $10, points_min = $11, points_max = $12, times_since_ms = $13
-         WHERE action_type = $1
-        """,
-        *astuple(changed),
-    )
-    await connection.execute("UPDATE actions.catalogue SET version = version + 1")
-
-
-def _without_version(row: asyncpg.Record) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "version"}
+def _row(state: str, completed_checksum: bytes | None, **sealed: Any) -> Row:
+    return Row(Sealed(**sealed), state, completed_checksum)

@@ -92,11 +92,11 @@ class Sealer:
             kid,
         )
 
-    def signing_key(self, *, kid: int, action_id: str, user_id: str) -> bytes:
-        """HKDF-SHA-256 of the master key `kid` for that action and player: 32 bytes."""
+    def signing_key(self, sealed: Sealed) -> bytes:
+        """HKDF-SHA-256 of the master key `sealed.kid` for its action and player: 32 bytes."""
         # One block is all that 32 bytes take of HKDF's second step.
-        info = f"sign.v1\n{action_id}\n{user_id}\x01".encode()
-        return hmac.digest(self._masters[kid], info, "sha256")
+        info = f"sign.v1\n{sealed.action_id}\n{sealed.user_id}\x01".encode()
+        return hmac.digest(self._masters[sealed.kid], info, "sha256")
 
 
 def encode(raw: bytes) -> str:

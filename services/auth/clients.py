@@ -7,14 +7,13 @@ import secrets
 from collections.abc import Sequence
 
 from chassis.errors import FieldError, Missing
-from chassis.ids import uuid7
+from chassis.ids import is_uuid, uuid7
 from services.auth.accounts import ValidationFailed
 from services.auth.store import AuthStore, GameServer
 
 ACTION_TYPES_MAX = 32  # so that a token stays within what every reader takes
 ACTION_TYPE = re.compile(r"[A-Z][A-Z0-9_]{1,39}")
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_NOBODY = "00000000-0000-0000-0000-000000000000"
+NO_ID = "00000000-0000-0000-0000-000000000000"
 
 
 class ClientNotFound(Missing):
@@ -22,8 +21,8 @@ class ClientNotFound(Missing):
 
 
 def looked_up(client_id: str) -> str:
-    """The id to look up for what was shown as one: what can be none takes as long."""
-    return client_id if _ID.fullmatch(client_id) else _NOBODY
+    """The id to look up for `client_id`: one that cannot exist takes as long."""
+    return client_id if is_uuid(client_id) else NO_ID
 
 
 def matches(client: GameServer | None, secret: str) -> bool:
@@ -33,10 +32,7 @@ def matches(client: GameServer | None, secret: str) -> bool:
 
 
 async def create(store: AuthStore, *, name: str, action_types: Sequence[str]) -> str:
-    """Makes a game server; returns its id and secret, to be shown once.
-
-    Raises ValidationFailed.
-    """
+    """Makes a game server; returns its id and secret, to be shown once. Raises ValidationFailed."""
     types = sorted(set(action_types))
     problems = []
     if not (1 <= len(name) <= 64 and name.isprintable()):
@@ -52,18 +48,17 @@ async def create(store: AuthStore, *, name: str, action_types: Sequence[str]) ->
 
 
 async def rotate(store: AuthStore, client_id: str) -> str:
-    """Gives a game server a new secret in place of the old one; answers both as `create`.
-
-    Raises ClientNotFound.
-    """
+    """Replaces a game server's secret; returns what `create` does. Raises ClientNotFound."""
     secret = secrets.token_urlsafe(32)
-    await _change(store, client_id, secret_sha256=_sha256(secret))
+    if not await store.change_client(looked_up(client_id), secret_sha256=_sha256(secret)):
+        raise ClientNotFound
     return _shown(client_id, secret)
 
 
 async def disable(store: AuthStore, client_id: str) -> str:
     """Gives a game server no more tokens; returns a sentence. Raises ClientNotFound."""
-    await _change(store, client_id, disabled=True)
+    if not await store.change_client(looked_up(client_id), disabled=True):
+        raise ClientNotFound
     return f"{client_id} gets no more tokens; one it has may be good for some minutes more"
 
 
@@ -74,15 +69,6 @@ async def listed(store: AuthStore) -> str:
         f"{','.join(client.action_types)}  {client.name}"
         for client in await store.clients()
     )
-
-
-async def _change(
-    store: AuthStore, client_id: str, *, secret_sha256: bytes | None = None, disabled: bool = False
-) -> None:
-    if not await store.change_client(
-        looked_up(client_id), secret_sha256=secret_sha256, disabled=disabled
-    ):
-        raise ClientNotFound
 
 
 def _shown(client_id: str, secret: str) -> str:

@@ -11,6 +11,7 @@ from chassis.errors import Failed
 from chassis.postgres import open_database
 from chassis.settings import SettingsError, load
 from services.auth import accounts, clients
+from services.auth.passwords import Bcrypt, open_passwords
 from services.auth.settings import AccountSettings, StoreSettings
 from services.auth.store import AuthStore
 
@@ -57,9 +58,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _create_admin(given: argparse.Namespace) -> str:
-    settings = load(AccountSettings)
+    """Makes the user an administrator, with the file's password where the account is new."""
+    settings, username = load(AccountSettings), given.username
     password = given.password_file.read_text().rstrip("\r\n")
-    return await accounts.make_admin(settings, username=given.username, password=password)
+    async with open_database(settings.database_url, connections_max=1) as database:
+        store = AuthStore(database)
+        account = await store.user_by_name(username)
+        if account is None:
+            accounts.check(username=username, password=password)
+            with open_passwords(Bcrypt(settings.bcrypt_cost), settings.pepper) as hashing:
+                stored = await hashing.hash(password)
+            await store.add_user(username, email="", password=stored, roles=("player", "admin"))
+            return f"{username} was made, an administrator"
+        if "admin" in account.roles:
+            return f"{account.username} is an administrator already"
+        await store.grant(account.user_id, "admin")
+        return f"{account.username} is an administrator now; the password stays as it was"
 
 
 async def _create_client(given: argparse.Namespace) -> str:

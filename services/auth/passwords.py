@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import bcrypt
 
@@ -36,21 +36,8 @@ class LoginBusy(Unavailable):
     """Too many passwords are being checked; try again shortly."""
 
 
-class Hasher(Protocol):
-    """What turns a secret of 64 bytes into a hash, slowly on purpose."""
-
-    def hash(self, secret: bytes) -> str:
-        """A new salted hash."""
-
-    def matches(self, secret: bytes, hashed: str) -> bool:
-        """Whether `hashed` is of that secret; takes as long either way."""
-
-    def outdated(self, hashed: str) -> bool:
-        """Whether a new hash would be made otherwise."""
-
-
 class Bcrypt:
-    """bcrypt with `cost` rounds as a power of two."""
+    """bcrypt of secrets of 64 bytes, with `cost` rounds as a power of two."""
 
     def __init__(self, cost: int) -> None:
         self._cost = cost
@@ -94,7 +81,7 @@ class Passwords:
 
     def __init__(
         self,
-        hasher: Hasher,
+        hasher: Bcrypt,
         pepper: Keyring,
         *,
         threads: ThreadPoolExecutor,
@@ -109,7 +96,8 @@ class Passwords:
 
     async def hash(self, password: str) -> StoredPassword:
         """The password as it is stored."""
-        secret, pepper = self._secret(password, self._pepper.current), self._pepper.current
+        pepper = self._pepper.current
+        secret = self._secret(password, pepper)
         return StoredPassword(await self._run(lambda: self._hasher.hash(secret)), pepper)
 
     async def verify(self, password: str, stored: StoredPassword | None) -> bool:
@@ -139,7 +127,7 @@ class Passwords:
 
 @contextmanager
 def open_passwords(
-    hasher: Hasher, pepper: Keyring, *, workers: int | None = None, waiting_max: int = 50
+    hasher: Bcrypt, pepper: Keyring, *, workers: int | None = None, waiting_max: int = 50
 ) -> Iterator[Passwords]:
     """Passwords with `workers` threads (by default one per core) within the context."""
     workers = workers or os.cpu_count() or 1
@@ -149,8 +137,8 @@ def open_passwords(
 
 
 def _normal(password: str) -> str:
-    # Cut first: putting thousands of combining marks in order takes quadratic time. What is
-    # cut is too long to be anyone's password, and so is what remains of it.
+    # Cut first: putting thousands of combining marks in order takes quadratic time. What
+    # remains of a password that is cut is still too long.
     return unicodedata.normalize("NFKC", password[:_LOOKED_AT])
 
 

@@ -1,5 +1,4 @@
-"""Registers players, logs them in, keeps their sessions alive, holds bans against them; lets
-game servers in."""
+"""Registers players, logs them in, keeps sessions alive, enforces bans; admits game servers."""
 
 import hmac
 import uuid
@@ -88,7 +87,9 @@ class AuthService(auth_pb2_grpc.AuthServicer):
 
     async def Login(self, request: auth_pb2.LoginRequest, context: Any) -> auth_pb2.Session:
         device = _device(request.client)
-        account = await self._user(request.username)
+        # What cannot be a name is not looked up: Postgres takes no NUL character.
+        possible = accounts.USERNAME.fullmatch(request.username)
+        account = await self._store.user_by_name(request.username) if possible else None
         stored = account.password if account else None
         if not await self._passwords.verify(request.password, stored) or account is None:
             # Not what was typed as the name: it may be the password, in the wrong field.
@@ -108,16 +109,26 @@ class AuthService(auth_pb2_grpc.AuthServicer):
             raise RefreshInvalid
         family = await self._family(shown)
         if _same(shown, family.live_sha256):
-            self._refuse_banned(family.account, device)
-            reply = await self._rotate(shown, family, device)
-            if reply is not None:
+            self._refuse_banned(family, device)
+            if reply := await self._rotate(shown, family, device):
                 return reply
             # Another request rotated it meanwhile, so this one now shows the parent.
             family = await self._family(shown)
         if _same(shown, family.parent_sha256) and family.in_grace:
-            self._refuse_banned(family.account, device)
-            return self._reply(family.account, self._live(shown, family))
-        await self._end(shown, family, device)
+            self._refuse_banned(family, device)
+            key = self._refresh_keys[family.refresh_key]
+            live = shown.successor(key=key, generation=family.generation)
+            return self._reply(family, live)
+        await self._store.end_session(shown.sid)
+        await self._cache.drop([shown.sid])
+        log.warning(
+            "refresh_reused",
+            stream="security",
+            user_id=family.user_id,
+            sid=shown.sid,
+            generation=family.generation,
+            address=device.address,
+        )
         raise RefreshReused
 
     async def Keys(self, request: auth_pb2.KeysRequest, context: Any) -> auth_pb2.KeysReply:
@@ -128,33 +139,25 @@ class AuthService(auth_pb2_grpc.AuthServicer):
     ) -> auth_pb2.ClientTokenReply:
         client = await self._store.client(clients.looked_up(request.client_id))
         if not clients.matches(client, request.client_secret) or client is None:
-            log.warning(
-                "client_refused",
-                stream="security",
-                client_id=client.client_id if client else None,
-                address=_device(request.client).address,
-            )
+            client_id = client.client_id if client else None
+            address = _device(request.client).address
+            log.warning("client_refused", stream="security", client_id=client_id, address=address)
             raise InvalidClient
         if client.disabled:
             raise UnauthorizedClient
         if not set(request.scope.split()) <= set(CLIENT_SCOPES):
             raise InvalidScope
+        life_s = self._access_client_s
         token = self._access_tokens.sign_client(
-            client.client_id, action_types=client.action_types, life_s=self._access_client_s
+            client.client_id, action_types=client.action_types, life_s=life_s
         )
-        return auth_pb2.ClientTokenReply(
-            access_token=token, expires_in_s=self._access_client_s, scope=" ".join(CLIENT_SCOPES)
-        )
+        scope = " ".join(CLIENT_SCOPES)
+        return auth_pb2.ClientTokenReply(access_token=token, expires_in_s=life_s, scope=scope)
 
     async def Names(self, request: auth_pb2.NamesRequest, context: Any) -> auth_pb2.NamesReply:
         bounded(request.user_ids)
         found = await self._store.names([i for i in request.user_ids if is_uuid(i)])
-        return auth_pb2.NamesReply(
-            accounts=[
-                auth_pb2.Account(user_id=user_id, username=name, name_version=version)
-                for user_id, name, version in found
-            ]
-        )
+        return auth_pb2.NamesReply(accounts=[auth_pb2.Account(**row) for row in found])
 
     async def SetBan(self, request: auth_pb2.SetBanRequest, context: Any) -> auth_pb2.SetBanReply:
         try:
@@ -175,24 +178,15 @@ class AuthService(auth_pb2_grpc.AuthServicer):
         )
         return auth_pb2.SetBanReply()
 
-    async def _user(self, username: str) -> Account | None:
-        # What cannot be a name is not looked up: Postgres takes no NUL character.
-        if not accounts.USERNAME.fullmatch(username):
-            return None
-        return await self._store.user_by_name(username)
-
     async def _open(self, account: Account, device: Device) -> auth_pb2.Session:
         """A new session, and its first tokens."""
         token = RefreshToken.first(uuid7())
-        session, gone = await self._store.open_session(
-            account.user_id,
-            token.sid,
-            live_sha256=token.sha256,
-            idle=timedelta(seconds=self._lifetimes(account).idle_s),
-            device=device,
+        idle = timedelta(seconds=self._lifetimes(account).idle_s)
+        session, dropped = await self._store.open_session(
+            account.user_id, token.sid, live_sha256=token.sha256, idle=idle, device=device
         )
         await self._cache.put(session, account, device)
-        await self._cache.drop(gone)
+        await self._cache.drop(dropped)
         return self._reply(account, token)
 
     async def _family(self, shown: RefreshToken) -> Family:
@@ -209,15 +203,14 @@ class AuthService(auth_pb2_grpc.AuthServicer):
     async def _rotate(
         self, shown: RefreshToken, family: Family, device: Device
     ) -> auth_pb2.Session | None:
-        """The successor of the live token; None if that is live no more."""
+        """The successor of the live token; None if that was replaced meanwhile."""
         number = self._refresh_keys.current
-        successor = shown.successor(
-            key=self._refresh_keys[number], generation=family.generation + 1
-        )
-        lifetimes = self._lifetimes(family.account)
+        key = self._refresh_keys[number]
+        successor = shown.successor(key=key, generation=family.generation + 1)
+        lifetimes = self._lifetimes(family)
         session = await self._store.rotate(
             shown.sid,
-            live_sha256=family.live_sha256,
+            family,
             successor_sha256=successor.sha256,
             refresh_key=number,
             idle=timedelta(seconds=lifetimes.idle_s),
@@ -226,34 +219,13 @@ class AuthService(auth_pb2_grpc.AuthServicer):
         )
         if session is None:
             return None
-        await self._cache.put(session, family.account, device)
-        return self._reply(family.account, successor)
-
-    def _live(self, parent: RefreshToken, family: Family) -> RefreshToken:
-        """The live token of a family that was rotated, made again out of its parent."""
-        key = self._refresh_keys[family.refresh_key]
-        return parent.successor(key=key, generation=family.generation)
-
-    async def _end(self, shown: RefreshToken, family: Family, device: Device) -> None:
-        await self._store.end_session(shown.sid)
-        await self._cache.drop([shown.sid])
-        log.warning(
-            "refresh_reused",
-            stream="security",
-            user_id=family.account.user_id,
-            sid=shown.sid,
-            generation=family.generation,
-            address=device.address,
-        )
+        await self._cache.put(session, family, device)
+        return self._reply(family, successor)
 
     def _refuse_banned(self, account: Account, device: Device) -> None:
         if account.banned:
-            log.warning(
-                "banned_user_refused",
-                stream="security",
-                user_id=account.user_id,
-                address=device.address,
-            )
+            fields = {"user_id": account.user_id, "address": device.address}
+            log.warning("banned_user_refused", stream="security", **fields)
             raise AccountBanned
 
     def _lifetimes(self, account: Account) -> Lifetimes:

@@ -7,7 +7,6 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import jwt
 import msgspec
@@ -15,7 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chassis import clock
-from chassis.ids import uuid7
+from chassis.ids import is_uuid7, uuid7
+from services.auth.store import Account
 
 KEY_BITS_MIN = 3072
 CLIENT_ID = "scoreboard"
@@ -23,13 +23,7 @@ CLIENT_ID = "scoreboard"
 # What each role may do, each role with all that the ones before it may.
 SCOPES = {
     "player": ("actions:write", "scores:read", "realtime:subscribe", "profile:write"),
-    "moderator": (
-        "cases:read",
-        "cases:decide",
-        "players:read",
-        "players:sanction",
-        "scores:void",
-    ),
+    "moderator": ("cases:read", "cases:decide", "players:read", "players:sanction", "scores:void"),
     "admin": ("catalogue:write", "boards:write", "rules:publish", "audit:read"),
 }
 STAFF = frozenset({"moderator", "admin"})
@@ -67,21 +61,6 @@ class SigningKey:
         return f"SigningKey(kid={self.kid!r})"
 
 
-class Subject(Protocol):
-    """What an access token holds about an account."""
-
-    @property
-    def user_id(self) -> str: ...
-    @property
-    def username(self) -> str: ...
-    @property
-    def roles(self) -> tuple[str, ...]: ...
-    @property
-    def ver(self) -> int: ...
-    @property
-    def name_ver(self) -> int: ...
-
-
 class AccessTokens:
     """Signs access tokens; `jwks` is the JSON document of the keys that verify them."""
 
@@ -91,33 +70,24 @@ class AccessTokens:
         self._audience = audience
         self.jwks = msgspec.json.encode({"keys": [key.jwk]})
 
-    def sign(self, subject: Subject, *, sid: str, life_s: int) -> str:
-        """A token for `subject` in session `sid` that expires in `life_s` seconds."""
-        return self._signed(
-            {
-                "sub": subject.user_id,
-                "client_id": CLIENT_ID,
-                "scope": " ".join(scopes(subject.roles)),
-                "roles": subject.roles,
-                "sid": sid,
-                "ver": subject.ver,
-                "name_ver": subject.name_ver,
-                "preferred_username": subject.username,
-            },
-            life_s,
-        )
+    def sign(self, account: Account, *, sid: str, life_s: int) -> str:
+        """A token for `account` in session `sid` that expires in `life_s` seconds."""
+        claims = {
+            "sub": account.user_id,
+            "client_id": CLIENT_ID,
+            "scope": " ".join(scopes(account.roles)),
+            "roles": account.roles,
+            "sid": sid,
+            "ver": account.ver,
+            "name_ver": account.name_ver,
+            "preferred_username": account.username,
+        }
+        return self._signed(claims, life_s)
 
     def sign_client(self, client_id: str, *, action_types: Sequence[str], life_s: int) -> str:
         """A token for a game server, which may award these types, for `life_s` seconds."""
-        return self._signed(
-            {
-                "sub": client_id,
-                "client_id": client_id,
-                "scope": " ".join(CLIENT_SCOPES),
-                "action_types": action_types,
-            },
-            life_s,
-        )
+        claims = {"sub": client_id, "client_id": client_id, "scope": " ".join(CLIENT_SCOPES)}
+        return self._signed({**claims, "action_types": action_types}, life_s)
 
     def _signed(self, claims: Mapping[str, object], life_s: int) -> str:
         now_s = clock.now_ms() // 1000
@@ -129,13 +99,11 @@ class AccessTokens:
             "nbf": now_s,
             "jti": uuid7(),
         }
-        headers = {"typ": "at+jwt", "kid": self._key.kid}
-        return jwt.encode(
-            {**common, **claims}, self._key.private, algorithm="RS256", headers=headers
-        )
+        headers, key = {"typ": "at+jwt", "kid": self._key.kid}, self._key.private
+        return jwt.encode({**common, **claims}, key, algorithm="RS256", headers=headers)
 
 
-def scopes(roles: tuple[str, ...]) -> list[str]:
+def scopes(roles: Sequence[str]) -> list[str]:
     """The scopes of these roles."""
     ranks = list(SCOPES)
     highest = max((ranks.index(role) for role in roles), default=-1)
@@ -158,7 +126,7 @@ class RefreshToken:
     def read(cls, text: str) -> "RefreshToken | None":
         """The token written as `text`; None for anything else."""
         match = _REFRESH.fullmatch(text)
-        return cls(match[1], match[2]) if match else None
+        return cls(match[1], match[2]) if match and is_uuid7(match[1]) else None
 
     def successor(self, *, key: bytes, generation: int) -> "RefreshToken":
         """The token of that generation which replaces this one.
@@ -180,10 +148,7 @@ class RefreshToken:
         return f"RefreshToken(sid={self.sid!r})"
 
 
-_REFRESH = re.compile(
-    r"rt1\.([0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"
-    r"\.([A-Za-z0-9_-]{43})"
-)
+_REFRESH = re.compile(r"rt1\.([0-9a-f-]{36})\.([A-Za-z0-9_-]{43})")
 
 
 def _base64url(data: bytes) -> str:

@@ -12,7 +12,6 @@ from chassis.rpc.tls import Identity
 from protos.arrows import callers
 from protos.auth_pb2_grpc import AuthStub
 from protos.fraud_pb2_grpc import add_FraudServicer_to_server
-from services.fraud.events_store import EventStore
 from services.fraud.follower import Follower
 from services.fraud.sanctions import SanctionCache, open_relay, publish, send_bans
 from services.fraud.sanctions_store import SanctionStore
@@ -33,19 +32,19 @@ async def main(settings: Settings) -> None:
         open_channel(settings.auth_target, unit="auth", identity=identity) as auth,
     ):
         await expect_schema(database, schema="fraud", folder=MIGRATIONS)
-        store = SanctionStore(database)
+        fraud_store, store = FraudStore(database), SanctionStore(database)
         sanctions = SanctionCache(store)
         await sanctions.refresh()
         stream = open_relay(store, target="stream", deliver=partial(publish, redis, store))
         bans = open_relay(store, target="auth", deliver=partial(send_bans, AuthStub(auth)))
         service = FraudService(
-            FraudStore(database),
+            fraud_store,
             store,
             Windows(redis, limited=settings.limits == "default"),
             sanctions,
             relays=(stream, bans),
         )
-        follower = Follower(EventStore(database), redis)
+        follower = Follower(fraud_store, redis)
         async with background(sanctions.follow(), stream.run(), bans.run(), follower.run()):
             await serve(
                 partial(add_FraudServicer_to_server, service),

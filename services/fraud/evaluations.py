@@ -32,20 +32,28 @@ class Sanction:
         return self.kind is not Kind.NONE and (self.until_ms == 0 or at_ms < self.until_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """An attempt that cannot be allowed at once. Without facts: its player is sanctioned.
+@dataclass(slots=True)
+class Attempt:
+    """An attempt to redeem an action."""
 
-    The verdict is stored under `subject_id`: the action's id for an accepted attempt (judged
-    once), the attempt's own for a refused one. `fixed`: the short windows hold it as allowed.
-    """
-
-    subject_id: str
+    attempt_id: str
     action_id: str
     user_id: str
     accepted: bool
-    fixed: bool = False
-    facts: tuple[Fact, ...] = ()
+
+    @property
+    def subject_id(self) -> str:
+        """What the verdict is stored under: the action if accepted (judged once), else itself."""
+        return self.action_id if self.accepted else self.attempt_id
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """An attempt that cannot be allowed at once. Without facts: its player is sanctioned."""
+
+    attempt: Attempt
+    fixed: bool  # the short windows hold it as allowed
+    facts: tuple[Fact, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,24 +112,25 @@ class EvaluationBatch:
 
     def evaluate(self, evaluation: Evaluation) -> Verdict:
         """The stored verdict, or a new one with its sanction and case."""
-        if evaluation.subject_id in self.verdicts:
-            return self.verdicts[evaluation.subject_id]
-        record = self.records[evaluation.user_id]
+        subject_id, user_id = evaluation.attempt.subject_id, evaluation.attempt.user_id
+        if subject_id in self.verdicts:
+            return self.verdicts[subject_id]
+        record = self.records[user_id]
         found = decide(evaluation, record, at_ms=self.at_ms)
         verdict = found.verdict
         if verdict.decision is Decision.ALLOW:
             return verdict
-        self.verdicts[evaluation.subject_id] = verdict
+        self.verdicts[subject_id] = verdict
         self.outcomes.append((evaluation, found))
         if found.strike:
             record.strikes.append((verdict.decision_id, self.at_ms))
         if found.kind is not None:
             self.version += 1
             until_ms = self.at_ms + rules.SANCTION_MS
-            record.sanction = Sanction(evaluation.user_id, found.kind, self.version, until_ms)
+            record.sanction = Sanction(user_id, found.kind, self.version, until_ms)
             self.sanctions.append((record.sanction, "burst"))
         if found.kind is Kind.BANNED:
-            self.cases.append(Case(evaluation.user_id, verdict.decision_id, verdict.reasons))
+            self.cases.append(Case(user_id, verdict.decision_id, verdict.reasons))
         return verdict
 
 
@@ -131,7 +140,7 @@ def decide(evaluation: Evaluation, record: Record, *, at_ms: int) -> Outcome:
     facts, strike, kind = list(evaluation.facts), False, None
     sanction = record.sanction if record.sanction and record.sanction.in_force(at_ms) else None
     if sanction and sanction.kind is Kind.BANNED:
-        if evaluation.accepted:
+        if evaluation.attempt.accepted:
             facts.append(Ban(sanction.version))
     elif any(isinstance(fact, Burst) and rules.reason(fact) for fact in facts):
         strike = rules.new_episode([at for _, at in record.strikes], at_ms)

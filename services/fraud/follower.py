@@ -12,7 +12,7 @@ from chassis.redis.stream import Entry, StreamReader
 from chassis.telemetry import log
 from protos.events_pb2 import ScoreEvent, ScoreEvents
 from protos.streams import AWARDS
-from services.fraud.events_store import EventStore
+from services.fraud.store import FraudStore
 
 BLOCK_MS = 2000  # of a read that finds nothing
 ENTRIES_MAX = 32  # of a read; an entry holds up to 256 events
@@ -28,7 +28,7 @@ class Follower:
     read: replicas may run side by side, restart and read entries twice.
     """
 
-    def __init__(self, store: EventStore, redis: Redis) -> None:
+    def __init__(self, store: FraudStore, redis: Redis) -> None:
         self._store = store
         self._redis = redis
         self._position: str | None = None  # None: to be read, since another replica moved it

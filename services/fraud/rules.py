@@ -8,6 +8,8 @@ from enum import IntEnum
 
 import msgspec
 
+from protos.fraud_pb2 import Incident
+
 RULESET = "base-1"
 
 BURST_ACTIONS_MAX = 8  # distinct actions judged within the window below
@@ -35,7 +37,7 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
     """What was observed, against which threshold, over which window, with which ids."""
 
     rule: str
-    version: int
+    version: int = 1
     severity: str  # a decision's name in lower case
     observed: int
     threshold: int
@@ -86,7 +88,7 @@ def reason(fact: Fact) -> Reason | None:
         case Repeat():
             return _repeat(fact)
         case Ban():
-            return Reason(rule="ban", version=1, severity="ban", observed=fact.version, threshold=0)
+            return Reason(rule="ban", severity="ban", observed=fact.version, threshold=0)
 
 
 def new_episode(strikes_at_ms: list[int], at_ms: int) -> bool:
@@ -94,15 +96,14 @@ def new_episode(strikes_at_ms: list[int], at_ms: int) -> bool:
     return all(at_ms - earlier >= EPISODE_MS for earlier in strikes_at_ms)
 
 
-def incident_reason(rule: str, *, observed: int, threshold: int, action_id: str) -> Reason:
+def incident_reason(incident: Incident) -> Reason:
     """The reason of a case opened by an incident that another unit reported."""
     return Reason(
-        rule=rule,
-        version=1,
+        rule=incident.rule,
         severity="reject",
-        observed=observed,
-        threshold=threshold,
-        evidence=(action_id,) if action_id else (),
+        observed=incident.observed,
+        threshold=incident.threshold,
+        evidence=(incident.action_id,) if incident.action_id else (),
     )
 
 
@@ -110,15 +111,13 @@ def _burst(fact: Burst) -> Reason | None:
     seen = {action for action, at in fact.judged if at > fact.at_ms - BURST_WINDOW_MS}
     if len(seen) <= BURST_ACTIONS_MAX:
         return None
-    evidence = tuple(dict.fromkeys(action for action, _ in fact.judged if action in seen))
     return Reason(
         rule="burst",
-        version=1,
         severity="flag",
         observed=len(seen),
         threshold=BURST_ACTIONS_MAX,
         window_ms=BURST_WINDOW_MS,
-        evidence=evidence,
+        evidence=tuple(dict.fromkeys(action for action, _ in fact.judged if action in seen)),
     )
 
 
@@ -132,7 +131,6 @@ def _time(fact: Duration) -> Reason:
         threshold = fact.min_ms if fact.claimed_ms < fact.min_ms else limit
     return Reason(
         rule="time",
-        version=1,
         severity="reject",
         observed=observed,
         threshold=threshold,
@@ -146,7 +144,6 @@ def _repeat(fact: Repeat) -> Reason | None:
         return None
     return Reason(
         rule="repeat",
-        version=1,
         severity="ban",
         observed=len(recent),
         threshold=STRIKES_MAX,

@@ -96,11 +96,12 @@ async def publish(redis: Redis, store: SanctionStore, due: Sequence[Delivery]) -
         await redis.set(GENERATION, uuid7())
     if not due:
         return []
-    batch = _batch(delivery.sanction for delivery in due)
+    sanctions = [to_proto(delivery.sanction) for delivery in due]
+    batch = events_pb2.SanctionEvents(sanctions=sanctions).SerializeToString()
     # The ids of the stream follow the clock of Redis, which ours may be ahead of.
     oldest = f"{clock.now_ms() - clock.offset_ms() - STREAM_KEPT_MS}-0"
     await redis.xadd(SANCTIONS, {"batch": batch}, minid=oldest, approximate=True)
-    versions = [delivery.sanction.version for delivery in due]
+    versions = [sanction.version for sanction in sanctions]
     log.info("sanctions_published", versions=versions)
     return versions
 
@@ -119,10 +120,6 @@ def to_proto(sanction: Sanction) -> fraud_pb2.Sanction:
         version=sanction.version,
         until_ms=sanction.until_ms,
     )
-
-
-def _batch(sanctions: Iterable[Sanction]) -> bytes:
-    return events_pb2.SanctionEvents(sanctions=map(to_proto, sanctions)).SerializeToString()
 
 
 async def _set_ban(auth: AuthStub, delivery: Delivery) -> bool:

@@ -1,4 +1,4 @@
-"""The calls of Fraud: check, act, answer."""
+"""The calls of Fraud: check, act, reply."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -20,6 +20,7 @@ from protos import fraud_pb2 as pb
 from services.fraud import rules
 from services.fraud.evaluations import (
     ALLOWED,
+    Attempt,
     Evaluation,
     EvaluationBatch,
     Judgement,
@@ -32,7 +33,7 @@ from services.fraud.rules import Duration, Fact
 from services.fraud.sanctions import SanctionCache, to_proto
 from services.fraud.sanctions_store import SanctionStore
 from services.fraud.store import FraudStore
-from services.fraud.windows import FIXED, Attempt, Counted, Windows, WindowsUnavailable
+from services.fraud.windows import FIXED, Counted, Windows, WindowsUnavailable
 
 GRAVE = frozenset({"time", "amount", "foreign"})  # rules whose incidents open cases
 OUT_OF_BOUNDS = "SUSPICIOUS_ACTIVITY"  # how actions refuses times that cannot be
@@ -107,7 +108,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
                 if verified.failure.code == OUT_OF_BOUNDS:
                     facts = (*facts, _duration(attempt.attempt_id, verified))
             if facts or self._sanctions.was_sanctioned(attempt.user_id):
-                evaluations[place] = _evaluation(attempt, seen, facts)
+                evaluations[place] = Evaluation(attempt, seen.fixed, facts)
         judged = await self._evaluate(list(evaluations.values())) if evaluations else []
         for verdict, _ in judged:
             _judged.labels(verdict.decision.name.lower()).inc()
@@ -134,19 +135,20 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
             return self._provisional(evaluations)
 
     async def _recorded(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
-        known = await self._store.verdicts([evaluation.subject_id for evaluation in evaluations])
-        new = [e for e in evaluations if e.subject_id not in known and self._needs_verdict(e)]
-        for evaluation, (verdict, sanction) in zip(
-            new, await self._store.evaluate(new) if new else (), strict=True
-        ):
-            known[evaluation.subject_id] = verdict
+        known = await self._store.verdicts([e.attempt.subject_id for e in evaluations])
+        new = [
+            e for e in evaluations if e.attempt.subject_id not in known and self._needs_verdict(e)
+        ]
+        judged = await self._store.evaluate(new) if new else ()
+        for evaluation, (verdict, sanction) in zip(new, judged, strict=True):
+            known[evaluation.attempt.subject_id] = verdict
             if sanction:
                 self._sanctions.add(sanction)
             log.info(
                 "attempt_judged",
                 stream="security",
-                user_id=evaluation.user_id,
-                action_id=evaluation.action_id,
+                user_id=evaluation.attempt.user_id,
+                action_id=evaluation.attempt.action_id,
                 decision=verdict.decision.name.lower(),
                 decision_id=verdict.decision_id,
                 rules=[reason.rule for reason in verdict.reasons],
@@ -155,28 +157,27 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
             for relay in self._relays:
                 relay.wake()
         return [
-            (known.get(evaluation.subject_id, ALLOWED), self._sanctions.of(evaluation.user_id))
-            for evaluation in evaluations
+            (known.get(e.attempt.subject_id, ALLOWED), self._sanctions.of(e.attempt.user_id))
+            for e in evaluations
         ]
 
     def _provisional(self, evaluations: Sequence[Evaluation]) -> list[Judgement]:
-        records = {e.user_id: Record(self._sanctions.of(e.user_id)) for e in evaluations}
+        sanctions = {e.attempt.user_id: self._sanctions.of(e.attempt.user_id) for e in evaluations}
+        records = {user_id: Record(sanction) for user_id, sanction in sanctions.items()}
         batch = EvaluationBatch(version=0, at_ms=clock.now_ms(), verdicts={}, records=records)
-        return [
-            (
-                replace(batch.evaluate(e), decision_id="") if self._needs_verdict(e) else ALLOWED,
-                self._sanctions.of(e.user_id),
-            )
-            for e in evaluations
-        ]
+        judged: list[Judgement] = []
+        for evaluation in evaluations:
+            verdict = batch.evaluate(evaluation) if self._needs_verdict(evaluation) else ALLOWED
+            judged.append((replace(verdict, decision_id=""), sanctions[evaluation.attempt.user_id]))
+        return judged
 
     def _needs_verdict(self, evaluation: Evaluation) -> bool:
         """Whether one is to be decided; else only a recorded one counts."""
         if evaluation.facts:
             return True
-        sanction = self._sanctions.of(evaluation.user_id)
+        sanction = self._sanctions.of(evaluation.attempt.user_id)
         banned = sanction is not None and sanction.kind is Kind.BANNED
-        return banned and evaluation.accepted and not evaluation.fixed
+        return banned and evaluation.attempt.accepted and not evaluation.fixed
 
 
 def _attempt(item: pb.JudgeItem) -> Attempt:
@@ -189,17 +190,6 @@ def _attempt(item: pb.JudgeItem) -> Attempt:
     if not all(map(is_uuid, (attempt.attempt_id, attempt.action_id, attempt.user_id))):
         raise IdInvalid
     return attempt
-
-
-def _evaluation(attempt: Attempt, seen: Counted, facts: tuple[Fact, ...]) -> Evaluation:
-    return Evaluation(
-        subject_id=attempt.action_id if attempt.accepted else attempt.attempt_id,
-        action_id=attempt.action_id,
-        user_id=attempt.user_id,
-        accepted=attempt.accepted,
-        fixed=seen.fixed,
-        facts=facts,
-    )
 
 
 def _duration(attempt_id: str, found: actions_pb2.VerifyResult) -> Duration:

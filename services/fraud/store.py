@@ -1,4 +1,4 @@
-"""Verdicts, incidents and cases in Postgres."""
+"""Verdicts, incidents and cases in Postgres, and fraud's own copy of the awards."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,18 +9,14 @@ import msgspec
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.postgres import Database
+from protos.events_pb2 import ScoreEvent
 from protos.fraud_pb2 import Incident
 from services.fraud import rules
-from services.fraud.evaluations import (
-    Case,
-    Evaluation,
-    EvaluationBatch,
-    Judgement,
-    Record,
-    Verdict,
-)
+from services.fraud.evaluations import Case, Evaluation, EvaluationBatch, Judgement, Record, Verdict
 from services.fraud.rules import Decision, Reason
 from services.fraud.sanctions_store import Connection, record_sanctions, sanctions_of
+
+_KINDS = {number: name.lower() for name, number in ScoreEvent.Kind.items()}
 
 
 class FraudStore:
@@ -45,11 +41,14 @@ class FraudStore:
         # their connections from all other callers.
         async with self._evaluating, self._database.transaction() as connection:
             batch = await _load(connection, evaluations)
-            judgements = []
-            for evaluation in evaluations:
-                verdict = batch.evaluate(evaluation)
-                judgements.append((verdict, batch.records[evaluation.user_id].sanction))
-            await _record(connection, batch)
+            # Each with the sanction as of its turn.
+            judgements = [
+                (batch.evaluate(e), batch.records[e.attempt.user_id].sanction) for e in evaluations
+            ]
+            await _record_verdicts(connection, batch)
+            if batch.sanctions:
+                await record_sanctions(connection, batch.sanctions, at_ms=batch.at_ms)
+            await _open_cases(connection, batch.cases)
         return judgements
 
     async def report(self, incidents: Sequence[Incident], *, grave: frozenset[str]) -> list[Case]:
@@ -67,50 +66,79 @@ class FraudStore:
             await _open_cases(connection, cases)
         return cases
 
+    async def position(self) -> str:
+        """How far the stream of awards was copied: the id of an entry."""
+        sql = "SELECT entry_id FROM fraud.positions WHERE stream = 'awards'"
+        (row,) = await self._database.fetch(sql)
+        return str(row["entry_id"])
+
+    async def copy(self, events: Sequence[ScoreEvent], *, after: str, upto: str) -> str | None:
+        """Appends the events that are new and moves the position from `after` to `upto`.
+
+        Returns the new position; None, and nothing was done, if another replica moved it first.
+        """
+        sql = """
+            WITH moved AS (
+                UPDATE fraud.positions SET entry_id = $2, seq = greatest(seq, $3)
+                 WHERE stream = 'awards' AND entry_id = $1 RETURNING entry_id
+            ), copied AS (
+                INSERT INTO fraud.events (event_id, kind, seq, user_id, version, action_type,
+                                          points, old_score, new_score, at)
+                SELECT e.event_id, e.kind, e.seq, e.user_id, e.version, e.action_type,
+                       e.points, e.old_score, e.new_score, to_timestamp(e.at_ms / 1000.0)
+                FROM unnest($4::uuid[], $5::text[], $6::bigint[], $7::uuid[], $8::bigint[],
+                            $9::text[], $10::bigint[], $11::bigint[], $12::bigint[],
+                            $13::bigint[])
+                  AS e(event_id, kind, seq, user_id, version, action_type, points, old_score,
+                       new_score, at_ms)
+                WHERE EXISTS (SELECT FROM moved)
+                ON CONFLICT (event_id) DO NOTHING
+            )
+            SELECT m.entry_id FROM moved m"""
+        seq = max((event.seq for event in events), default=0)
+        columns = (
+            [e.event_id for e in events],
+            [_KINDS[e.kind] for e in events],
+            [e.seq for e in events],
+            [e.user_id for e in events],
+            [e.version for e in events],
+            [e.action_type for e in events],
+            [e.points for e in events],
+            [e.old_score for e in events],
+            [e.new_score for e in events],
+            [e.at_ms for e in events],
+        )
+        rows = await self._database.fetch(sql, after, upto, seq, *columns)
+        return rows[0]["entry_id"] if rows else None
+
 
 async def _load(connection: Connection, evaluations: Sequence[Evaluation]) -> EvaluationBatch:
     # This lock is held until the commit: verdicts are recorded one transaction after the
     # other, so a player's strikes are counted once, however many replicas see the burst.
     version = await connection.fetchval("SELECT version FROM fraud.versions FOR UPDATE")
     # In a statement of its own: the time after the wait for the lock.
-    at_ms = await connection.fetchval(
-        "SELECT (extract(epoch FROM clock_timestamp() + $1::interval) * 1000)::bigint",
-        clock.offset(),
-    )
-    records = {evaluation.user_id: Record() for evaluation in evaluations}
+    now = "SELECT (extract(epoch FROM clock_timestamp() + $1::interval) * 1000)::bigint"
+    at_ms = await connection.fetchval(now, clock.offset())
+    records = {evaluation.attempt.user_id: Record() for evaluation in evaluations}
     for sanction in await sanctions_of(connection, list(records)):
         records[sanction.user_id].sanction = sanction
-    for row in await connection.fetch(
-        """
+    strikes = """
         SELECT v.user_id::text, v.decision_id::text,
                (extract(epoch FROM v.at) * 1000)::bigint AS at_ms
           FROM fraud.verdicts v
          WHERE v.user_id = ANY($1::uuid[]) AND v.strike
-           AND v.at > to_timestamp($2::bigint / 1000.0) ORDER BY v.at
-        """,
-        list(records),
-        at_ms - rules.STRIKES_WINDOW_MS,
-    ):
+           AND v.at > to_timestamp($2::bigint / 1000.0) ORDER BY v.at"""
+    since_ms = at_ms - rules.STRIKES_WINDOW_MS
+    for row in await connection.fetch(strikes, list(records), since_ms):
         records[row["user_id"]].strikes.append((row["decision_id"], row["at_ms"]))
-    verdicts = await _verdicts(connection, [evaluation.subject_id for evaluation in evaluations])
+    verdicts = await _verdicts(connection, [e.attempt.subject_id for e in evaluations])
     return EvaluationBatch(version=version, at_ms=at_ms, verdicts=verdicts, records=records)
 
 
-async def _record(connection: Connection, batch: EvaluationBatch) -> None:
-    await _record_verdicts(connection, batch)
-    if batch.sanctions:
-        await record_sanctions(connection, batch.sanctions, at_ms=batch.at_ms)
-    await _open_cases(connection, batch.cases)
-
-
 async def _verdicts(connection: Connection, subject_ids: Sequence[str]) -> dict[str, Verdict]:
-    rows = await connection.fetch(
-        """
+    sql = """
         SELECT v.subject_id::text, v.decision, v.ruleset, v.reasons, v.decision_id::text
-          FROM fraud.verdicts v WHERE v.subject_id = ANY($1::uuid[])
-        """,
-        subject_ids,
-    )
+          FROM fraud.verdicts v WHERE v.subject_id = ANY($1::uuid[])"""
     return {
         row["subject_id"]: Verdict(
             Decision[row["decision"].upper()],
@@ -118,39 +146,36 @@ async def _verdicts(connection: Connection, subject_ids: Sequence[str]) -> dict[
             msgspec.json.decode(row["reasons"], type=tuple[Reason, ...]),
             row["decision_id"],
         )
-        for row in rows
+        for row in await connection.fetch(sql, subject_ids)
     }
 
 
 async def _record_verdicts(connection: Connection, batch: EvaluationBatch) -> None:
-    await connection.executemany(
-        """
+    sql = """
         INSERT INTO fraud.verdicts (subject_id, action_id, user_id, decision_id, decision,
                                     ruleset, reasons, facts, strike, at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, to_timestamp($10::bigint / 1000.0))
-        """,
-        [
-            (
-                evaluation.subject_id,
-                evaluation.action_id,
-                evaluation.user_id,
-                found.verdict.decision_id,
-                found.verdict.decision.name.lower(),
-                found.verdict.ruleset,
-                _json(found.verdict.reasons),
-                _json(found.facts),
-                found.strike,
-                batch.at_ms,
-            )
-            for evaluation, found in batch.outcomes
-        ],
-    )
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, to_timestamp($10::bigint / 1000.0))"""
+    rows = [
+        (
+            evaluation.attempt.subject_id,
+            evaluation.attempt.action_id,
+            evaluation.attempt.user_id,
+            found.verdict.decision_id,
+            found.verdict.decision.name.lower(),
+            found.verdict.ruleset,
+            _json(found.verdict.reasons),
+            _json(found.facts),
+            found.strike,
+            batch.at_ms,
+        )
+        for evaluation, found in batch.outcomes
+    ]
+    await connection.executemany(sql, rows)
 
 
 async def _record_incidents(connection: Connection, incidents: Sequence[Incident]) -> list[str]:
     """Returns the ids of those that were new, in no particular order."""
-    rows = await connection.fetch(
-        """
+    sql = """
         INSERT INTO fraud.incidents (incident_id, user_id, rule, action_id, action_type,
                                      observed, threshold, at, other_user_id, reported_at)
         SELECT i.incident_id, i.user_id, i.rule, nullif(i.action_id, '')::uuid, i.action_type,
@@ -161,8 +186,8 @@ async def _record_incidents(connection: Connection, incidents: Sequence[Incident
             AS i(incident_id, user_id, rule, action_id, action_type, observed, threshold, at_ms,
                  other_user_id)
         ON CONFLICT (incident_id) DO NOTHING
-        RETURNING incident_id
-        """,
+        RETURNING incident_id"""
+    columns = (
         [i.incident_id for i in incidents],
         [i.user_id for i in incidents],
         [i.rule for i in incidents],
@@ -172,42 +197,29 @@ async def _record_incidents(connection: Connection, incidents: Sequence[Incident
         [i.threshold for i in incidents],
         [i.at_ms for i in incidents],
         [i.other_user_id for i in incidents],
-        clock.offset(),
     )
+    rows = await connection.fetch(sql, *columns, clock.offset())
     return [row["incident_id"] for row in rows]
 
 
 def _cases(incident: Incident) -> list[Case]:
     """One per player: the owner of a token that another one uses is looked at as well."""
-    reason = rules.incident_reason(
-        incident.rule,
-        observed=incident.observed,
-        threshold=incident.threshold,
-        action_id=incident.action_id,
-    )
+    reasons = (rules.incident_reason(incident),)
     users = dict.fromkeys([incident.user_id, incident.other_user_id or incident.user_id])
-    return [Case(user, incident.incident_id, (reason,)) for user in users]
+    return [Case(user, incident.incident_id, reasons) for user in users]
 
 
 async def _open_cases(connection: Connection, cases: Sequence[Case]) -> None:
-    await connection.executemany(
-        """
+    sql = """
         INSERT INTO fraud.cases (case_id, user_id, rule, source_id, reasons, opened_at)
         VALUES ($1, $2, $3, $4, $5, clock_timestamp() + $6::interval)
-        ON CONFLICT (source_id, user_id) DO NOTHING
-        """,
-        [
-            (
-                uuid7(),
-                case.user_id,
-                case.reasons[0].rule,
-                case.source_id,
-                _json(case.reasons),
-                clock.offset(),
-            )
-            for case in cases
-        ],
-    )
+        ON CONFLICT (source_id, user_id) DO NOTHING"""
+    offset = clock.offset()
+    rows = [
+        (uuid7(), case.user_id, case.reasons[0].rule, case.source_id, _json(case.reasons), offset)
+        for case in cases
+    ]
+    await connection.executemany(sql, rows)
 
 
 def _json(value: Any) -> str:

@@ -10,6 +10,7 @@ import msgspec
 from chassis import clock
 from chassis.redis import UNAVAILABLE, Call, Redis, Script
 from services.fraud import rules
+from services.fraud.evaluations import Attempt
 from services.fraud.rules import Burst
 
 VERDICT_KEPT_MS = 600_000  # an action's token does not live longer
@@ -20,16 +21,6 @@ COUNT_S = 0.3  # the caller of Judge waits 0.5 s
 
 class WindowsUnavailable(Exception):
     """Redis is unavailable or slow."""
-
-
-@dataclass(slots=True)
-class Attempt:
-    """An attempt to redeem an action."""
-
-    attempt_id: str
-    action_id: str
-    user_id: str
-    accepted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,8 @@ from protos import fraud_pb2
 from protos.actions_pb2_grpc import ActionsStub, add_ActionsServicer_to_server
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
+from services.actions.attempts import IncidentRelay
 from services.actions.catalogue import Catalogue
-from services.actions.incidents import IncidentRelay
 from services.actions.service import ActionsService
 from services.actions.store import ActionsStore
 from services.actions.tests.players import SEALING, SIGNING, Play, new_user
@@ -165,7 +165,7 @@ async def open_actions(
 ) -> AsyncIterator[Actions]:
     """The service on that pool, served over real gRPC."""
     store, fraud = ActionsStore(Database(pool)), RecordingFraud()
-    catalogue, relay = Catalogue(store), IncidentRelay(store, cast(FraudStub, fraud))
+    catalogue, relay = Catalogue(store.types), IncidentRelay(store, cast(FraudStub, fraud))
     await catalogue.refresh()
     service = ActionsService(
         store,

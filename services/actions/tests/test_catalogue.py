@@ -55,7 +55,7 @@ async def test_a_replica_that_issued_nothing_of_a_new_type_verifies_it(
 async def test_a_replica_follows_changes_by_itself(
     actions: Actions, pool: asyncpg.Pool, type_name: str
 ) -> None:
-    catalogue = Catalogue(ActionsStore(Database(pool)))
+    catalogue = Catalogue(ActionsStore(Database(pool)).types)
     following = asyncio.create_task(catalogue.follow(pause_s=0.05))
     await actions.create_type(type_name)
 

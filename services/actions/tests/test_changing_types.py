@@ -149,7 +149,7 @@ async def test_every_replica_goes_by_a_change_within_a_second(
     actions: Actions, pool: asyncpg.Pool, type_name: str
 ) -> None:
     await actions.create_type(type_name, points=1)
-    catalogue = Catalogue(ActionsStore(Database(pool)))
+    catalogue = Catalogue(ActionsStore(Database(pool)).types)
     await catalogue.refresh()
     following = asyncio.create_task(catalogue.follow())
     await actions.change_type(type_name, points=2)

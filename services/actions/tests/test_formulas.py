@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.actions.failures import ScoreOutOfRange, ValidationFailed
-from services.actions.formulas import FORMULAS, Span, compute
+from services.actions.formulas import FORMULAS, Span
 
 SPAN = Span(10, 110, 1000, 5000)
 SPANS = st.builds(
@@ -22,7 +22,7 @@ SPANS = st.builds(
 
 def points(name: str, evidence: Any = None, *, ms: int = 3000, span: Span = SPAN) -> int:
     text = b"" if evidence is None else json.dumps(evidence).encode()
-    return compute(name, span, evidence=text, completion_ms=ms)
+    return FORMULAS[name](span, text, ms)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_evidence_that_lacks_something_is_refused_by_name(
 @pytest.mark.parametrize("text", [b"{", b"\xff", b"9" * 5000, b"[" * 60_000, b'{"points":NaN}'])
 def test_evidence_that_is_no_json_is_refused_as_what_it_is(text: bytes) -> None:
     with pytest.raises(ValidationFailed):
-        compute("evidence_points", SPAN, evidence=text, completion_ms=1)
+        FORMULAS["evidence_points"](SPAN, text, 1)
 
 
 def test_every_formula_is_tested_here() -> None:

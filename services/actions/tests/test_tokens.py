@@ -81,7 +81,8 @@ def test_a_signing_key_is_hkdf_of_its_master(action_id: str, user_id: str, kid: 
     info = f"sign.v1\n{action_id}\n{user_id}".encode()
     published = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=info)
 
-    derived = SEALER.signing_key(kid=kid, action_id=action_id, user_id=user_id)
+    content = sealed(kid)._replace(action_id=action_id, user_id=user_id)
+    derived = SEALER.signing_key(content)
 
     assert derived == published.derive(SIGNING[kid])
 
@@ -90,7 +91,7 @@ def test_every_action_and_player_has_a_signing_key_of_its_own() -> None:
     ids = [hashlib.sha256(bytes([n])).hexdigest() for n in range(4)]
 
     keys = {
-        SEALER.signing_key(kid=kid, action_id=action, user_id=user)
+        SEALER.signing_key(sealed(kid)._replace(action_id=action, user_id=user))
         for kid in (1, 2)
         for action in ids
         for user in ids

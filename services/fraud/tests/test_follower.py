@@ -14,8 +14,8 @@ from chassis.redis import Redis
 from chassis.testing import eventually
 from protos.events_pb2 import ScoreEvent, ScoreEvents
 from protos.streams import AWARDS
-from services.fraud.events_store import EventStore
 from services.fraud.follower import Follower
+from services.fraud.store import FraudStore
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def follower(pool: asyncpg.Pool, database: dict[str, str], redis: Redis) -
     connection = await asyncpg.connect(database["admin"])
     await connection.execute("UPDATE fraud.positions SET entry_id = '0-0', seq = 0")
     await connection.close()
-    return Follower(EventStore(Database(pool)), redis)
+    return Follower(FraudStore(Database(pool)), redis)
 
 
 async def test_an_event_that_comes_twice_is_copied_once(
@@ -68,7 +68,7 @@ async def test_a_follower_goes_on_where_another_left_off(
     await follower.step()
     await _append(redis, _award(user, 2))
 
-    later = Follower(EventStore(Database(pool)), redis)
+    later = Follower(FraudStore(Database(pool)), redis)
     await asyncio.gather(later.step(), follower.step())
 
     assert await _copied(pool, user) == 2
@@ -77,7 +77,7 @@ async def test_a_follower_goes_on_where_another_left_off(
 async def test_only_the_replica_that_read_from_the_present_position_moves_it(
     follower: Follower, pool: asyncpg.Pool
 ) -> None:
-    store = EventStore(Database(pool))
+    store = FraudStore(Database(pool))
     assert await store.copy([], after="0-0", upto="5-0")
     assert not await store.copy([], after="0-0", upto="4-0")
     assert await store.position() == "5-0"
