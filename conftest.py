@@ -1,7 +1,7 @@
 """Fixtures for all tests: a throwaway Postgres and Redis, certificates, fresh databases.
 
 `DATABASE_URL` and `REDIS_URL`, where given, name servers to use instead; the former's
-role must be allowed to create databases and roles, the latter's data is thrown away.
+role must be allowed to create databases and roles, the latter's data is deleted.
 """
 
 import os
@@ -12,7 +12,9 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
 
+import asyncpg
 import pytest
 import structlog
 
@@ -40,13 +42,9 @@ def stores() -> Iterator[tuple[str, str]]:
         postgres_url, redis_url = os.environ.get("DATABASE_URL"), os.environ.get("REDIS_URL")
         folder.chmod(0o755)
         if not postgres_url:
-            postgres_url = stack.enter_context(
-                servers.postgres(folder / "postgres", port=None, password=None, durable=False)
-            ).url
+            postgres_url = stack.enter_context(servers.postgres(folder / "postgres")).url
         if not redis_url:
-            redis_url = stack.enter_context(
-                servers.redis(folder / "redis", port=None, password=None, durable=False)
-            ).url
+            redis_url = stack.enter_context(servers.redis(folder / "redis")).url
         yield postgres_url, redis_url
 
 
@@ -89,7 +87,7 @@ def own_redis(tmp_path: Path) -> Callable[[], AbstractContextManager[str]]:
 
     @contextmanager
     def run() -> Iterator[str]:
-        with servers.redis(tmp_path, port=port, password=password, durable=False) as server:
+        with servers.redis(tmp_path, port=port, password=password) as server:
             yield server.url
 
     return run
@@ -118,8 +116,8 @@ class OwnPostgres:
             self._runs = True
 
     def kill(self) -> None:
-        """Ends it at once, with no word to anybody; what it had committed stays."""
-        os.kill(self._server.pid, signal.SIGQUIT)
+        """Ends it at once, without a shutdown; what it had committed stays."""
+        os.kill(self._server.process.pid, signal.SIGQUIT)
         self._server.process.wait()
         self.stop()
 
@@ -129,7 +127,7 @@ class OwnPostgres:
         self._runs = False
 
     async def prepare(self, *units: str) -> dict[str, str]:
-        """As `migrated` answers, of this server."""
+        """As `migrated` returns, of this server."""
         urls = await databases.prepare(self._server.url, dict.fromkeys(units, "test"))
         return {**urls, "admin": self._server.url}
 
@@ -146,10 +144,16 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OwnPostgr
 
 @pytest.fixture(scope="session")
 def new_database(stores: tuple[str, str]) -> Callable[[], Awaitable[str]]:
-    """Makes an empty database and answers its URL, of a role that may do everything."""
+    """Makes an empty database and returns its URL, of a role that may do everything."""
 
     async def make() -> str:
-        return await databases.create(stores[0], f"test_{secrets.token_hex(6)}")
+        name = f"test_{secrets.token_hex(6)}"
+        connection = await asyncpg.connect(stores[0], timeout=10)
+        try:
+            await connection.execute(f"CREATE DATABASE {name}")
+        finally:
+            await connection.close()
+        return urlunsplit(urlsplit(stores[0])._replace(path=f"/{name}"))
 
     return make
 

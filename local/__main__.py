@@ -2,8 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from signal import SIGHUP, SIGINT, SIGTERM
@@ -12,13 +10,11 @@ import structlog
 
 from chassis.settings import SettingsError, load
 from local import ports, secrets
-from local.servers.embedded import Unavailable
+from local.servers.binaries import Unavailable
 from local.settings import Settings
 from local.suite import admin, certificates, stores, units
-from local.suite.admin import Admin
-from local.suite.claim import claimed, expect_free
-from local.suite.probe import status
-from local.suite.supervisor import Refused, Stopped, Supervisor
+from local.suite.processes import status
+from local.suite.supervisor import Refused, Stopped, Supervisor, claimed
 
 PAGES = {"board": "/", "docs": "/docs", "console": "/console"}
 
@@ -29,13 +25,15 @@ def main(settings: Settings) -> None:
     folder = settings.data_dir.absolute()
     record = folder / "processes.json"
     with claimed(folder), Supervisor(record, url=settings.url, say=say) as supervisor:
-        supervisor.heed(SIGINT, SIGTERM, SIGHUP)
-        expect_free(settings.host, settings.port)
-        names = [*stores.PORT_NAMES, *units.port_names()]
+        supervisor.stop_by(SIGINT, SIGTERM, SIGHUP)
+        if problem := ports.problem(settings.port, settings.host):
+            port = f"port {settings.port} of {settings.host}"
+            raise Refused(f"{port}: {problem}; choose another by SCOREBOARD_PORT")
+        names = [*stores.PORT_NAMES, *units.PORT_NAMES]
         places = units.Places(data_dir=folder, ports=ports.keep(folder / "ports.json", names))
         secrets.make(places.secrets, passwords=stores.PASSWORDS)
         certificates.make(places.certificates, units.UNITS)
-        database_url = stores.start(supervisor, settings, places, say=say)
+        database_url = stores.start(supervisor, settings, places)
         say("bringing the schemas up to date…")
         asyncio.run(stores.migrate(database_url, places))
         administrator = admin.ensure(
@@ -45,15 +43,15 @@ def main(settings: Settings) -> None:
         )
         say(f"starting {', '.join(units.UNITS)}…")
         supervisor.start(*(units.program(unit, settings, places) for unit in units.UNITS))
-        supervisor.until_ready()
-        greet(settings, administrator, folder / "admin.json")
+        supervisor.wait_until_ready()
+        greet(settings, administrator, kept_in=folder / "admin.json")
         if settings.players:
             supervisor.start(units.simulated_players(settings, places))
         supervisor.run()
 
 
-def greet(settings: Settings, administrator: Admin, kept_in: Path) -> None:
-    """Says where everything is."""
+def greet(settings: Settings, administrator: admin.Admin, *, kept_in: Path) -> None:
+    """Prints where everything is."""
     say(f"ready {settings.url}")
     for name, path in PAGES.items():
         if status(settings.url + path) == 200:
@@ -62,26 +60,20 @@ def greet(settings: Settings, administrator: Admin, kept_in: Path) -> None:
         say(f"  {'admin':<9}{administrator.username}  {administrator.password}  (in {kept_in})")
 
 
-@contextmanager
-def one_line(folder: Path) -> Iterator[None]:
-    """Ends the process with one line for what the machine or its owner has to mend."""
-    try:
-        yield
-    except Stopped:
-        return
-    except (Refused, Unavailable) as refusal:
-        sys.exit(str(refusal))
-    except OSError as refusal:
-        # What fails while it is written has lost its name.
-        sys.exit(f"{refusal.filename or folder}: {refusal.strerror or refusal}")
-
-
 if __name__ == "__main__":
-    # The chassis logs for machines; what a person wants to know is said here.
+    # The chassis logs for machines; what a person wants to know is printed here.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("error"))
     try:
         given = load(Settings)
     except SettingsError as problems:
         sys.exit(f"the settings do not fit\n{problems}")
-    with one_line(given.data_dir):
+    # What the machine or its user has to correct ends the process with one line.
+    try:
         main(given)
+    except Stopped:
+        pass
+    except (Refused, Unavailable) as refusal:
+        sys.exit(str(refusal))
+    except OSError as refusal:
+        # What fails while it is written has lost its name.
+        sys.exit(f"{refusal.filename or given.data_dir}: {refusal.strerror or refusal}")

@@ -1,6 +1,7 @@
 """Ports of loopback that stay the same from one run to the next."""
 
 import json
+import os
 import random
 import socket
 from collections.abc import Sequence
@@ -18,30 +19,29 @@ def keep(path: Path, names: Sequence[str]) -> dict[str, int]:
 
     Raises OSError.
     """
-    kept = _read(path)
+    try:
+        kept = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        kept = {}
     chosen: dict[str, int] = {}
     candidates = iter(random.sample(_RANGE, len(_RANGE)))
     for name in names:
         port = kept.get(name)
-        while port is None or port in chosen.values() or not is_free(port):
+        while port not in _RANGE or port in chosen.values() or problem(port):
             port = next(candidates)
         chosen[name] = port
     secrets.write(path, json.dumps(chosen, indent=2) + "\n")
     return chosen
 
 
-def is_free(port: int) -> bool:
-    """Whether a process of ours could listen there now."""
+def problem(port: int, host: str = "127.0.0.1") -> str:
+    """Why a process of ours could not listen there now; empty where it could."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
-
-
-def _read(path: Path) -> dict[str, int]:
-    try:
-        kept = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return {}
-    return {name: port for name, port in kept.items() if port in _RANGE}
+        socket.create_server((host, port), family=family).close()
+    except socket.gaierror as refusal:
+        return str(refusal.strerror)
+    except OSError as refusal:
+        # Not its `strerror`, to which Python adds the address.
+        return os.strerror(refusal.errno or 0)
+    return ""

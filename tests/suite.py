@@ -33,7 +33,7 @@ _PORTS = range(10_000, 20_000)
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """Where a suite answers and, where it is one of ours, what it consists of.
+    """Where a suite listens and, where it is one of ours, what it consists of.
 
     Whatever looks behind its public address skips the test where the suite is not ours.
     """
@@ -63,7 +63,7 @@ class Suite:
         return account["username"], account["password"]
 
     async def sql(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """The rows of a statement, asked as Postgres' superuser."""
+        """The rows of a statement, run as Postgres' superuser."""
         connection = await asyncpg.connect(self.processes()["postgres"]["url"], timeout=10)
         try:
             return await connection.fetch(statement, *arguments, timeout=30)
@@ -83,12 +83,12 @@ def started(folder: Path, *, root: Path = ROOT, **settings: object) -> Iterator[
         pytest.skip("nothing is started, since SCOREBOARD_URL names a deployment")
     since = time.monotonic()
     port, log = _port(folder / "port"), folder / "suite.log"
-    told = {"port": port, "data_dir": folder / "data", "players": 0, "bcrypt_cost": 4, **settings}
-    heard_before = log.stat().st_size if log.exists() else 0
-    process = _start(root, log, told)
+    given = {"port": port, "data_dir": folder / "data", "players": 0, "bcrypt_cost": 4, **settings}
+    start_byte = log.stat().st_size if log.exists() else 0
+    process = _start(root, log, given)
     try:
         url = f"http://127.0.0.1:{port}"
-        _await_ready(process, log, heard_before, f"ready {url}\n")
+        _await_ready(process, log, start_byte, f"ready {url}\n")
         yield Suite(
             url=url,
             data_dir=folder / "data",
@@ -104,12 +104,12 @@ def started(folder: Path, *, root: Path = ROOT, **settings: object) -> Iterator[
             member.kill()
         assert not left, f"left running: {left}"
     finally:
-        # Whatever it started dies with it.
+        # All that it started dies with it.
         process.kill()
         process.wait()
 
 
-def _start(root: Path, log: Path, told: dict[str, object]) -> Popen[bytes]:
+def _start(root: Path, log: Path, given: dict[str, object]) -> Popen[bytes]:
     # Servers that are given to the tests are not for a suite, which keeps data of its own.
     inherited = {
         name: value
@@ -120,7 +120,7 @@ def _start(root: Path, log: Path, told: dict[str, object]) -> Popen[bytes]:
         return Popen(
             [sys.executable, "-m", "local"],
             cwd=root,
-            env=inherited | {f"SCOREBOARD_{name.upper()}": str(told[name]) for name in told},
+            env=inherited | {f"SCOREBOARD_{name.upper()}": str(given[name]) for name in given},
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,
@@ -129,9 +129,9 @@ def _start(root: Path, log: Path, told: dict[str, object]) -> Popen[bytes]:
         )
 
 
-def _await_ready(process: Popen[bytes], log: Path, heard_before: int, line: str) -> None:
+def _await_ready(process: Popen[bytes], log: Path, start_byte: int, line: str) -> None:
     until = time.monotonic() + READY_S
-    while line.encode() not in (said := log.read_bytes()[heard_before:]):
+    while line.encode() not in (said := log.read_bytes()[start_byte:]):
         assert process.poll() is None, said.decode()
         assert time.monotonic() < until, said.decode()
         time.sleep(0.05)
@@ -140,6 +140,6 @@ def _await_ready(process: Popen[bytes], log: Path, heard_before: int, line: str)
 def _port(kept: Path) -> int:
     """The port in the file `kept`, or a free one that is kept there from now on."""
     if not kept.exists():
-        free = next(p for p in random.sample(_PORTS, len(_PORTS)) if ports.is_free(p))
+        free = next(p for p in random.sample(_PORTS, len(_PORTS)) if not ports.problem(p))
         kept.write_text(str(free))
     return int(kept.read_text())

@@ -19,7 +19,7 @@ Plant = Callable[[Mapping[str, str]], Path]
 
 @pytest.fixture
 def plant(tmp_path: Path) -> Plant:
-    """Writes a source tree (path -> text) and answers its root."""
+    """Writes a source tree (path -> text) and returns its root."""
 
     def write(files: Mapping[str, str]) -> Path:
         for name, text in files.items():
@@ -80,10 +80,10 @@ def test_units_call_only_along_the_arrows_and_no_arrow_points_back() -> None:
     ],
 )
 def test_an_import_of_another_unit_is_refused(path: str, source: str, plant: Plant) -> None:
-    offences = boundaries.foreign_imports(plant({path: source}))
+    violations = boundaries.foreign_imports(plant({path: source}))
 
-    assert len(offences) == 1
-    assert offences[0].startswith(f"{path}:{len(source.splitlines())}: ")
+    assert len(violations) == 1
+    assert violations[0].startswith(f"{path}:{len(source.splitlines())}: ")
 
 
 def test_a_unit_may_import_itself_the_chassis_and_the_contracts(plant: Plant) -> None:
@@ -253,9 +253,9 @@ def test_sql_that_names_a_foreign_schema_is_refused(statement: str, plant: Plant
         }
     )
 
-    offences = boundaries.foreign_sql(tree)
+    violations = boundaries.foreign_sql(tree)
 
-    assert [offence.rpartition(": ")[0] for offence in offences] == [
+    assert [violation.rpartition(": ")[0] for violation in violations] == [
         "services/scores/migrations/0002_more.sql:3",
         "services/scores/relay.py:2",
         "services/scores/store.py:3",
@@ -297,7 +297,7 @@ def test_only_a_service_without_a_schema_goes_without_migrations(plant: Plant) -
     assert boundaries.missing_files(tree) == ["services/auth: has no migrations/*.sql"]
 
 
-def test_a_service_nobody_has_heard_of_is_refused(plant: Plant) -> None:
+def test_a_service_that_the_architecture_does_not_name_is_refused(plant: Plant) -> None:
     tree = plant({f"services/mail/{file}": text for file, text in SERVICE.items()})
 
     assert boundaries.missing_files(tree) == ["services/mail: not a unit of the architecture"]
@@ -314,10 +314,10 @@ def test_a_service_nobody_has_heard_of_is_refused(plant: Plant) -> None:
     ],
 )
 def test_a_domain_word_in_the_chassis_is_refused(line: str, plant: Plant) -> None:
-    offences = boundaries.domain_words(plant({"chassis/server.py": f"\n{line}\n"}))
+    violations = boundaries.domain_words(plant({"chassis/server.py": f"\n{line}\n"}))
 
-    assert len(offences) == 1
-    assert offences[0].startswith("chassis/server.py:2: ")
+    assert len(violations) == 1
+    assert violations[0].startswith("chassis/server.py:2: ")
 
 
 def test_plain_words_stay_possible_in_the_chassis(plant: Plant) -> None:

@@ -97,7 +97,7 @@ async def test_live_channels_and_leases_are_followed_on_a_cluster(redis_cluster:
     assert position == Position("e", 1)
 
 
-async def test_a_call_under_a_key_is_answered_alike_on_a_cluster(redis_cluster: Redis) -> None:
+async def test_a_call_under_a_key_gets_the_same_answer_on_a_cluster(redis_cluster: Redis) -> None:
     calls = Idempotency(redis_cluster, KEYS)
 
     async def run() -> web.StreamResponse:
@@ -114,7 +114,7 @@ async def test_a_call_under_a_key_is_answered_alike_on_a_cluster(redis_cluster: 
         assert again.body == first.body
 
 
-async def test_sanctions_are_heard_on_a_cluster(redis_cluster: Redis) -> None:
+async def test_sanctions_arrive_on_a_cluster(redis_cluster: Redis) -> None:
     async def none_yet(version: int) -> list[Sanction]:
         return []
 
@@ -122,11 +122,11 @@ async def test_sanctions_are_heard_on_a_cluster(redis_cluster: Redis) -> None:
     following = asyncio.create_task(sanctions.feed.follow(redis_cluster))
     banned = SanctionEvents(sanctions=[Sanction(user_id="u", kind=Sanction.BANNED, version=1)])
 
-    async def heard() -> bool:
+    async def applied() -> bool:
         await redis_cluster.xadd(SANCTIONS, {"batch": banned.SerializeToString()})
         return sanctions.banned("u")
 
-    assert await eventually(heard)
+    assert await eventually(applied)
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
 
@@ -196,8 +196,8 @@ async def _stands(stub: ScoresStub, board: str, users: list[str]) -> None:
     assert [result.place.rank for result in places.results] == list(range(1, 21))
     ranks = await stub.Ranks(RanksRequest(board=board, user_ids=users))
     assert [entry.rank for entry in ranks.entries] == list(range(1, 21))
-    asked = WouldBeRequest(items=[WouldBeItem(board=board, score=10_000)])
-    assert (await stub.WouldBe(asked)).results[0].would_be.rank == 1
+    request = WouldBeRequest(items=[WouldBeItem(board=board, score=10_000)])
+    assert (await stub.WouldBe(request)).results[0].would_be.rank == 1
 
 
 async def test_every_script_is_called_with_keys_of_one_slot(
@@ -210,15 +210,15 @@ async def test_every_script_is_called_with_keys_of_one_slot(
     await test_limits_are_kept_exactly_though_a_batch_spans_all_nodes(redis_cluster)
     await test_bursts_are_found_though_a_batch_spans_all_nodes(redis_cluster)
     await test_live_channels_and_leases_are_followed_on_a_cluster(redis_cluster)
-    await test_a_call_under_a_key_is_answered_alike_on_a_cluster(redis_cluster)
+    await test_a_call_under_a_key_gets_the_same_answer_on_a_cluster(redis_cluster)
     await test_boards_and_the_journal_stand_on_a_cluster(redis_cluster, migrated, certificates)
 
-    # A node knows a script since it was called there, and refuses keys that are not its own.
-    assert [script.name for script in SCRIPTS if not _known(script, redis_nodes)] == []
+    # A node has a script since it was called there, and refuses keys that are not its own.
+    assert [script.name for script in SCRIPTS if not _loaded(script, redis_nodes)] == []
 
 
-def _known(script: Path, nodes: Cluster) -> bool:
-    """Whether a node knows the script, alone or behind one that others begin with."""
+def _loaded(script: Path, nodes: Cluster) -> bool:
+    """Whether a node has the script, alone or behind one that others begin with."""
     texts = [script.read_text()]
     for start in (script.parent / name for name in ("order.lua", "change.lua")):
         if start.exists():

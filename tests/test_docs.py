@@ -61,13 +61,13 @@ def test_every_relative_link_leads_to_a_file(document: Path) -> None:
 
 def test_a_link_to_nowhere_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "there.md").touch()
-    text = "[a](there.md#part) [b](gone.md) ![c](gone.png) [d](#here) `[e](code.md)`"
+    text = "[a](there.md#part) [b](missing.md) ![c](missing.png) [d](#here) `[e](code.md)`"
 
-    assert broken_links(text, tmp_path) == ["gone.md", "gone.png"]
+    assert broken_links(text, tmp_path) == ["missing.md", "missing.png"]
 
 
 @pytest.mark.parametrize("document", documents(), ids=named)
-def test_no_document_names_a_host_of_somebody(document: Path) -> None:
+def test_no_document_names_a_private_host(document: Path) -> None:
     assert foreign_hosts(document.read_text()) == []
 
 

@@ -1,5 +1,5 @@
 """The failures of the contract: each is raised by a unit in the way that the edge's table of them
-has it, and the page of the API tells of each."""
+has it, and the page of the API names each."""
 
 import re
 
@@ -19,6 +19,6 @@ def test_it_is_raised_as_the_kind_that_has_this_status(row: Row) -> None:
 
 def test_every_code_has_a_row_in_the_page_of_the_api() -> None:
     rows = re.findall(r"^\|.*\|$", API.read_text(), re.MULTILINE)
-    told = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", "\n".join(rows)))
+    documented = set(re.findall(r"`([A-Z][A-Z0-9_]+)`", "\n".join(rows)))
 
-    assert {row.code for row in ROWS} | {code for _, _, code, _ in FOUND.values()} <= told
+    assert {row.code for row in ROWS} | {code for _, _, code, _ in FOUND.values()} <= documented

@@ -29,11 +29,11 @@ def test_a_changed_contract_or_a_forgotten_stub_is_noticed(tmp_path: Path) -> No
     contract.write_text('syntax = "proto3"; package t; message Thing { int64 size = 1; }')
     make_stubs(changed, changed)
     contract.write_text('syntax = "proto3"; package t; message Thing { int64 width = 1; }')
-    (changed / "protos" / "gone_pb2.py").touch()
+    (changed / "protos" / "dropped_pb2.py").touch()
     make_stubs(changed, fresh)
 
     assert stale(committed=changed / "protos", fresh=fresh / "protos") == [
-        "gone_pb2.py",
+        "dropped_pb2.py",
         "thing_pb2.py",
         "thing_pb2.pyi",
     ]

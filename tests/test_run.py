@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from local.suite import probe
+from local.suite import processes
 from scoreboard_client import Client
 from tests.people import PASSWORD, address, newcomer
 from tests.suite import ROOT, UNITS, Suite, started
@@ -55,7 +55,7 @@ def expect_described(suite: Suite, root: Path) -> None:
     for unit in UNITS:
         assert record[unit].keys() == {"pid", "port", "ops_port"}
         assert Path(psutil.Process(record[unit]["pid"]).cwd()) == root
-        assert probe.status(f"http://127.0.0.1:{record[unit]['ops_port']}/readyz") == 200
+        assert processes.status(f"http://127.0.0.1:{record[unit]['ops_port']}/readyz") == 200
     for server in ("postgres", "redis"):
         assert record[server].keys() == {"pid", "url"}
         assert psutil.Process(record[server]["pid"]).is_running()

@@ -124,7 +124,7 @@ class Line:
             far_reader, far_writer = await asyncio.open_connection(
                 self._target.hostname, self._target.port
             )
-        except OSError:  # no one is there at the moment
+        except OSError:  # nothing listens at the moment
             writer.transport.abort()
             return
         ends = {writer, far_writer}

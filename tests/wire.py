@@ -39,7 +39,7 @@ class Wire:
         self._base = f"{url}/api/v1"
         self._token = token
 
-    async def ask(
+    async def call(
         self,
         method: str,
         path: str,

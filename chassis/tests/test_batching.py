@@ -125,7 +125,7 @@ async def test_under_load_a_flight_waits_for_company_and_without_it_not() -> Non
     await eventually(together_in_a_crowd)
 
 
-async def test_each_item_fails_at_its_own_deadline_whatever_came_before_it() -> None:
+async def test_each_item_fails_at_its_own_deadline_after_any_others() -> None:
     peer = Peer()
     peer.gate.clear()
     batcher = Batcher(peer.send, name="test")
@@ -209,7 +209,7 @@ async def test_a_flight_that_fails_fails_its_own_items_only() -> None:
     assert await batcher.submit(3, timeout_s=1) == 3
 
 
-async def test_a_peer_that_answers_too_few_fails_the_flight() -> None:
+async def test_a_peer_that_returns_too_few_fails_the_flight() -> None:
     async def send(items: list[int], timeout_s: float) -> Sequence[int]:
         return items[1:]
 
@@ -217,7 +217,7 @@ async def test_a_peer_that_answers_too_few_fails_the_flight() -> None:
         await Batcher(send, name="test").submit(1, timeout_s=1)
 
 
-async def test_a_flight_knows_nothing_of_the_request_that_began_it() -> None:
+async def test_a_flight_has_nothing_of_the_request_that_began_it() -> None:
     seen: list[float | None] = []
 
     async def send(items: list[int], timeout_s: float) -> Sequence[int | Failed]:
@@ -233,7 +233,7 @@ async def test_a_flight_knows_nothing_of_the_request_that_began_it() -> None:
     assert seen == [None]
 
 
-async def test_a_named_batcher_counts_its_flights_and_tells_how_many_wait() -> None:
+async def test_a_named_batcher_counts_its_flights_and_shows_how_many_wait() -> None:
     peer = Peer()
     batcher = Batcher(peer.send, name="counted")
     peer.gate.clear()

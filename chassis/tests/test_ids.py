@@ -3,7 +3,7 @@
 from chassis.ids import random_bytes
 
 
-def test_random_bytes_are_as_many_as_asked_for_and_never_come_twice() -> None:
+def test_random_bytes_are_as_many_as_requested_and_never_come_twice() -> None:
     # More than are drawn at once, in pieces that do not divide what is drawn.
     drawn = [random_bytes(28) for _ in range(1000)]
 

@@ -9,7 +9,7 @@ import pytest
 from chassis.process import background, repeat
 
 
-def test_a_process_asks_for_all_the_open_files_it_may_have() -> None:
+def test_a_process_requests_all_the_open_files_it_may_have() -> None:
     code = (
         "import resource as r; r.setrlimit(r.RLIMIT_NOFILE, (64, 4096));"
         "from chassis.process import allow_open_files; allow_open_files();"

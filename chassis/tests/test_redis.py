@@ -75,7 +75,7 @@ async def test_commands_in_one_step_all_run_or_none(redis: Redis) -> None:
     assert await redis.get("a") == b"3"
 
 
-async def test_nobody_gets_between_the_commands_of_one_step(redis: Redis) -> None:
+async def test_nothing_gets_between_the_commands_of_one_step(redis: Redis) -> None:
     step = [("INCR", "n"), ("INCR", "n"), ("INCR", "n")]
 
     answers = await asyncio.gather(
@@ -102,7 +102,7 @@ async def test_answers_have_the_shapes_that_redis_py_gives(redis: Redis, redis_u
     await redis.sadd("s", "m")
     await redis.xadd("x", {"f": "v"}, id="1-1")
 
-    async def ask(client: redis_py) -> list[Any]:
+    async def run(client: redis_py) -> list[Any]:
         pipe: Any = client.pipeline(transaction=False)
         step: Any = client.pipeline()
         failing: Any = client.pipeline()
@@ -129,9 +129,9 @@ async def test_answers_have_the_shapes_that_redis_py_gives(redis: Redis, redis_u
         ]
 
     async with redis_py.from_url(redis_url) as plain:
-        expected = await ask(plain)
+        expected = await run(plain)
         await redis.delete("k")
-        assert await ask(redis) == expected
+        assert await run(redis) == expected
 
 
 async def test_a_pipeline_watches_nothing(redis: Redis) -> None:
@@ -140,7 +140,7 @@ async def test_a_pipeline_watches_nothing(redis: Redis) -> None:
             await pipe.watch("a")
 
 
-async def test_news_is_heard_on_a_connection_of_its_own(redis: Redis) -> None:
+async def test_messages_arrive_on_a_connection_of_its_own(redis: Redis) -> None:
     async with redis.pubsub(ignore_subscribe_messages=True) as news:
         await news.subscribe("news")
         assert await news.get_message(timeout=1) is None

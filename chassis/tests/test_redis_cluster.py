@@ -15,7 +15,7 @@ from chassis.tests.gate import LOST
 
 KEYS = [f"k{n}" for n in range(300)]
 
-# What stands for the nodes of the fixture: local's, which chassis does not know.
+# What stands for the nodes of the fixture: local's, which chassis does not import.
 Nodes = Any
 
 
@@ -28,10 +28,10 @@ def keys_of(number: int) -> Iterator[str]:
     return (key for key in KEYS if owner(key) == number)
 
 
-async def answered(ask: Callable[[], Awaitable[Any]]) -> bool:
+async def succeeds(call: Callable[[], Awaitable[Any]]) -> bool:
     """Whether there is an answer at all."""
     try:
-        await ask()
+        await call()
     except LOST:
         return False
     return True
@@ -48,7 +48,7 @@ async def test_each_key_is_found_at_its_own_node(redis_cluster: Redis, redis_nod
             assert len(connections) == 1
 
 
-async def test_many_calls_answer_in_their_order_each_node_in_one_go(
+async def test_many_calls_return_in_their_order_each_node_in_one_go(
     redis_cluster: Redis, redis_nodes: Nodes
 ) -> None:
     add = Script(redis_cluster, "return redis.call('INCRBY', KEYS[1], ARGV[1])")
@@ -66,7 +66,7 @@ async def test_many_calls_answer_in_their_order_each_node_in_one_go(
         with redis_nodes.node(number) as node:
             reads = node.info("stats")["total_reads_processed"]
             await redis_cluster.execute_many([("GET", key) for key in keys_of(number)])
-            # One that asks, and one that brought them all.
+            # One that reads, and one that brought them all.
             assert node.info("stats")["total_reads_processed"] - reads <= 2
 
 
@@ -111,7 +111,7 @@ async def test_a_slot_that_moved_is_followed(redis_cluster: Redis, redis_nodes: 
         redis_nodes.move(slot_of(key), 1, 0)
 
 
-async def test_a_slot_that_is_on_its_way_is_asked_for_where_it_goes(
+async def test_a_slot_that_is_on_its_way_is_read_where_it_goes(
     redis_cluster: Redis, redis_nodes: Nodes
 ) -> None:
     key = next(keys_of(0))
@@ -125,7 +125,7 @@ async def test_a_slot_that_is_on_its_way_is_asked_for_where_it_goes(
             node.flushall()
 
 
-async def test_a_lost_connection_is_made_anew(redis_cluster: Redis, redis_nodes: Nodes) -> None:
+async def test_a_lost_connection_is_made_again(redis_cluster: Redis, redis_nodes: Nodes) -> None:
     await asyncio.gather(*(redis_cluster.set(key, key) for key in KEYS))
     with redis_nodes.node(1) as node:
         node.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -133,11 +133,11 @@ async def test_a_lost_connection_is_made_anew(redis_cluster: Redis, redis_nodes:
     async def all_there() -> bool:
         return len(await redis_cluster.execute_many([("GET", key) for key in KEYS])) == 300
 
-    await eventually(partial(answered, all_there), timeout_s=2)
+    await eventually(partial(succeeds, all_there), timeout_s=2)
     assert await all_there()
 
 
-async def test_what_other_nodes_hold_is_there_while_one_is_away(
+async def test_what_other_nodes_hold_is_there_while_one_is_unavailable(
     redis_cluster: Redis, redis_nodes: Nodes
 ) -> None:
     add = Script(redis_cluster, "return redis.call('INCR', KEYS[1])")
@@ -160,7 +160,7 @@ async def test_what_other_nodes_hold_is_there_while_one_is_away(
     finally:
         redis_nodes.start(0)
         redis_nodes.settle()
-    await eventually(partial(answered, partial(add, [lost], [])))
+    await eventually(partial(succeeds, partial(add, [lost], [])))
     assert await redis_cluster.ping()
 
 
@@ -172,12 +172,12 @@ async def test_who_took_over_from_a_lost_node_is_found(
     redis_nodes.stop(1)
     try:
         redis_nodes.give(slot_of(key), 0)
-        await eventually(partial(answered, partial(redis_cluster.incr, key)), timeout_s=2)
+        await eventually(partial(succeeds, partial(redis_cluster.incr, key)), timeout_s=2)
     finally:
         redis_nodes.start(1)
         redis_nodes.move(slot_of(key), 0, 1)
         redis_nodes.settle()
-    await eventually(partial(answered, partial(redis_cluster.incr, key)))
+    await eventually(partial(succeeds, partial(redis_cluster.incr, key)))
 
 
 async def test_streams_and_news_work_as_on_one_server(redis_cluster: Redis) -> None:
@@ -206,7 +206,7 @@ async def test_what_one_script_may_touch_is_grouped_by_slot(
     assert redis.together(keys) == [[0, 1, 2, 3, 4]]
 
 
-async def test_what_one_node_alone_would_answer_wrongly_is_refused(redis_cluster: Redis) -> None:
+async def test_what_one_node_alone_would_return_wrongly_is_refused(redis_cluster: Redis) -> None:
     with pytest.raises(DataError, match="KEYS names no key"):
         await redis_cluster.keys("*")
 

@@ -31,7 +31,7 @@ async def read(client: Redis, stream: str, after: str) -> Any:
 
 
 async def in_flight(client: Redis, *keys: str) -> list["asyncio.Future[Any]"]:
-    """Calls that were sent and are not answered yet."""
+    """Calls that were sent and have no reply yet."""
     calls: list[asyncio.Future[Any]] = [asyncio.ensure_future(client.incr(key)) for key in keys]
     await asyncio.sleep(0.05)
     return calls
@@ -76,9 +76,9 @@ async def test_a_caller_that_gives_up_leaves_the_answers_to_the_right_ones(
     assert gate.arrivals == 1
 
 
-async def test_a_caller_that_gives_up_while_it_connects_fails_nobody_else(gate: Gate) -> None:
+async def test_a_caller_that_gives_up_while_it_connects_fails_no_other(gate: Gate) -> None:
     gate.answering.clear()
-    client = Redis(f"redis://127.0.0.1:{gate.port}/1")  # its SELECT is to be answered first
+    client = Redis(f"redis://127.0.0.1:{gate.port}/1")  # its SELECT has its reply first
     calls = [asyncio.ensure_future(client.echo(f"{n}")) for n in range(3)]
     await asyncio.sleep(0.05)
     calls[0].cancel()
@@ -103,7 +103,7 @@ async def test_calls_in_flight_fail_with_their_connection_and_are_not_made_again
     assert gate.arrivals == 2
 
 
-async def test_a_server_that_does_not_answer_in_time_is_left(gate: Gate, redis: Redis) -> None:
+async def test_a_server_that_does_not_respond_in_time_is_left(gate: Gate, redis: Redis) -> None:
     async with through(gate, timeout_s=0.2) as client:
         gate.answering.clear()
         calls = await in_flight(client, "a", "b")
@@ -122,7 +122,7 @@ async def test_each_call_has_its_own_time_however_many_came_before(
         await asyncio.sleep(0.4)
         gate.answering.clear()
         calls = await in_flight(client, "a")
-        await asyncio.sleep(0.3)  # more than the time of what was asked first
+        await asyncio.sleep(0.3)  # more than the time of what was sent first
         gate.answering.set()
         assert await asyncio.gather(*calls) == [1]
     assert gate.arrivals == 1
@@ -147,7 +147,7 @@ async def test_a_restarted_server_is_found_again(own_redis: OwnRedis) -> None:
     await client.aclose()
 
 
-async def test_an_absent_server_is_not_asked_at_every_call(gate: Gate) -> None:
+async def test_an_absent_server_is_not_tried_at_every_call(gate: Gate) -> None:
     gate.shut = True
     client = Redis(f"redis://127.0.0.1:{gate.port}/1")
     for _ in range(1000):
@@ -176,7 +176,7 @@ async def test_calls_beyond_the_limit_are_refused_at_once(gate: Gate) -> None:
     link.close()
 
 
-async def test_a_read_that_blocks_holds_up_nobody(redis: Redis) -> None:
+async def test_a_read_that_blocks_holds_up_no_other(redis: Redis) -> None:
     reads = [asyncio.create_task(read(redis, "s", "$")) for _ in range(3)]
 
     async def blocked() -> bool:

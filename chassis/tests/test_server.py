@@ -122,7 +122,7 @@ async def test_a_method_that_is_not_drawn_is_refused(
             await say(channel, b"x")
 
 
-async def test_without_a_certificate_nothing_is_answered(
+async def test_without_a_certificate_nothing_is_served(
     echo: Echo, certificates: Certificates
 ) -> None:
     settings = ProcessSettings(tls_dir=certificates.folder / "auth")
@@ -178,7 +178,7 @@ async def test_only_unavailable_is_retried_and_not_for_ever(
     assert echo.calls == 4
 
 
-async def test_a_method_called_once_is_never_asked_again(
+async def test_a_method_called_once_is_never_called_again(
     echo: Echo, certificates: Certificates
 ) -> None:
     settings = ProcessSettings(tls_dir=certificates.folder / "auth")
@@ -196,7 +196,7 @@ async def test_a_method_called_once_is_never_asked_again(
     assert echo.calls == 1
 
 
-async def test_calls_go_round_the_replicas_and_on_when_one_is_gone(
+async def test_calls_go_round_the_replicas_and_on_when_one_is_unavailable(
     certificates: Certificates,
 ) -> None:
     settings = ProcessSettings(tls_dir=certificates.folder / "auth")
@@ -301,7 +301,7 @@ async def test_stopping_waits_for_the_request_in_flight_and_refuses_new_ones(
             await stopping
 
 
-async def test_the_operations_port_tells_life_readiness_and_metrics(
+async def test_the_operations_port_shows_life_readiness_and_metrics(
     certificates: Certificates,
 ) -> None:
     ready = True

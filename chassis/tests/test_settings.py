@@ -50,7 +50,7 @@ def test_a_value_may_stand_in_a_file(tmp_path: Path) -> None:
     assert example.url == "from a file"
 
 
-def test_every_problem_is_told_at_once_and_no_value_of_a_secret() -> None:
+def test_every_problem_is_reported_at_once_and_no_value_of_a_secret() -> None:
     with pytest.raises(SettingsError) as problems:
         load(
             Example,

@@ -97,7 +97,7 @@ async def test_a_schemas_name_is_an_identifier_or_nothing(
         await migrate(await new_database(), schema="x; DROP TABLE y", folder=tmp_path)
 
 
-async def test_a_script_answers_one_call_and_many_also_after_the_server_forgot_it(
+async def test_a_script_serves_one_call_and_many_also_after_the_server_forgot_it(
     redis: Redis,
 ) -> None:
     double = Script(redis, "return ARGV[1] * 2")

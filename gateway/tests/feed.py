@@ -43,8 +43,8 @@ class Board:
     history: list[realtime_pb2.Publication] = field(default_factory=list)
 
     def state(self, since: realtime_pb2.Position) -> realtime_pb2.ChannelState:
-        known = since.offset if since.epoch == self.epoch else 0
-        history = [p for p in self.history if p.offset > known]
+        last = since.offset if since.epoch == self.epoch else 0
+        history = [p for p in self.history if p.offset > last]
         return realtime_pb2.ChannelState(
             channel=self.name,
             epoch=self.epoch,
@@ -81,9 +81,9 @@ class Feed(realtime_pb2_grpc.RealtimeServicer):
         for user_id in (ADA, BOB):
             name = f"user:{user_id}"
             self.boards[name] = Board(name, epoch="", data={"score": 5, "rank": 2, "version": 1})
-        self.heard: list[realtime_pb2.GatewayFrame] = []
+        self.received: list[realtime_pb2.GatewayFrame] = []
         self.attached = 0
-        self.away = False  # refuses to be attached to
+        self.unavailable = False  # refuses to be attached to
         self.mute = False  # answers no interest
         self._streams: list[asyncio.Queue[realtime_pb2.FeedFrame | Failed | None]] = []
 
@@ -109,17 +109,17 @@ class Feed(realtime_pb2_grpc.RealtimeServicer):
             stream.put_nowait(failed)
 
     def interests(self) -> list[tuple[str, str]]:
-        """All interest heard, in order: ("+" or "-", channel)."""
-        told = [frame.interest for frame in self.heard if frame.HasField("interest")]
+        """All interest received, in order: ("+" or "-", channel)."""
+        changes = [frame.interest for frame in self.received if frame.HasField("interest")]
         return [
             entry
-            for interest in told
+            for interest in changes
             for entry in [("+", p.channel) for p in interest.add]
             + [("-", name) for name in interest.remove]
         ]
 
     async def Attach(self, requests: Any, context: Any) -> AsyncIterator[realtime_pb2.FeedFrame]:
-        if self.away:
+        if self.unavailable:
             raise Unavailable
         self.attached += 1
         stream: asyncio.Queue[realtime_pb2.FeedFrame | Failed | None] = asyncio.Queue()
@@ -136,7 +136,7 @@ class Feed(realtime_pb2_grpc.RealtimeServicer):
 
     async def _listen(self, requests: Any, stream: asyncio.Queue[Any]) -> None:
         async for frame in requests:
-            self.heard.append(frame)
+            self.received.append(frame)
             for position in frame.interest.add if not self.mute else ():
                 board = self.boards.get(position.channel)
                 state = (
@@ -191,7 +191,7 @@ class Socket:
             if frame["type"] != "ping":
                 return frame
 
-    async def ask(self, kind: str, **fields: Any) -> dict[str, Any]:
+    async def call(self, kind: str, **fields: Any) -> dict[str, Any]:
         """Sends a frame and answers its reply, which must be the next frame."""
         request_id = await self.send(kind, **fields)
         reply = await self.next()
@@ -199,7 +199,7 @@ class Socket:
         return reply
 
     async def connect(self, *channels: str, **fields: Any) -> dict[str, Any]:
-        return await self.ask("connect", subs=[{"channel": c} for c in channels], **fields)
+        return await self.call("connect", subs=[{"channel": c} for c in channels], **fields)
 
     async def end(self, timeout_s: float = 10.0) -> int | None:
         """Reads on until the server closes; its close code."""

@@ -95,9 +95,9 @@ class Signer:
 
     def client_token(self, **changed: Any) -> str:
         """A game server's token."""
-        gone = dict.fromkeys(("roles", "sid", "ver", "name_ver", "preferred_username"))
+        left_out = dict.fromkeys(("roles", "sid", "ver", "name_ver", "preferred_username"))
         own = {"client_id": ARENA, "scope": "scores:award", "action_types": ["WIN_GAME"]}
-        return self.token(ARENA, **{**gone, **own, **changed})
+        return self.token(ARENA, **{**left_out, **own, **changed})
 
     def token(self, user_id: str = ADA, scope: str = PLAYER, **changed: Any) -> str:
         header = {"alg": "RS256", "typ": "at+jwt", "kid": self.kid}
@@ -144,7 +144,7 @@ class Fakes:
                 results.append(result(failure=errors.to_proto(failed)))
         return results
 
-    def told(self, method: str) -> Any:
+    def received(self, method: str) -> Any:
         """The one request of `method`."""
         (request,) = self.calls[method]
         return request
@@ -282,8 +282,8 @@ class _Auth(auth_pb2_grpc.AuthServicer):
         return await self._fakes.unary("ClientToken", request, CLIENT_TOKEN)
 
     async def Names(self, request: Any, context: Any) -> Any:
-        known = [account for account in ACCOUNTS if account.user_id in request.user_ids]
-        return await self._fakes.unary("Names", request, auth_pb2.NamesReply(accounts=known))
+        found = [account for account in ACCOUNTS if account.user_id in request.user_ids]
+        return await self._fakes.unary("Names", request, auth_pb2.NamesReply(accounts=found))
 
 
 class _Actions(actions_pb2_grpc.ActionsServicer):

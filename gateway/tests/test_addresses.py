@@ -1,4 +1,4 @@
-"""Whose address counts, whatever X-Forwarded-For claims."""
+"""Whose address counts, independent of what X-Forwarded-For claims."""
 
 from types import SimpleNamespace
 from typing import Any, cast
@@ -51,7 +51,7 @@ def test_the_right_most_address_that_is_no_trusted_proxy_s(
     assert Proxies(PROXIES).address(request(peer, *forwarded)) == address
 
 
-def test_nobody_is_trusted_unless_told() -> None:
+def test_no_proxy_is_trusted_unless_configured() -> None:
     assert Proxies("").address(request("127.0.0.1", "198.51.100.1")) == "127.0.0.1"
 
 

@@ -59,7 +59,7 @@ async def test_the_boards_and_the_ranks_of_friends(edge: Edge) -> None:
 
     assert boards.json()["boards"][0]["resetsAt"] == AT
     assert ranks.json()["entries"][1] == ROW
-    assert list(edge.fakes.told("Ranks").user_ids) == [ADA, BOB]
+    assert list(edge.fakes.received("Ranks").user_ids) == [ADA, BOB]
 
 
 async def test_more_friends_than_200_are_refused(edge: Edge) -> None:
@@ -79,7 +79,7 @@ def top(version: int, **changed: Any) -> scores_pb2.Top:
     return found
 
 
-async def test_a_page_of_a_closed_period_is_sealed_and_marks_what_is_gone(edge: Edge) -> None:
+async def test_a_page_of_a_closed_period_is_sealed_and_marks_what_is_missing(edge: Edge) -> None:
     entry = scores_pb2.Entry(rank=1, user_id=BOB, username="", score=9, removed=True)
     edge.fakes.answers["Top"] = scores_pb2.Top(
         board="daily",
@@ -101,8 +101,8 @@ async def test_a_page_of_a_closed_period_is_sealed_and_marks_what_is_gone(edge: 
         "keyId": 7,
         "closedAt": AT,
     }
-    told = edge.fakes.told("Top")
-    assert (told.period, told.cursor, told.limit) == ("20270114T000000Z", "page-2", 100)
+    sent = edge.fakes.received("Top")
+    assert (sent.period, sent.cursor, sent.limit) == ("20270114T000000Z", "page-2", 100)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ async def test_a_period_or_cursor_that_is_none_is_named(edge: Edge, query: str, 
     assert answer.json()["errors"][0]["field"] == field
 
 
-async def test_every_read_names_its_period_and_who_asks(edge: Edge) -> None:
+async def test_every_read_names_its_period_and_the_caller(edge: Edge) -> None:
     board, token = f"{API}/leaderboards/daily", edge.fakes.signer.token()
     calls = {
         "Top": ("GET", board, None),
@@ -131,13 +131,13 @@ async def test_every_read_names_its_period_and_who_asks(edge: Edge) -> None:
         "WouldBe": ("GET", f"{board}/would-be", None),
     }
     for method, (verb, path, body) in calls.items():
-        for asked, told in (("current", ""), ("previous", "previous")):
-            query = f"?score=1&period={asked}"
+        for period, sent in (("current", ""), ("previous", "previous")):
+            query = f"?score=1&period={period}"
             assert (await edge.call(verb, path + query, body)).status == 200
             assert (await edge.call(verb, path + query, body, token=token)).status == 200
-            anonymous, known = edge.fakes.calls[method][-2:]
-            assert (anonymous.period, anonymous.anonymous) == (told, True)
-            assert (known.period, known.anonymous) == (told, False)
+            anonymous, named = edge.fakes.calls[method][-2:]
+            assert (anonymous.period, anonymous.anonymous) == (sent, True)
+            assert (named.period, named.anonymous) == (sent, False)
 
 
 async def test_a_board_that_is_not_public_is_closed_without_a_token(edge: Edge) -> None:
@@ -153,17 +153,17 @@ async def test_a_board_that_is_not_public_is_closed_without_a_token(edge: Edge) 
     assert shown.status == 200
 
 
-async def test_the_boards_tell_their_rules_and_keep_closed_ones_from_strangers(
+async def test_the_boards_show_their_rules_and_keep_closed_ones_from_strangers(
     edge: Edge,
 ) -> None:
     path = f"{API}/leaderboards"
     anonymous = (await edge.call("GET", path)).json()["boards"]
-    known = (await edge.call("GET", path, token=edge.fakes.signer.token())).json()["boards"]
+    player = (await edge.call("GET", path, token=edge.fakes.signer.token())).json()["boards"]
 
     assert [board["board"] for board in anonymous] == ["daily"]
-    assert known[0] == anonymous[0]
+    assert player[0] == anonymous[0]
     assert anonymous[0]["reset"] == {"every": "day", "at": "00:00"}
-    assert known[1] == {
+    assert player[1] == {
         "board": "staff",
         "title": "Staff",
         "operator": "best",
@@ -233,7 +233,7 @@ async def test_what_is_not_ranked_or_degraded_is_said(edge: Edge) -> None:
 # ---- what the caller has already ----
 
 
-async def test_who_has_the_answer_already_is_told_so(edge: Edge) -> None:
+async def test_a_caller_that_has_the_answer_already_gets_304(edge: Edge) -> None:
     path = f"{API}/leaderboard"
     first = await edge.call("GET", path)
     tag = first.headers["ETag"]
@@ -274,7 +274,7 @@ async def test_a_tag_changes_with_the_version_and_with_any_byte(edge: Edge) -> N
         tags.add((await edge.call("GET", f"{API}/leaderboard")).headers["ETag"])
     tags.add((await edge.call("GET", f"{API}/leaderboard?limit=3")).headers["ETag"])
 
-    # The last two differ in nothing but how they were asked for.
+    # The last two differ in nothing but how they were requested.
     assert len(tags) == 3
 
 
@@ -294,7 +294,7 @@ async def test_a_shown_tag_s_version_is_the_least_that_is_answered(edge: Edge) -
     assert [item.version_min for item in edge.fakes.calls["Top"]] == [0, 0, 41, 41, 42]
 
 
-async def test_a_tag_that_is_not_ours_or_not_of_this_address_asks_for_nothing(edge: Edge) -> None:
+async def test_a_tag_that_is_not_ours_or_not_of_this_address_requests_nothing(edge: Edge) -> None:
     closing = {"Connection": "close"}
     tag = (await edge.call("GET", f"{API}/leaderboard", headers=closing)).headers["ETag"]
     version, digest, mac = tag.strip('"').split("-")
@@ -321,7 +321,7 @@ async def test_no_read_on_a_connection_is_older_than_one_before(edge: Edge) -> N
     await edge.call("GET", path)
 
     least = [item.version_min for item in edge.fakes.calls["Top"]]
-    # Another period and another connection know nothing of it.
+    # It means nothing in another period or on another connection.
     assert least == [0, 20, 20, 0, 0, 0]
 
 
@@ -343,7 +343,7 @@ async def test_places_and_ranks_count_as_reads_of_their_board(edge: Edge) -> Non
     assert least == [30, 31, 32]
 
 
-async def test_a_new_period_begins_to_count_anew(edge: Edge) -> None:
+async def test_a_new_period_starts_to_count_again(edge: Edge) -> None:
     path = f"{API}/leaderboards/daily?limit=7"
     # The last one is a list that was begun before, and is read on.
     for version, period in (

@@ -156,8 +156,8 @@ async def test_every_integer_is_for_the_services_to_judge(edge: Edge, number: in
     answer = await edge.play("/scores/update", {**UPDATE, "scoreIncrement": number})
 
     assert answer.status == 200
-    told = edge.fakes.told("Award").attempt.claims.score_increment
-    assert told == max(-(2**63) + 1, min(number, 2**63 - 1))
+    sent = edge.fakes.received("Award").attempt.claims.score_increment
+    assert sent == max(-(2**63) + 1, min(number, 2**63 - 1))
 
 
 async def test_what_is_big_but_right_passes(edge: Edge) -> None:
@@ -182,7 +182,7 @@ async def test_equal_evidence_has_one_form_and_other_values_another(edge: Edge) 
 async def test_null_evidence_is_none(edge: Edge) -> None:
     await send(edge, with_evidence("null"), "actions/complete")
 
-    assert edge.fakes.told("Award").attempt.claims.proof.evidence == b""
+    assert edge.fakes.received("Award").attempt.claims.proof.evidence == b""
 
 
 async def test_a_body_that_is_too_large_is_413(edge: Edge) -> None:

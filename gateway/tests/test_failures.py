@@ -67,7 +67,7 @@ ROWS = (
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.code)
-async def test_what_a_service_refuses_for_is_what_the_caller_is_told(edge: Edge, row: Row) -> None:
+async def test_what_a_service_refuses_for_is_what_the_caller_gets(edge: Edge, row: Row) -> None:
     method, path, body = row.by
     refusal = row.kind(
         "A sentence.", code=row.code, retry_after_s=row.retry_after_s, reference=row.reference
@@ -85,7 +85,7 @@ async def test_what_a_service_refuses_for_is_what_the_caller_is_told(edge: Edge,
     assert "WWW-Authenticate" not in answer.headers
 
 
-# ---- what the edge finds by itself, or makes of what it hears ----
+# ---- what the edge finds by itself, or makes of what it receives ----
 
 
 async def _malformed(edge: Edge) -> Answered:
@@ -124,29 +124,29 @@ async def _too_often(edge: Edge) -> Answered:
 
 
 async def _at_once(edge: Edge) -> Answered:
-    asked, go = asyncio.Event(), asyncio.Event()
+    called, go = asyncio.Event(), asyncio.Event()
 
     async def held() -> Any:
-        asked.set()
+        called.set()
         await go.wait()
         return AWARD
 
     edge.fakes.answers["Award"] = lambda item: held()
     headers = {"Idempotency-Key": "k"}
     first = asyncio.create_task(edge.play("/scores/update", UPDATE, headers=headers))
-    await asked.wait()
+    await called.wait()
     second = await edge.play("/scores/update", UPDATE, headers=headers)
     go.set()
     await first
     return second
 
 
-def _hearing(failure: Failed) -> Callable[[Edge], Awaitable[Answered]]:
-    async def hear(edge: Edge) -> Answered:
+def _receiving(failure: Failed) -> Callable[[Edge], Awaitable[Answered]]:
+    async def respond(edge: Edge) -> Answered:
         edge.fakes.answers["Award"] = failure
         return await edge.play("/scores/update", UPDATE)
 
-    return hear
+    return respond
 
 
 FOUND: dict[str, tuple[Callable[[Edge], Awaitable[Answered]], int, str, tuple[str, ...]]] = {
@@ -163,19 +163,19 @@ FOUND: dict[str, tuple[Callable[[Edge], Awaitable[Answered]], int, str, tuple[st
         ("Retry-After", "RateLimit", "RateLimit-Policy"),
     ),
     "at once": (_at_once, 409, "REQUEST_IN_PROGRESS", ("Retry-After",)),
-    "a part away": (
-        _hearing(Unavailable("UNAVAILABLE: no route")),
+    "a part unavailable": (
+        _receiving(Unavailable("UNAVAILABLE: no route")),
         503,
         "SERVICE_UNAVAILABLE",
         ("Retry-After",),
     ),
-    "no answer in time": (_hearing(Timeout("DEADLINE: 5 s")), 504, "TIMEOUT", ()),
-    "a bug": (_hearing(Internal("SELECT secret", code="BUG")), 500, "INTERNAL", ()),
+    "no answer in time": (_receiving(Timeout("DEADLINE: 5 s")), 504, "TIMEOUT", ()),
+    "a bug": (_receiving(Internal("SELECT secret", code="BUG")), 500, "INTERNAL", ()),
 }
 
 
 @pytest.mark.parametrize("name", FOUND)
-async def test_what_the_edge_finds_is_told_in_the_same_way(edge: Edge, name: str) -> None:
+async def test_what_the_edge_finds_is_reported_in_the_same_way(edge: Edge, name: str) -> None:
     provoke, status, code, headers = FOUND[name]
     answer = await provoke(edge)
 
@@ -206,12 +206,12 @@ async def test_flagged_and_held_awards_are_awards(edge: Edge) -> None:
     held.held = True
     held.ClearField("rank")
     held.ClearField("old_rank")
-    for award, told in (
+    for award, fields in (
         (flagged, {"warnings": ["UNDER_REVIEW"], "held": False, "rank": 2}),
         (held, {"warnings": [], "held": True, "rank": None, "newRank": None, "oldRank": None}),
     ):
         edge.fakes.answers["Award"] = award
         answer = await edge.play("/scores/update", UPDATE)
         assert answer.status == 200
-        assert {name: answer.json()[name] for name in told} == told
+        assert {name: answer.json()[name] for name in fields} == fields
     assert answer.json()["userId"] == ADA

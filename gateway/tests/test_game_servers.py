@@ -25,7 +25,7 @@ def basic(client_id: str, secret: str) -> dict[str, str]:
     return {"Authorization": f"Basic {encoded}"}
 
 
-async def ask(edge: Edge, form: str | bytes, **headers: str) -> Answered:
+async def request_token(edge: Edge, form: str | bytes, **headers: str) -> Answered:
     data = form if isinstance(form, bytes) else form.encode()
     sent = {"Content-Type": FORM, **headers}
     return await edge.call("POST", f"{API}/auth/token", data=data, headers=sent)
@@ -45,9 +45,9 @@ async def test_credentials_get_a_token_in_the_words_of_rfc_6749(
 ) -> None:
     form = "grant_type=client_credentials&scope=scores%3Aaward&foo=bar"
     if by_header:
-        answer = await ask(edge, form, **basic(ARENA, "s"))
+        answer = await request_token(edge, form, **basic(ARENA, "s"))
     else:
-        answer = await ask(edge, f"{form}&client_id={ARENA}&client_secret=s")
+        answer = await request_token(edge, f"{form}&client_id={ARENA}&client_secret=s")
 
     assert answer.status == 200
     assert answer.json() == {
@@ -58,16 +58,16 @@ async def test_credentials_get_a_token_in_the_words_of_rfc_6749(
     }
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.headers["Pragma"] == "no-cache"
-    told = edge.fakes.told("ClientToken")
-    assert (told.client_id, told.client_secret, told.scope) == (ARENA, "s", "scores:award")
-    assert told.client.address == "198.51.100.7"
+    sent = edge.fakes.received("ClientToken")
+    assert (sent.client_id, sent.client_secret, sent.scope) == (ARENA, "s", "scores:award")
+    assert sent.client.address == "198.51.100.7"
 
 
 async def test_credentials_in_the_header_are_decoded_as_a_form_s(edge: Edge) -> None:
-    await ask(edge, "grant_type=client_credentials", **basic("a%3Ab+c", "%C3%A4%25"))
+    await request_token(edge, "grant_type=client_credentials", **basic("a%3Ab+c", "%C3%A4%25"))
 
-    told = edge.fakes.told("ClientToken")
-    assert (told.client_id, told.client_secret) == ("a:b c", "ä%")
+    sent = edge.fakes.received("ClientToken")
+    assert (sent.client_id, sent.client_secret) == ("a:b c", "ä%")
 
 
 GOOD = "grant_type=client_credentials&client_id=a&client_secret=b"
@@ -107,7 +107,7 @@ async def test_a_wrong_request_for_a_token_is_refused_in_the_words_of_rfc_6749(
     edge: Edge, name: str
 ) -> None:
     form, headers, status, code = REFUSED[name]
-    answer = await ask(edge, form, **headers)
+    answer = await request_token(edge, form, **headers)
 
     assert (answer.status, answer.code) == (status, code)
     assert answer.json()["error"] == code.lower()
@@ -125,11 +125,11 @@ async def test_a_wrong_request_for_a_token_is_refused_in_the_words_of_rfc_6749(
         (Invalid(code="INVALID_SCOPE"), 400),
     ],
 )
-async def test_what_auth_refuses_is_told_in_the_same_words(
+async def test_what_auth_refuses_is_reported_in_the_same_words(
     edge: Edge, failure: Any, status: int
 ) -> None:
     edge.fakes.answers["ClientToken"] = failure
-    answer = await ask(edge, GOOD)
+    answer = await request_token(edge, GOOD)
 
     assert (answer.status, answer.code) == (status, failure.code)
     assert answer.json()["error"] == failure.code.lower()
@@ -138,8 +138,10 @@ async def test_what_auth_refuses_is_told_in_the_same_words(
 
 
 async def test_a_form_is_a_form_and_no_larger_than_any_body(edge: Edge) -> None:
-    other = await ask(edge, json.dumps({"grant_type": "x"}), **{"Content-Type": "application/json"})
-    large = await ask(edge, GOOD + "&x=" + "y" * 65_536)
+    other = await request_token(
+        edge, json.dumps({"grant_type": "x"}), **{"Content-Type": "application/json"}
+    )
+    large = await request_token(edge, GOOD + "&x=" + "y" * 65_536)
 
     assert (other.status, other.code) == (415, "UNSUPPORTED_MEDIA_TYPE")
     assert (large.status, large.code) == (413, "BODY_TOO_LARGE")
@@ -148,11 +150,11 @@ async def test_a_form_is_a_form_and_no_larger_than_any_body(edge: Edge) -> None:
 # ---- identity ----
 
 
-async def test_a_game_server_s_token_tells_what_it_may_award(edge: Edge) -> None:
+async def test_a_game_server_s_token_says_what_it_may_award(edge: Edge) -> None:
     await grant(edge)
 
-    told = edge.fakes.told("Award").attempt.grant
-    assert (told.client_id, list(told.action_types)) == (ARENA, ["WIN_GAME"])
+    sent = edge.fakes.received("Award").attempt.grant
+    assert (sent.client_id, list(sent.action_types)) == (ARENA, ["WIN_GAME"])
 
 
 @pytest.mark.parametrize(
@@ -176,19 +178,19 @@ async def test_a_game_server_awards_a_player_by_its_own_word(edge: Edge) -> None
 
     assert answer.status == 200
     assert answer.json()["userId"] == ADA
-    told = edge.fakes.told("Award")
-    assert (told.attempt.user_id, told.username, told.name_version) == (ADA, "ada", 3)
-    assert (told.attempt.grant.action_id, told.attempt.grant.user_id) == (ACTION, ADA)
-    assert (told.attempt.grant.action_type, told.attempt.grant.score_increment) == ("WIN_GAME", 50)
-    assert not told.attempt.HasField("claims")
-    assert (told.attempt.action_token, told.key_hash) == ("", b"")
-    assert told.attempt.attempt_id
+    sent = edge.fakes.received("Award")
+    assert (sent.attempt.user_id, sent.username, sent.name_version) == (ADA, "ada", 3)
+    assert (sent.attempt.grant.action_id, sent.attempt.grant.user_id) == (ACTION, ADA)
+    assert (sent.attempt.grant.action_type, sent.attempt.grant.score_increment) == ("WIN_GAME", 50)
+    assert not sent.attempt.HasField("claims")
+    assert (sent.attempt.action_token, sent.key_hash) == ("", b"")
+    assert sent.attempt.attempt_id
 
 
-async def test_what_is_not_stated_is_not_told(edge: Edge) -> None:
+async def test_what_is_not_stated_is_not_sent(edge: Edge) -> None:
     await grant(edge)
 
-    assert not edge.fakes.told("Award").attempt.grant.HasField("score_increment")
+    assert not edge.fakes.received("Award").attempt.grant.HasField("score_increment")
 
 
 async def test_contents_count_and_not_how_they_are_written(edge: Edge) -> None:
@@ -225,7 +227,7 @@ async def test_a_grant_that_does_not_fit_is_named(edge: Edge, field: str) -> Non
     assert answer.json()["errors"][0]["field"] == field
 
 
-async def test_a_name_is_asked_for_once_a_minute(edge: Edge) -> None:
+async def test_a_name_is_requested_once_a_minute(edge: Edge) -> None:
     with clock.ahead(3600):
         for _ in range(3):
             await grant(edge)

@@ -1,4 +1,4 @@
-"""The hub: one stream, whatever happens to it."""
+"""The hub: one stream, through all its failures."""
 
 import asyncio
 import json
@@ -72,12 +72,12 @@ async def _watched(server: Live) -> tuple[Channel, Watcher]:
     return channel, watcher
 
 
-async def test_many_holders_of_a_channel_ask_for_it_once(server: Live) -> None:
+async def test_many_holders_of_a_channel_attach_to_it_once(server: Live) -> None:
     await asyncio.gather(*(server.hub.hold(BOARD) for _ in range(5)))
     await server.hub.hold(BOARD)
 
     assert set(server.feed.interests()) == {("+", BOARD)}
-    assert server.feed.heard[0].hello.gateway_id == "gateway-1"
+    assert server.feed.received[0].hello.gateway_id == "gateway-1"
 
 
 async def test_interest_ends_some_time_after_the_last_holder_left(server: Live) -> None:
@@ -109,7 +109,7 @@ async def test_publications_reach_every_subscriber_as_the_same_bytes(server: Liv
     assert len({id(w.writes[0]) for w in watchers}) == 1, "encoded once, not per subscriber"
 
 
-async def test_who_leaves_while_a_publication_is_handed_out_hears_nothing_more(
+async def test_who_leaves_while_a_publication_is_handed_out_receives_nothing_more(
     server: Live,
 ) -> None:
     channel = await server.hub.hold(BOARD)
@@ -157,13 +157,13 @@ async def test_a_lost_stream_is_repaired_from_the_history(
     assert server.feed.attached == 2
 
 
-async def test_the_hub_attaches_again_and_again_while_realtime_is_away(server: Live) -> None:
+async def test_the_hub_attaches_again_and_again_while_realtime_is_unavailable(server: Live) -> None:
     _, watcher = await _watched(server)
-    server.feed.away = True
+    server.feed.unavailable = True
     server.feed.cut()
     server.feed.board.publish()
     await asyncio.sleep(0.2)
-    server.feed.away = False
+    server.feed.unavailable = False
 
     async def whole() -> bool:
         return watcher.offset == 1
@@ -244,7 +244,7 @@ async def test_silent_loss_on_a_quiet_board_is_found_by_the_tops(server: Live) -
     assert watcher.gaps == []
 
 
-async def test_a_publication_that_comes_twice_is_told_once(server: Live) -> None:
+async def test_a_publication_that_comes_twice_is_sent_once(server: Live) -> None:
     _, watcher = await _watched(server)
     server.feed.publish()
     batch = realtime_pb2.Publications(publications=server.feed.board.history)
@@ -259,7 +259,7 @@ async def test_a_publication_that_comes_twice_is_told_once(server: Live) -> None
     assert server.feed.interests() == [("+", BOARD)], "a repeat is no gap"
 
 
-async def test_go_away_makes_the_hub_attach_anew(server: Live) -> None:
+async def test_go_away_makes_the_hub_attach_again(server: Live) -> None:
     await _watched(server)
     server.feed.send(realtime_pb2.FeedFrame(go_away=realtime_pb2.GoAway(reason="draining")))
 
@@ -274,7 +274,7 @@ async def test_a_ping_is_answered(server: Live) -> None:
     server.feed.send(realtime_pb2.FeedFrame(ping=realtime_pb2.Ping(t=7)))
 
     async def answered() -> bool:
-        return any(frame.HasField("pong") and frame.pong.t == 7 for frame in server.feed.heard)
+        return any(frame.HasField("pong") and frame.pong.t == 7 for frame in server.feed.received)
 
     await eventually(answered)
 
@@ -289,18 +289,18 @@ async def test_a_silent_stream_is_given_up(certificates: Certificates) -> None:
         await eventually(again)
 
 
-async def test_an_unknown_channel_is_told_apart_from_a_feed_that_is_away(server: Live) -> None:
+async def test_an_unknown_channel_differs_from_a_feed_that_is_unavailable(server: Live) -> None:
     with pytest.raises(UnknownChannel):
         await server.hub.hold("leaderboard:nowhere")
-    server.feed.away = True
+    server.feed.unavailable = True
     server.feed.cut()
     with pytest.raises(FeedUnavailable):
         await server.hub.hold("leaderboard:daily")
 
 
-async def test_a_known_board_can_be_joined_while_realtime_is_away(server: Live) -> None:
+async def test_a_known_board_can_be_joined_while_realtime_is_unavailable(server: Live) -> None:
     await _watched(server)
-    server.feed.away = True
+    server.feed.unavailable = True
     server.feed.cut()
 
     _, late = await _watched(server)
@@ -308,17 +308,17 @@ async def test_a_known_board_can_be_joined_while_realtime_is_away(server: Live) 
     assert late.offset == 0
 
 
-async def test_a_personal_channel_tells_who_joins_late_everything_since_its_state(
+async def test_a_personal_channel_sends_late_joiners_everything_since_its_state(
     server: Live,
 ) -> None:
     name = f"user:{ADA}"
     channel = await server.hub.hold(name)
     server.feed.publish(name, event="score.updated", version=2)
 
-    async def heard() -> bool:
+    async def received() -> bool:
         return bool(channel.recent)
 
-    await eventually(heard)
+    await eventually(received)
     reply, after = channel.join(Watcher(), 1, None)
 
     assert not isinstance(reply.epoch, str)
@@ -327,7 +327,7 @@ async def test_a_personal_channel_tells_who_joins_late_everything_since_its_stat
     assert [f["data"] for f in unpack(after)] == [{"version": 2}]
 
 
-async def test_each_hold_of_a_personal_channel_asks_for_its_present_state(server: Live) -> None:
+async def test_each_hold_of_a_personal_channel_requests_its_present_state(server: Live) -> None:
     name = f"user:{ADA}"
     await server.hub.hold(name)
     server.feed.boards[name].data = {"score": 9, "rank": 1, "version": 3}

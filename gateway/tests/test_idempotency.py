@@ -152,11 +152,11 @@ class Held:
     """Holds every answer of one method until it is let go."""
 
     def __init__(self, fakes: Fakes, method: str, answer: Any) -> None:
-        self.asked, self._go, self._answer = asyncio.Event(), asyncio.Event(), answer
+        self.requested, self._go, self._answer = asyncio.Event(), asyncio.Event(), answer
         fakes.answers[method] = lambda item: self._wait()
 
     async def _wait(self) -> Any:
-        self.asked.set()
+        self.requested.set()
         await self._go.wait()
         return self._answer
 
@@ -164,10 +164,10 @@ class Held:
         self._go.set()
 
 
-async def test_a_repeat_of_what_still_runs_is_told_so(edge: Edge) -> None:
+async def test_a_repeat_of_what_still_runs_is_refused(edge: Edge) -> None:
     held = Held(edge.fakes, "Award", AWARD)
     running = asyncio.create_task(award(edge))
-    await held.asked.wait()
+    await held.requested.wait()
     repeat = await award(edge)
     changed = await award(edge, {**UPDATE, "scoreIncrement": 51})
     held.let_go()
@@ -182,8 +182,8 @@ async def test_a_repeat_of_what_still_runs_is_told_so(edge: Edge) -> None:
 async def test_of_many_at_once_one_runs(edge: Edge) -> None:
     held = Held(edge.fakes, "CreateBoard", Board(board="raid"))
     running = [asyncio.create_task(add(edge)) for _ in range(20)]
-    for finished, told in enumerate(asyncio.as_completed(running), start=1):
-        await told
+    for finished, answer in enumerate(asyncio.as_completed(running), start=1):
+        await answer
         if finished == 19:
             held.let_go()
 
@@ -194,7 +194,7 @@ async def test_of_many_at_once_one_runs(edge: Edge) -> None:
 async def test_the_mark_of_a_gateway_that_died_ends_with_the_route_s_time(edge: Edge) -> None:
     held = Held(edge.fakes, "CreateBoard", Board(board="raid"))
     running = asyncio.create_task(add(edge))
-    await held.asked.wait()
+    await held.requested.wait()
     edge.fakes.answers.clear()
     try:
         with clock.ahead(4.9):
@@ -211,11 +211,11 @@ async def test_the_mark_of_a_gateway_that_died_ends_with_the_route_s_time(edge: 
 async def test_who_was_taken_for_dead_does_not_end_what_was_begun_since(edge: Edge) -> None:
     first = Held(edge.fakes, "CreateBoard", Board(board="raid"))
     slow = asyncio.create_task(add(edge))
-    await first.asked.wait()
+    await first.requested.wait()
     with clock.ahead(5.1):
         second = Held(edge.fakes, "CreateBoard", Board(board="raid"))
         running = asyncio.create_task(add(edge))
-        await second.asked.wait()
+        await second.requested.wait()
         first.let_go()
         assert (await slow).status == 201
         assert (await add(edge)).code == "REQUEST_IN_PROGRESS"
@@ -333,7 +333,7 @@ async def test_a_rotated_ring_opens_what_the_older_key_sealed(
     assert replayed == [False, True, False, False, True]
 
 
-async def test_while_redis_is_away_calls_go_on(
+async def test_while_redis_is_unavailable_calls_go_on(
     fakes: Fakes, certificates: Certificates, own_redis: Callable[[], AbstractContextManager[str]]
 ) -> None:
     with ExitStack() as stack:
@@ -363,15 +363,15 @@ async def test_a_redis_that_is_silent_holds_up_few(monkeypatch: pytest.MonkeyPat
     async def run() -> web.Response:
         return web.Response(status=201)
 
-    async def ask() -> int:
+    async def repeat() -> int:
         call = Repeatable(b"k" * 32, b"b" * 32)
         answer = await marks.answer(call, run, kept=True, budget_s=5, request_id="r")
         return answer.status
 
     try:
-        assert await ask() == 201
+        assert await repeat() == 201
         async with asyncio.timeout(0.09):  # less than another attempt would take
-            assert await ask() == 201
+            assert await repeat() == 201
     finally:
         await redis.aclose()
         silent.close()

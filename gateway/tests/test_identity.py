@@ -27,12 +27,12 @@ class Auth:
 
     def __init__(self, *keys: dict[str, str]) -> None:
         self.keys = list(keys)
-        self.away = False
-        self.asked = 0
+        self.unavailable = False
+        self.calls = 0
 
     async def fetch(self) -> bytes:
-        self.asked += 1
-        if self.away:
+        self.calls += 1
+        if self.unavailable:
             raise Unavailable
         return json.dumps({"keys": self.keys}).encode()
 
@@ -54,7 +54,7 @@ async def verifier(auth: Auth) -> Verifier:
     return verifier
 
 
-def test_a_right_token_tells_who_calls(verifier: Verifier, signer: Signer) -> None:
+def test_a_right_token_names_the_caller(verifier: Verifier, signer: Signer) -> None:
     found = verifier.verify(signer.token(roles=["player", "admin"], scope="a b"))
 
     assert (found.user_id, found.username, found.name_version) == (ADA, "ada", 3)
@@ -151,7 +151,7 @@ def test_what_is_no_access_token_of_ours_is_refused(
         verifier.verify(FORGED[name](signer))
 
     assert refused.value.code == "UNAUTHENTICATED"
-    assert auth.asked == 1  # Refusing asks nobody.
+    assert auth.calls == 1  # Refusing needs no call.
 
 
 @pytest.mark.parametrize("name", ["kid a path", "an embedded jwk", "alg none", "a refresh token"])
@@ -241,7 +241,7 @@ async def test_a_document_with_one_wrong_key_is_refused_whole(
     assert verifier.verify(signer.token())
 
 
-async def test_an_unknown_key_id_is_asked_for_once_a_minute_however_many_there_are(
+async def test_an_unknown_key_id_is_requested_once_a_minute_however_many_there_are(
     verifier: Verifier, auth: Auth, signer: Signer
 ) -> None:
     following = asyncio.create_task(verifier.follow())
@@ -251,36 +251,36 @@ async def test_an_unknown_key_id_is_asked_for_once_a_minute_however_many_there_a
         with pytest.raises(Unauthenticated):
             verifier.verify(successor.token())
 
-        async def known() -> bool:
+        async def fetched() -> bool:
             try:
                 return bool(verifier.verify(successor.token()))
             except AccessTokenInvalid:
                 return False
 
-        await eventually(known)
-        assert auth.asked == 2
+        await eventually(fetched)
+        assert auth.calls == 2
         for number in range(1000):
             with pytest.raises(AccessTokenInvalid):
                 verifier.verify(with_header(signer, kid=f"kid-{number % 10}"))
             if number % 100 == 0:
                 await asyncio.sleep(0.01)
-        assert auth.asked == 2
+        assert auth.calls == 2
     finally:
         following.cancel()
 
 
-async def test_keys_are_fetched_again_by_themselves_and_kept_while_auth_is_away(
+async def test_keys_are_fetched_again_by_themselves_and_kept_while_auth_is_unavailable(
     verifier: Verifier, auth: Auth, signer: Signer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(identity, "REFETCH_S", 0.02)
-    auth.away = True
+    auth.unavailable = True
     following = asyncio.create_task(verifier.follow())
     try:
 
-        async def asked() -> bool:
-            return auth.asked >= 4
+        async def called() -> bool:
+            return auth.calls >= 4
 
-        await eventually(asked)
+        await eventually(called)
         assert verifier.verify(signer.token())
     finally:
         following.cancel()

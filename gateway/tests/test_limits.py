@@ -1,4 +1,4 @@
-"""How often callers may ask: exactly that, at every edge, and also while Redis is unavailable."""
+"""How often callers may call: exactly that, at every edge, and also while Redis is unavailable."""
 
 import asyncio
 import contextlib
@@ -79,7 +79,7 @@ async def test_retry_after_is_true(edge: Edge) -> None:
         assert (await edge.play("/actions/request", WANTED)).status == 201
 
 
-async def test_a_success_tells_what_is_left(edge: Edge) -> None:
+async def test_a_success_shows_what_is_left(edge: Edge) -> None:
     first = await edge.play("/actions/request", WANTED)
     second = await edge.play("/actions/request", WANTED)
     board = await edge.call("GET", "/api/v1/leaderboard")
@@ -115,7 +115,7 @@ async def test_the_three_ways_to_redeem_share_one_limit(edge: Edge) -> None:
     assert (await edge.play("/actions/request", WANTED)).status == 201
 
 
-async def test_an_address_has_a_hundred_a_minute_whoever_asks_and_whatever(edge: Edge) -> None:
+async def test_an_address_has_a_hundred_a_minute_for_all_callers_and_routes(edge: Edge) -> None:
     for _ in range(25):
         await edge.call("GET", "/api/v1/leaderboard")
         await edge.call("GET", "/nothing/here")
@@ -151,7 +151,7 @@ async def test_what_one_limit_refuses_is_taken_from_none(edge: Edge) -> None:
     assert board.headers["RateLimit"].startswith('"requests";r=89')
 
 
-async def test_lifted_limits_count_but_refuse_nothing(
+async def test_disabled_limits_count_but_refuse_nothing(
     fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
 ) -> None:
     settings = edge_settings(fakes, certificates, redis_url, limits="off")
@@ -208,7 +208,7 @@ async def test_the_hour_and_the_day_end_when_they_say(
     with clock.ahead(last_s + 60 + retry_after_s):
         assert await passes(limiter, wanted)
     with clock.ahead(last_s + 2 * window_s):
-        # What has left the window is not told either: now the minute is the tightest.
+        # What has left the window is not shown either: now the minute is the tightest.
         assert (await limiter.take([wanted])).judged.left == 19
 
 
@@ -231,11 +231,11 @@ async def test_a_long_history_is_judged_as_if_every_request_were_remembered(
     at_s, taken_s = 0, list[int]()
     for _ in range(300):
         at_s += random.choice((0, 0, 0, 20, 40, 60, 100, 120, 140, 1000, 3600, 9000))
-        asked = policy.half if random.random() < 0.2 else policy
-        left = left_by_hand(asked, taken_s, at_s)
+        chosen = policy.half if random.random() < 0.2 else policy
+        left = left_by_hand(chosen, taken_s, at_s)
         with clock.ahead(start_s + at_s):
             try:
-                assert (await limiter.take([Check(asked, ADA)])).judged.left == left - 1
+                assert (await limiter.take([Check(chosen, ADA)])).judged.left == left - 1
                 taken_s.append(at_s)
             except RateLimited:
                 assert left <= 0
@@ -277,7 +277,7 @@ async def say(redis: Redis, *sanctions: Sanction) -> None:
 
 
 async def banned(edge: Edge) -> bool:
-    """Whether Ada is; asks at an address that counts against no limit of hers."""
+    """Whether Ada is; calls from an address that counts against no limit of hers."""
     token = edge.fakes.signer.token()
     return (await edge.call("GET", f"/api/v1/me/scores/{BOB}", token=token)).status == 403
 
@@ -286,7 +286,7 @@ async def banned(edge: Edge) -> bool:
 async def fresh(
     fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
 ) -> AsyncIterator[Edge]:
-    """A gateway that knows of no sanction but what fraud tells it at its start."""
+    """A gateway without sanctions but those that fraud returns at its start."""
     fakes.sanctions.append(sanction(Sanction.FLAGGED, 5, BOB))
     async with edge_of(edge_settings(fakes, certificates, redis_url), fakes) as edge:
         yield edge
@@ -312,10 +312,10 @@ async def test_a_ban_in_the_stream_ends_everything_at_once(fresh: Edge, redis: R
     # An older word that comes late changes nothing, a newer one does.
     await say(redis, sanction(Sanction.NONE, 6), sanction(Sanction.BANNED, 8, BOB))
 
-    async def heard() -> bool:
+    async def applied() -> bool:
         return (await redeem(fresh, 0, BOB)).status == 403
 
-    await eventually(heard, pause_s=0.2)
+    await eventually(applied, pause_s=0.2)
     assert await banned(fresh)
     await say(redis, sanction(Sanction.NONE, 9))
 
@@ -351,10 +351,10 @@ async def test_what_the_stream_did_not_bring_is_caught_up(
         await eventually(lambda: banned(edge), pause_s=0.2)
 
 
-# ---- Redis away ----
+# ---- Redis unavailable ----
 
 
-async def test_there_is_no_window_without_a_limit_while_redis_is_away(
+async def test_there_is_no_window_without_a_limit_while_redis_is_unavailable(
     fakes: Fakes, certificates: Certificates, own_redis: Callable[[], AbstractContextManager[str]]
 ) -> None:
     with contextlib.ExitStack() as stack:

@@ -24,7 +24,7 @@ def offsets(received: Sequence[dict[str, Any]]) -> list[int]:
 # ---- the main road ----
 
 
-async def test_a_client_is_welcomed_with_the_board_and_then_hears_it_move(server: Live) -> None:
+async def test_a_client_is_welcomed_with_the_board_and_then_sees_it_move(server: Live) -> None:
     async with server.open() as client:
         welcome = await client.connect("leaderboard", client={"name": "test", "version": "1"})
         server.feed.publish(changes=[1])
@@ -117,15 +117,15 @@ async def test_subscribe_and_unsubscribe_while_connected(server: Live) -> None:
     server.feed.boards["leaderboard:daily"] = Board("leaderboard:daily", epoch="d")
     async with server.open() as client:
         await client.connect()
-        reply = await client.ask("subscribe", channel="leaderboard:daily")
+        reply = await client.call("subscribe", channel="leaderboard:daily")
         assert (reply["type"], reply["channel"], reply["epoch"]) == (
             "subscribed",
             "leaderboard:daily",
             "d",
         )
-        assert (await client.ask("unsubscribe", channel="leaderboard:daily"))["type"] == "ok"
+        assert (await client.call("unsubscribe", channel="leaderboard:daily"))["type"] == "ok"
         server.feed.publish("leaderboard:daily")
-        assert (await client.ask("subscribe", channel="leaderboard"))["channel"] == BOARD
+        assert (await client.call("subscribe", channel="leaderboard"))["channel"] == BOARD
 
 
 async def test_who_comes_back_soon_gets_what_was_missed(server: Live) -> None:
@@ -141,7 +141,7 @@ async def test_who_comes_back_soon_gets_what_was_missed(server: Live) -> None:
 
     await eventually(arrived)
     async with server.open() as client:
-        welcome = await client.ask("connect", subs=[{"channel": "leaderboard", "since": since}])
+        welcome = await client.call("connect", subs=[{"channel": "leaderboard", "since": since}])
         server.feed.publish()
         delta = await client.next()
 
@@ -169,7 +169,7 @@ async def test_who_cannot_be_replayed_to_gets_a_snapshot(
 
     await eventually(arrived)
     async with server.open() as client:
-        welcome = await client.ask("connect", subs=[{"channel": BOARD, "since": since}])
+        welcome = await client.call("connect", subs=[{"channel": BOARD, "since": since}])
 
     (sub,) = welcome["subs"]
     assert sub["recovered"] is False
@@ -183,8 +183,8 @@ async def test_a_replay_larger_than_the_snapshot_is_not_sent(server: Live) -> No
         server.feed.publish(count=30, changes="y" * 100)
         for _ in range(30):
             await client.next()
-        small = await client.ask("subscribe", channel=BOARD, since={"epoch": "e1", "offset": 28})
-        large = await client.ask("subscribe", channel=BOARD, since={"epoch": "e1", "offset": 1})
+        small = await client.call("subscribe", channel=BOARD, since={"epoch": "e1", "offset": 28})
+        large = await client.call("subscribe", channel=BOARD, since={"epoch": "e1", "offset": 1})
 
     assert offsets(small["replay"]) == [29, 30]
     assert "replay" not in large
@@ -227,13 +227,13 @@ async def test_a_subscription_that_cannot_be_is_refused_by_name(
 ) -> None:
     async with server.open() as client:
         await client.connect("leaderboard", token=token)
-        reply = await client.ask("subscribe", channel=channel)
+        reply = await client.call("subscribe", channel=channel)
 
     assert (reply["type"], reply["code"], reply["retryable"]) == ("error", code, False)
     assert f"user:{BOB}" not in [name for _, name in server.feed.interests()]
 
 
-async def test_channels_of_connect_that_cannot_be_are_told_after_the_welcome(
+async def test_channels_of_connect_that_cannot_be_are_reported_after_the_welcome(
     server: Live,
 ) -> None:
     async with server.open() as client:
@@ -244,23 +244,23 @@ async def test_channels_of_connect_that_cannot_be_are_told_after_the_welcome(
     assert refused == {"type": "unsubscribed", "channel": f"user:{BOB}", "code": "forbidden"}
 
 
-async def test_a_feed_that_is_away_is_told_as_such(certificates: Certificates) -> None:
+async def test_a_feed_that_is_unavailable_is_reported_as_such(certificates: Certificates) -> None:
     async with live(certificates, hub_limits=HubLimits(state_s=0.1)) as server:
         server.feed.mute = True
         async with server.open() as client:
             await client.connect()
-            reply = await client.ask("subscribe", channel="leaderboard")
+            reply = await client.call("subscribe", channel="leaderboard")
             assert (reply["code"], reply["retryable"]) == ("unavailable", True)
             assert reply["retryAfterMs"] > 0
 
             server.feed.mute = False
-            assert (await client.ask("subscribe", channel=BOARD))["type"] == "subscribed"
+            assert (await client.call("subscribe", channel=BOARD))["type"] == "subscribed"
 
 
 async def test_unsubscribing_what_is_not_subscribed_is_an_error(server: Live) -> None:
     async with server.open() as client:
         await client.connect()
-        assert (await client.ask("unsubscribe", channel=BOARD))["code"] == "not_subscribed"
+        assert (await client.call("unsubscribe", channel=BOARD))["code"] == "not_subscribed"
 
 
 async def test_a_closed_socket_leaves_its_channels(certificates: Certificates) -> None:

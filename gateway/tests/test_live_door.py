@@ -108,7 +108,7 @@ async def test_expiry_is_announced_and_then_enforced(certificates: Certificates)
             assert expiring["type"] == "tokenExpiring"
             assert 50_000 < expiring["expiresInMs"] <= 55_000
         with clock.ahead(90 + 24):
-            assert (await client.ask("unsubscribe", channel="x"))["type"] == "error"
+            assert (await client.call("unsubscribe", channel="x"))["type"] == "error"
         with clock.ahead(90 + 26):
             assert await client.end() == 4005
 
@@ -120,10 +120,10 @@ async def test_refresh_extends_the_session(certificates: Certificates) -> None:
     ):
         await client.connect(token="ada:30")
         assert (await client.next())["type"] == "tokenExpiring"
-        assert (await client.ask("refresh", token="ada:3600"))["type"] == "ok"
+        assert (await client.call("refresh", token="ada:3600"))["type"] == "ok"
         with clock.ahead(600):
             await asyncio.sleep(0.1)
-            assert (await client.ask("unsubscribe", channel="x"))["type"] == "error"
+            assert (await client.call("unsubscribe", channel="x"))["type"] == "error"
 
 
 @pytest.mark.parametrize(("token", "code"), [("bob", 4500), ("forged", 4500), ("expired", 4005)])
@@ -139,17 +139,17 @@ async def test_refresh_with_another_or_a_bad_token_closes(
 async def test_there_is_nothing_to_refresh_without_a_session(server: Live) -> None:
     async with server.open() as client:
         await client.connect()
-        assert (await client.ask("refresh", token="ada"))["code"] == "unauthorized"
+        assert (await client.call("refresh", token="ada"))["code"] == "unauthorized"
 
 
-async def test_a_revoked_user_is_closed_and_nobody_else(server: Live) -> None:
-    async with server.open() as ada, server.open() as bob, server.open() as anyone:
-        for client, token in ((ada, "ada"), (bob, "bob"), (anyone, None)):
+async def test_a_revoked_user_is_closed_and_no_other(server: Live) -> None:
+    async with server.open() as ada, server.open() as bob, server.open() as stranger:
+        for client, token in ((ada, "ada"), (bob, "bob"), (stranger, None)):
             await client.connect(token=token)
         server.handler.revoke(ADA)
         assert await ada.end() == 4503
-        for client in (bob, anyone):
-            assert (await client.ask("unsubscribe", channel="x"))["type"] == "error"
+        for client in (bob, stranger):
+            assert (await client.call("unsubscribe", channel="x"))["type"] == "error"
 
 
 async def test_tokens_reach_no_log(
@@ -194,7 +194,9 @@ async def test_tokens_reach_no_log(
         ('{"x": NaN, "type": "ping", "t": 1}', "bad_frame"),
     ],
 )
-async def test_bad_frames_are_told_and_the_third_closes(server: Live, text: str, code: str) -> None:
+async def test_bad_frames_get_errors_and_the_third_closes(
+    server: Live, text: str, code: str
+) -> None:
     async with server.open() as client:
         await client.connect()
         for _ in range(3):
@@ -205,9 +207,9 @@ async def test_bad_frames_are_told_and_the_third_closes(server: Live, text: str,
         assert await client.end() == 4501
 
 
-async def test_before_connect_nothing_else_is_heard(server: Live) -> None:
+async def test_before_connect_nothing_else_is_accepted(server: Live) -> None:
     async with server.open() as client:
-        reply = await client.ask("subscribe", channel="leaderboard")
+        reply = await client.call("subscribe", channel="leaderboard")
         assert reply["code"] == "bad_frame"
         assert (await client.connect())["type"] == "welcome"
 

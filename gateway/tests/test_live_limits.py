@@ -62,7 +62,7 @@ async def test_subscriptions_have_a_limit(certificates: Certificates) -> None:
         server.feed.boards |= {name: Board(name) for name in names}
         async with server.open() as client:
             await client.connect(*names[:2], token="ada")  # and the own channel
-            reply = await client.ask("subscribe", channel=names[2])
+            reply = await client.call("subscribe", channel=names[2])
             assert (reply["type"], reply["code"]) == ("error", "limit_exceeded")
         async with server.open() as client:
             await client.send("connect", subs=[{"channel": name} for name in names])
@@ -135,7 +135,7 @@ async def test_who_answers_no_ping_is_closed_and_who_does_stays(
 
 
 class Stalled:
-    """A raw client that reads only when told, with a small window."""
+    """A raw client that reads only when the test does, with a small window."""
 
     def __init__(self, server: Live) -> None:
         self.socket = sockets.socket()
@@ -187,20 +187,20 @@ async def test_a_slow_reader_gets_one_snapshot_for_what_it_missed(
             for _ in range(100):
                 server.feed.publish(changes="z" * 4000)
                 assert (await lively.next())["type"] == "delta"
-        heard = []
+        received = []
         async with asyncio.timeout(10):
             async for _, payload in reading:
-                heard.append(json.loads(payload))
-                if len(heard) in (2, 4, 6, 8):
+                received.append(json.loads(payload))
+                if len(received) in (2, 4, 6, 8):
                     server.feed.publish()  # while it catches up
-                if heard[-1]["type"] == "snapshot":
+                if received[-1]["type"] == "snapshot":
                     break
         server.feed.publish()
         async with asyncio.timeout(10):
             after = json.loads((await anext(reading))[1])
         client.writer.close()
 
-    deltas, snapshot = heard[:-1], heard[-1]
+    deltas, snapshot = received[:-1], received[-1]
     assert offsets(deltas) == list(range(1, len(deltas) + 1)), "no hole before the snapshot"
     assert len(deltas) < 60
     assert (snapshot["reason"], snapshot["offset"]) == ("conflated", 104)
@@ -266,10 +266,10 @@ async def test_what_cannot_be_conflated_closes_above_the_cap(certificates: Certi
         while not closing.closing:  # type: ignore[attr-defined]
             closing.write(channel.snapshot_frame("gap"))  # type: ignore[attr-defined]
 
-        async def gone() -> bool:
+        async def closed() -> bool:
             return not channel.subscribers
 
-        await eventually(gone)
+        await eventually(closed)
         client.writer.close()
 
 

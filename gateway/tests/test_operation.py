@@ -27,7 +27,7 @@ async def health(edge: Edge) -> Answered:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Units are asked often, and what was heard grows old soon."""
+    """Units are probed often, and a result expires soon."""
     monkeypatch.setattr("gateway.__main__.PAUSE_S", 0.05)
     monkeypatch.setattr("gateway.api.health.STALE_S", 0.5)
 
@@ -90,7 +90,7 @@ async def test_health_names_what_is_down(  # noqa: PLR0917  Fixtures and paramet
         await eventually(lambda: says((200, "healthy")))
 
 
-async def test_what_was_heard_too_long_ago_is_down(
+async def test_a_result_that_is_too_old_is_down(
     edge: Edge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def healthy() -> bool:
@@ -105,7 +105,7 @@ async def test_what_was_heard_too_long_ago_is_down(
     assert (answer.json()["redis"], answer.json()["database"]) == ("down", "down")
 
 
-async def test_a_unit_that_is_away_is_503_service_unavailable(
+async def test_a_unit_that_is_unavailable_is_503_service_unavailable(
     fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
 ) -> None:
     settings = edge_settings(fakes, certificates, redis_url, scores_target="127.0.0.1:1")
@@ -129,7 +129,7 @@ async def test_a_named_absence_keeps_its_name(edge: Edge) -> None:
     assert answer.headers["Retry-After"] == "5"
 
 
-async def test_the_process_serves_until_it_is_told_to_stop(
+async def test_the_process_serves_until_it_is_signalled_to_stop(
     fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
 ) -> None:
     environment = {
@@ -166,7 +166,7 @@ async def test_the_process_serves_until_it_is_told_to_stop(
                 process.send_signal(signal.SIGTERM)
                 assert (await socket.receive_json(timeout=10))["type"] == "shutdown"
                 await socket.receive(timeout=10)
-                # Told to go and closed in time, however long a farewell may take elsewhere.
+                # Shut down and closed in time, however long a farewell may take elsewhere.
                 assert socket.close_code == 4001
         rest, _ = await asyncio.wait_for(process.communicate(), 30)
     finally:
@@ -181,10 +181,10 @@ async def test_the_process_serves_until_it_is_told_to_stop(
 async def test_a_stop_answers_what_is_in_flight_and_takes_nothing_new(
     fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
 ) -> None:
-    asked, go = asyncio.Event(), asyncio.Event()
+    called, go = asyncio.Event(), asyncio.Event()
 
     async def wait() -> Any:
-        asked.set()
+        called.set()
         await go.wait()
         return AWARD
 
@@ -203,7 +203,7 @@ async def test_a_stop_answers_what_is_in_flight_and_takes_nothing_new(
     writer.write(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
     assert b"200" in await reader.readline()
     in_flight = asyncio.create_task(edge.play("/scores/update", UPDATE))
-    await asked.wait()
+    await called.wait()
     closing.set()
 
     async def refused() -> bool:

@@ -71,7 +71,7 @@ async def server(certificates: Certificates) -> AsyncIterator[Live]:
         limits=LiveLimits(ping_s=0.5, dead_s=5, tick_s=0.1),
         hub_limits=HubLimits(linger_s=60),
     ) as running:
-        # The browser names its origin, which is known only now.
+        # The browser names its origin, which is fixed only now.
         running.handler._allowed_origins = frozenset({running.url})
         running.feed.board.data = board(*NAMES)
         yield running
@@ -79,7 +79,7 @@ async def server(certificates: Certificates) -> AsyncIterator[Live]:
 
 @pytest.fixture
 async def page(browser: Browser, server: Live) -> AsyncIterator[Page]:
-    """The page as it stands open, its console heard: it must stay silent."""
+    """The page as it stands open, its console recorded: it must stay silent."""
     context = await browser.new_context(viewport={"width": 1100, "height": 900})
     page = await context.new_page()
     problems: list[str] = []

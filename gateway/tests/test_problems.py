@@ -253,4 +253,4 @@ async def test_bytes_in_headers_that_are_no_text_break_nothing(edge: Edge) -> No
     answer = await talk(edge, head + body)
 
     assert b" 200 " in answer[:14]
-    assert edge.fakes.told("Award").attempt.action_token == "??"
+    assert edge.fakes.received("Award").attempt.action_token == "??"

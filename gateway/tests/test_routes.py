@@ -63,9 +63,9 @@ async def test_accounts_answer_a_session(
         "expiresIn": 600,
     }
     assert answer.headers["Cache-Control"] == "no-store"
-    told = edge.fakes.told(method)
-    assert told.client.address == "198.51.100.7"
-    assert told.client.user_agent == "x" * 256
+    sent = edge.fakes.received(method)
+    assert sent.client.address == "198.51.100.7"
+    assert sent.client.user_agent == "x" * 256
 
 
 async def test_the_public_keys_stand_at_the_root(edge: Edge) -> None:
@@ -114,10 +114,10 @@ async def test_an_action_is_requested_at_either_address(edge: Edge, path: str) -
         "minDurationMs": 1000,
         "maxDurationMs": 300_000,
     }
-    assert edge.fakes.told("Issue").user_id == ADA
+    assert edge.fakes.received("Issue").user_id == ADA
 
 
-async def test_what_a_formula_will_tell_is_null_in_the_answer_to_request(edge: Edge) -> None:
+async def test_what_a_formula_will_compute_is_null_in_the_answer_to_request(edge: Edge) -> None:
     unpriced = actions_pb2.Issued()
     unpriced.CopyFrom(ISSUED)
     unpriced.ClearField("score_increment")
@@ -127,7 +127,7 @@ async def test_what_a_formula_will_tell_is_null_in_the_answer_to_request(edge: E
     assert answer.json()["scoreIncrement"] is None
 
 
-async def test_who_has_too_many_open_tokens_asks_again_in_a_batch_that_may_wait(
+async def test_who_has_too_many_open_tokens_calls_again_in_a_batch_that_may_wait(
     edge: Edge,
 ) -> None:
     edge.fakes.answers["Issue"] = TooMany(code="TOO_MANY_PENDING")
@@ -154,9 +154,9 @@ async def test_complete_without_a_token_verifies(edge: Edge) -> None:
         "expiresIn": 300,
         "scoreIncrement": 50,
     }
-    told = edge.fakes.told("Complete")
-    assert (told.user_id, told.claims.action_id, told.claims.timestamp) == (ADA, ACTION, AT)
-    assert told.claims.proof.completion_time_ms == 5000
+    sent = edge.fakes.received("Complete")
+    assert (sent.user_id, sent.claims.action_id, sent.claims.timestamp) == (ADA, ACTION, AT)
+    assert sent.claims.proof.completion_time_ms == 5000
     assert not edge.fakes.calls["Award"]
 
 
@@ -166,11 +166,11 @@ async def test_complete_with_a_token_awards(edge: Edge) -> None:
     answer = await edge.play("/actions/complete", body)
 
     assert answer.json() == AWARDED
-    told = edge.fakes.told("Award")
-    assert (told.attempt.user_id, told.username, told.name_version) == (ADA, "ada", 3)
-    assert told.attempt.action_token == "v1.t"
-    assert not told.attempt.claims.HasField("action_id")
-    assert told.attempt.claims.proof.evidence == '{"a":0,"z":[1,true,null],"ä":"\\n"}'.encode()
+    sent = edge.fakes.received("Award")
+    assert (sent.attempt.user_id, sent.username, sent.name_version) == (ADA, "ada", 3)
+    assert sent.attempt.action_token == "v1.t"
+    assert not sent.attempt.claims.HasField("action_id")
+    assert sent.attempt.claims.proof.evidence == '{"a":0,"z":[1,true,null],"ä":"\\n"}'.encode()
 
 
 async def test_update_states_every_claim(edge: Edge) -> None:
@@ -184,17 +184,19 @@ async def test_update_states_every_claim(edge: Edge) -> None:
     )
 
     assert answer.json() == AWARDED
-    told = edge.fakes.told("Award")
-    assert told.attempt.claims.user_id == ADA
-    assert told.attempt.claims.score_increment == 50
-    assert told.attempt.claims.client_signature == "ab" * 32
-    assert not told.attempt.claims.HasField("proof")
-    assert told.body_hash == hashlib.sha256(raw).digest()
+    sent = edge.fakes.received("Award")
+    assert sent.attempt.claims.user_id == ADA
+    assert sent.attempt.claims.score_increment == 50
+    assert sent.attempt.claims.client_signature == "ab" * 32
+    assert not sent.attempt.claims.HasField("proof")
+    assert sent.body_hash == hashlib.sha256(raw).digest()
     scope = f"{ADA}\nPOST /api/v1/scores/update\nk1"
-    assert told.key_hash == hashlib.sha256(scope.encode()).digest()
+    assert sent.key_hash == hashlib.sha256(scope.encode()).digest()
 
 
-async def test_each_request_is_an_attempt_of_its_own_whatever_the_caller_sends(edge: Edge) -> None:
+async def test_each_request_is_an_attempt_of_its_own_by_no_id_of_the_caller(
+    edge: Edge,
+) -> None:
     for _ in range(2):
         await edge.play("/scores/update", UPDATE, headers={"X-Request-Id": "same"})
 
@@ -229,13 +231,13 @@ async def test_increment_takes_a_signature_or_a_proof_and_wants_one(edge: Edge) 
     assert answer.json()["errors"][0]["field"] == "clientSignature"
 
 
-async def test_ranks_that_are_not_known_are_null(edge: Edge) -> None:
-    known = scores_pb2.Award()
-    known.CopyFrom(AWARD)
-    known.ClearField("rank")
-    known.ClearField("old_rank")
-    known.warnings.append("RANK_UNAVAILABLE")
-    edge.fakes.answers["Award"] = known
+async def test_ranks_that_are_unavailable_are_null(edge: Edge) -> None:
+    unranked = scores_pb2.Award()
+    unranked.CopyFrom(AWARD)
+    unranked.ClearField("rank")
+    unranked.ClearField("old_rank")
+    unranked.warnings.append("RANK_UNAVAILABLE")
+    edge.fakes.answers["Award"] = unranked
     answer = await edge.play("/scores/update", UPDATE)
 
     found = answer.json()
@@ -248,7 +250,7 @@ async def test_a_receipt_is_the_award_again(edge: Edge) -> None:
     answer = await edge.call("GET", f"/api/v1/me/scores/{ACTION}", token=token)
 
     assert answer.json() == AWARDED
-    assert edge.fakes.told("Receipt").user_id == ADA
+    assert edge.fakes.received("Receipt").user_id == ADA
 
 
 async def test_one_s_own_ledger_comes_in_pages(edge: Edge) -> None:
@@ -281,14 +283,14 @@ async def test_one_s_own_ledger_comes_in_pages(edge: Edge) -> None:
         ],
         "nextCursor": "older",
     }
-    told = edge.fakes.told("History")
-    assert (told.user_id, told.limit, told.cursor) == (ADA, 2, "newer")
+    sent = edge.fakes.received("History")
+    assert (sent.user_id, sent.limit, sent.cursor) == (ADA, 2, "newer")
     edge.fakes.answers["History"] = scores_pb2.HistoryReply()
     answer = await edge.call("GET", "/api/v1/me/scores", token=token)
     assert answer.json() == {"rows": [], "nextCursor": None}
 
 
-async def test_an_action_tells_its_state(edge: Edge) -> None:
+async def test_an_action_shows_its_state(edge: Edge) -> None:
     token = edge.fakes.signer.token()
     answer = await edge.call("GET", f"/api/v1/actions/{ACTION}", token=token)
 
@@ -315,7 +317,7 @@ async def test_a_service_s_refusal_passes_unchanged(edge: Edge) -> None:
 
 # ---- who may ----
 
-# What each route asks for, said a second time: a route that is not here fails the test.
+# What each route requires, said a second time: a route that is not here fails the test.
 SCOPES: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/auth/register"): PUBLIC,
     ("POST", "/api/v1/auth/login"): PUBLIC,
@@ -364,7 +366,7 @@ OPEN = {
 }
 # A role, and the scopes of its tokens. Two have more than auth would ever give them.
 ROLES = {
-    "nobody": None,
+    "anonymous": None,
     "player": PLAYER,
     "moderator": MODERATOR,
     "admin": ADMIN,

@@ -62,7 +62,7 @@ async def test_a_type_with_a_formula_has_no_points(edge: Edge) -> None:
     assert refused.json()["errors"][0]["field"] == "points"
 
 
-async def test_a_patch_changes_what_it_names_and_null_takes_away(edge: Edge) -> None:
+async def test_a_patch_changes_what_it_names_and_null_removes(edge: Edge) -> None:
     answer = await admin(
         edge, "PATCH", "/action-types/WIN_GAME", {"title": "Won", "maxOpen": None, "dailyCap": 9}
     )
@@ -70,13 +70,13 @@ async def test_a_patch_changes_what_it_names_and_null_takes_away(edge: Edge) -> 
     assert answer.status == 200
     assert (answer.json()["title"], answer.json()["points"]) == ("Won", 50)
     assert (answer.json()["maxOpen"], answer.json()["dailyCap"]) == (None, 9)
-    told = edge.fakes.told("UpdateType")
-    assert told.type.action_type == "WIN_GAME"
-    assert sorted(told.fields) == ["daily_cap", "max_open", "title"]
-    assert not told.type.HasField("max_open")
+    sent = edge.fakes.received("UpdateType")
+    assert sent.type.action_type == "WIN_GAME"
+    assert sorted(sent.fields) == ["daily_cap", "max_open", "title"]
+    assert not sent.type.HasField("max_open")
 
 
-async def test_a_patch_takes_a_formula_away_or_puts_one_in(edge: Edge) -> None:
+async def test_a_patch_removes_a_formula_or_puts_one_in(edge: Edge) -> None:
     nothing = {"formula": None, "pointsMin": None, "pointsMax": None}
     await admin(edge, "PATCH", "/action-types/NEW", {**nothing, "points": 7})
     await admin(edge, "PATCH", "/action-types/NEW", FORMULA)
@@ -103,8 +103,8 @@ async def test_an_admin_adds_a_board_and_sees_all(edge: Edge) -> None:
 
     assert answer.status == 201
     assert answer.json() == {**BOARD, "resetsAt": None}
-    told = edge.fakes.told("CreateBoard")
-    assert (told.reset, told.reset_at, told.zone) == ("week", "06:30", "Europe/Berlin")
+    sent = edge.fakes.received("CreateBoard")
+    assert (sent.reset, sent.reset_at, sent.zone) == ("week", "06:30", "Europe/Berlin")
     assert [board["board"] for board in every.json()["boards"]] == ["daily", "staff"]
 
 
@@ -127,7 +127,7 @@ async def test_a_board_s_rules_have_defaults(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize(("path", "kind"), [("void", "VOID"), ("restore", "RESTORE")])
-async def test_a_moderator_reverses_awards_and_is_told_the_rows(
+async def test_a_moderator_reverses_awards_and_gets_the_rows(
     edge: Edge, path: str, kind: str
 ) -> None:
     body = {
@@ -161,22 +161,22 @@ async def test_a_moderator_reverses_awards_and_is_told_the_rows(
         ],
         "more": False,
     }
-    told = edge.fakes.told("Reverse")
-    assert told.kind == ReverseRequest.Kind.Value(kind)
-    assert (told.user_id, told.actor, told.reason) == (ADA, BOB, "a bot")
-    assert (told.from_ms, told.to_ms) == (AT_MS, AT_MS - 23)
-    assert list(told.action_ids) == [ACTION]
-    assert told.dry_run
+    sent = edge.fakes.received("Reverse")
+    assert sent.kind == ReverseRequest.Kind.Value(kind)
+    assert (sent.user_id, sent.actor, sent.reason) == (ADA, BOB, "a bot")
+    assert (sent.from_ms, sent.to_ms) == (AT_MS, AT_MS - 23)
+    assert list(sent.action_ids) == [ACTION]
+    assert sent.dry_run
 
 
 async def test_a_reversal_without_bounds_is_of_all(edge: Edge) -> None:
     await admin(edge, "POST", "/scores/void", {"userId": ADA, "reason": "x", "dryRun": False})
 
-    told = edge.fakes.told("Reverse")
-    assert not told.HasField("from_ms")
-    assert not told.HasField("to_ms")
-    assert not told.action_ids
-    assert not told.dry_run
+    sent = edge.fakes.received("Reverse")
+    assert not sent.HasField("from_ms")
+    assert not sent.HasField("to_ms")
+    assert not sent.action_ids
+    assert not sent.dry_run
 
 
 @pytest.mark.parametrize(

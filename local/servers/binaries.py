@@ -111,19 +111,22 @@ def account() -> pwd.struct_passwd | None:
 
 def run_as() -> dict[str, Any]:
     """The arguments of `subprocess` that leave root for good."""
-    servant = account()
-    if servant is None:
-        return {}
-    return {"user": servant.pw_uid, "group": servant.pw_gid, "extra_groups": []}
+    if servant := account():
+        return {"user": servant.pw_uid, "group": servant.pw_gid, "extra_groups": []}
+    return {}
 
 
 def give(path: Path) -> None:
     """Makes the account own a file, or a folder and all in it."""
-    servant = account()
-    if servant is None:
-        return
-    for each in (path, *path.rglob("*")):
-        os.chown(each, servant.pw_uid, servant.pw_gid, follow_symlinks=False)
+    if servant := account():
+        for each in (path, *path.rglob("*")):
+            os.chown(each, servant.pw_uid, servant.pw_gid, follow_symlinks=False)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder that is the account's alone. Raises OSError."""
+    path.mkdir(mode=0o700)
+    give(path)
 
 
 def major(binary: Path) -> int | None:

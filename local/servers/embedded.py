@@ -10,84 +10,76 @@ folder that the account can reach.)
 
 import shutil
 import signal
-import socket
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from local.servers import binaries
-from local.servers.binaries import Unavailable, find_postgres, find_redis
-from local.servers.launch import Launch
+from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
-__all__ = ["Postgres", "Redis", "Unavailable", "find_postgres", "find_redis", "postgres", "redis"]
+from local import secrets
+from local.servers import binaries
+from local.servers.launch import Launch
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers at `url` until the block that started it ends."""
+    """A server that listens at `url` until the block that started it ends."""
 
     url: str
     process: subprocess.Popen[bytes]
 
-    @property
-    def pid(self) -> int:
-        return self.process.pid
 
-
-class Postgres(Server):
-    """Postgres: the URL is the superuser's, for the database `postgres`."""
-
-
-class Redis(Server):
-    """Valkey or Redis: the URL names database 0."""
-
-
-@contextmanager
 def postgres(
-    directory: Path, *, port: int | None, password: str | None, durable: bool
-) -> Iterator[Postgres]:
+    directory: Path, *, port: int | None = None, password: str = "", durable: bool = False
+) -> AbstractContextManager[Server]:
     """Runs Postgres on the cluster `directory`/pg<major version>, made when missing.
 
-    With a port it listens on 127.0.0.1 only and asks for the password, which is
-    set when the cluster is made; without one, on a Unix socket that only this
-    user reaches. Raises Unavailable.
+    With a port it listens on 127.0.0.1 only and requires the password, which is set
+    when the cluster is made; without one, on a Unix socket that only this user reaches.
+    The URL is the superuser's, for the database `postgres`. Raises Unavailable.
     """
-    with ExitStack() as stack:
-        launch = Launch(stack, directory, name="Postgres", variable="DATABASE_URL")
-        with launch.explained():
-            server = _start_postgres(launch, port=port, password=password, durable=durable)
-        yield server
+    start = partial(_start_postgres, port=port, password=password, durable=durable)
+    return _running(start, directory, name="Postgres", variable="DATABASE_URL")
 
 
-@contextmanager
 def redis(
     directory: Path,
     *,
-    port: int | None,
-    password: str | None,
-    durable: bool,
+    port: int | None = None,
+    password: str = "",
+    durable: bool = False,
     extra: Sequence[str] = (),
-) -> Iterator[Redis]:
+) -> AbstractContextManager[Server]:
     """Runs Valkey or Redis on the data in `directory`/redis; `extra` is added to its command line.
 
-    Listens as `postgres` does; the password counts in both cases. Raises Unavailable.
+    Listens as `postgres` does; the URL names database 0. Raises Unavailable.
     """
+    start = partial(_start_redis, port=port, password=password, durable=durable, extra=extra)
+    return _running(start, directory, name="Redis", variable="REDIS_URL")
+
+
+@contextmanager
+def _running(
+    start: Callable[[Launch], Server], directory: Path, *, name: str, variable: str
+) -> Iterator[Server]:
     with ExitStack() as stack:
-        launch = Launch(stack, directory, name="Redis", variable="REDIS_URL")
-        with launch.explained():
-            server = _start_redis(
-                launch, port=port, password=password, durable=durable, extra=extra
-            )
+        launch = Launch(stack, directory, name=name, variable=variable)
+        try:
+            launch.claim()
+            server = start(launch)
+        except OSError as refusal:
+            place = refusal.filename or launch.directory
+            raise launch.unavailable(f"{place}: {refusal.strerror}") from refusal
         yield server
 
 
-def _start_postgres(
-    launch: Launch, *, port: int | None, password: str | None, durable: bool
-) -> Postgres:
-    launch.claim()
+def _start_postgres(launch: Launch, *, port: int | None, password: str, durable: bool) -> Server:
     folder, version = binaries.reachable_postgres(launch.run)
     cluster = launch.directory / f"pg{version}"
     if not cluster.exists():
@@ -95,42 +87,31 @@ def _start_postgres(
     # We hold the claim, so this is what a killed server left; its number may
     # be another process's by now, and would stop Postgres.
     (cluster / "postmaster.pid").unlink(missing_ok=True)
-    if port is not None:
-        launch.free(port)
-    settings = {
-        "max_connections": "200",
-        "listen_addresses": "" if port is None else "127.0.0.1",
-        "port": str(port or 5432),
-        "unix_socket_directories": str(launch.run) if port is None else "",
-    }
+    settings = {"max_connections": "200", "port": str(port or 5432)}
+    if port is None:
+        settings |= {"listen_addresses": "", "unix_socket_directories": str(launch.run)}
+        url = f"postgresql://scoreboard@/postgres?host={quote(str(launch.run))}&port=5432"
+    else:
+        launch.expect_free(port)
+        settings |= {"listen_addresses": "127.0.0.1", "unix_socket_directories": ""}
+        url = f"postgresql://scoreboard:{quote(password, safe='')}@127.0.0.1:{port}/postgres"
     if not durable:
         settings |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
     command: list[str | Path] = [folder / "postgres", "-D", launch.reach(cluster)]
-    for name, value in settings.items():
-        command += ["-c", f"{name}={value}"]
+    command += [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
     process = launch.start(command, stop_by=signal.SIGINT)
     launch.wait(process, lambda: _postgres_ready(cluster, process.pid))
-    if port is None:
-        url = f"postgresql://scoreboard@/postgres?host={quote(str(launch.run))}&port=5432"
-    else:
-        url = f"postgresql://scoreboard:{_quoted(password)}@127.0.0.1:{port}/postgres"
-    return Postgres(url, process)
+    return Server(url, process)
 
 
 def _make_cluster(
-    launch: Launch,
-    folder: Path,
-    version: int,
-    cluster: Path,
-    *,
-    password: str | None,
-    durable: bool,
+    launch: Launch, folder: Path, version: int, cluster: Path, *, password: str, durable: bool
 ) -> None:
     # Made beside its place and renamed, so that an interrupted run leaves no half cluster.
     unfinished = cluster.with_suffix(".new")
     if unfinished.exists():
         shutil.rmtree(unfinished)
-    launch.own_folder(unfinished)
+    binaries.make_folder(unfinished)
     command: list[str | Path] = [folder / "initdb", "-D", launch.reach(unfinished)]
     command += ["--username=scoreboard", "--auth-local=trust", "--auth-host=scram-sha-256"]
     command += ["--encoding=UTF8", "--no-instructions"]
@@ -140,12 +121,10 @@ def _make_cluster(
         command += ["--no-locale"]
     if not durable:
         command += ["--no-sync"]
-    if password is not None:
-        secret = launch.run / "password"
-        secret.touch(mode=0o600)
-        secret.write_text(password)
-        binaries.give(secret)
-        command += [f"--pwfile={secret}"]
+    if password:
+        secrets.write(launch.run / "password", password)
+        binaries.give(launch.run / "password")
+        command += [f"--pwfile={launch.run / 'password'}"]
     process = launch.start(command, stop_by=signal.SIGTERM)
     launch.wait(process, lambda: process.poll() == 0)
     unfinished.rename(cluster)
@@ -160,54 +139,34 @@ def _postgres_ready(cluster: Path, pid: int) -> bool:
 
 
 def _start_redis(
-    launch: Launch,
-    *,
-    port: int | None,
-    password: str | None,
-    durable: bool,
-    extra: Sequence[str],
-) -> Redis:
-    launch.claim()
+    launch: Launch, *, port: int | None, password: str, durable: bool, extra: Sequence[str]
+) -> Server:
     binary = binaries.reachable_redis(launch.run)
     data = launch.directory / "redis"
     if not data.exists():
-        launch.own_folder(data)
-    path = launch.run / "redis.sock"
-    # The password is read from standard input: a command line is anybody's to read.
+        binaries.make_folder(data)
     command: list[str | Path] = [binary, "-", "--save", "", "--maxmemory-policy", "noeviction"]
     command += ["--dir", launch.reach(data), "--appendonly", "yes" if durable else "no"]
     if port is None:
+        path = launch.run / "redis.sock"
         command += ["--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
+        url, config = f"unix://{path}?db=0", ""
     else:
-        launch.free(port)
+        launch.expect_free(port)
         command += ["--port", str(port), "--bind", "127.0.0.1"]
-    config = "" if password is None else f"requirepass {_in_quotes(password)}\n"
-    process = launch.start([*command, *extra], stop_by=signal.SIGTERM, config=config.encode())
-    address = str(path) if port is None else ("127.0.0.1", port)
-    launch.wait(process, lambda: _redis_ready(address, password, process.pid))
-    login = "" if password is None else f":{_quoted(password)}@"
-    if port is None:
-        return Redis(f"unix://{login}{path}?db=0", process)
-    return Redis(f"redis://{login}127.0.0.1:{port}/0", process)
+        url = f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0"
+        # Read from standard input, since every account can read a command line.
+        escaped = password.replace("\\", "\\\\").replace('"', '\\"')
+        config = f'requirepass "{escaped}"\n'
+    process = launch.start([*command, *extra], stop_by=signal.SIGTERM, config=config)
+    launch.wait(process, lambda: _redis_ready(url, process.pid))
+    return Server(url, process)
 
 
-def _redis_ready(address: str | tuple[str, int], password: str | None, pid: int) -> bool:
-    login = "" if password is None else f"AUTH {_in_quotes(password)}\r\n"
-    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
-    with suppress(OSError), closing(socket.socket(family, socket.SOCK_STREAM)) as connection:
-        connection.settimeout(1.0)
-        connection.connect(address)
-        connection.sendall(f"{login}PING\r\nINFO server\r\nQUIT\r\n".encode())
-        answer = b"".join(iter(lambda: connection.recv(4096), b""))
-        # The number distinguishes ours from another process on that port.
-        return b"+PONG\r\n" in answer and b"process_id:%d\r\n" % pid in answer
-    return False
-
-
-def _quoted(password: str | None) -> str:
-    return quote(password or "", safe="")
-
-
-def _in_quotes(text: str) -> str:
-    """As one word of Redis' configuration and inline commands."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+def _redis_ready(url: str, pid: int) -> bool:
+    try:
+        with Redis.from_url(url, socket_timeout=1.0, retry=Retry(NoBackoff(), 0)) as client:
+            # The number distinguishes ours from another process on that port.
+            return bool(client.ping()) and client.info("server")["process_id"] == pid
+    except RedisError:
+        return False

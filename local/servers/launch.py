@@ -6,21 +6,21 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
+from local import ports
 from local.servers import binaries
 from local.servers.binaries import Unavailable
 
 _START_S = 30.0
 _STOP_S = 15.0
-# How long to wait for a server that is on its way out to let go of its data.
+# How long to wait for a server that is on its way out to release its data.
 _CLAIM_S = 3.0
 _POLL_S = 0.01
 _LOG_TAIL_BYTES = 64 * 1024
@@ -48,17 +48,8 @@ class Launch:
         self._log = self.directory / f"{name.lower()}.log"
         self._passed: list[int] = []
 
-    @contextmanager
-    def explained(self) -> Iterator[None]:
-        """Within it, what the system refuses becomes Unavailable."""
-        try:
-            yield
-        except OSError as refusal:
-            place = refusal.filename or self.directory
-            raise self._unavailable(f"{place}: {refusal.strerror}") from refusal
-
     def claim(self) -> None:
-        """Makes the folders and takes the data, waiting a moment for an earlier server to be gone.
+        """Makes the folders and takes the data, waiting a moment for an earlier server to end.
 
         The processes started inherit the locked file, so the claim holds until the
         last of them ends, whichever of us is killed. Raises Unavailable, OSError.
@@ -68,13 +59,13 @@ class Launch:
         self._claimed = self._stack.enter_context(path.open("a+"))
         self._passed.append(self._claimed.fileno())
         deadline = time.monotonic() + _CLAIM_S
-        while not _locked(self._claimed.fileno()):
+        while not lock(self._claimed.fileno()):
             if time.monotonic() > deadline:
                 pid = "".join(path.read_text().splitlines()[:1])
-                raise self._unavailable(f"{self.directory} is in use by process {pid}")
+                raise self.unavailable(f"{self.directory} is in use by process {pid}")
             time.sleep(_POLL_S)
         for left in map(Path, path.read_text().splitlines()[1:]):
-            # Of a run that was killed. Nothing else goes, whatever the file says.
+            # Of a run that was killed. Nothing else is removed, whatever the file says.
             if left.parent == _RUNS and left.name.startswith("sb-"):
                 shutil.rmtree(left, ignore_errors=True)
         self.run = Path(tempfile.mkdtemp(prefix="sb-", dir=_RUNS))
@@ -82,14 +73,10 @@ class Launch:
         binaries.give(self.run)
         self._sign(os.getpid())
 
-    def free(self, port: int) -> None:
+    def expect_free(self, port: int) -> None:
         """Raises Unavailable when the port cannot be listened on."""
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError as refusal:
-            # Not its `strerror`, to which Python adds the address.
-            reason = os.strerror(refusal.errno or 0)
-            raise self._unavailable(f"port {port}: {reason}") from refusal
+        if problem := ports.problem(port):
+            raise self.unavailable(f"port {port}: {problem}")
 
     def reach(self, folder: Path) -> Path:
         """The name by which the servers reach a folder of theirs.
@@ -104,24 +91,15 @@ class Launch:
         self._passed.append(file)
         return _OPEN_FILES / str(file)
 
-    def own_folder(self, path: Path) -> None:
-        """Makes a folder that is the server's alone. Raises OSError."""
-        path.mkdir(mode=0o700)
-        binaries.give(path)
-
     def start(
-        self,
-        command: Sequence[str | Path],
-        *,
-        stop_by: signal.Signals,
-        config: bytes = b"",
+        self, command: Sequence[str | Path], *, stop_by: signal.Signals, config: str = ""
     ) -> subprocess.Popen[bytes]:
         """Starts a process with `config` as its input; the stack's end stops it.
 
         Its output is the server's log, begun again. Raises OSError.
         """
         with tempfile.TemporaryFile() as stdin, self._log.open("wb") as log:
-            stdin.write(config)
+            stdin.write(config.encode())
             stdin.seek(0)
             process = subprocess.Popen(
                 command,
@@ -136,7 +114,7 @@ class Launch:
                 preexec_fn=dying_with_parent(stop_by),  # noqa: PLW1509  It makes one system call.
                 **binaries.run_as(),
             )
-        self._stack.callback(_stop, process, stop_by)
+        self._stack.callback(end, process, stop_by, grace_s=_STOP_S)
         self._sign(process.pid)
         return process
 
@@ -145,55 +123,63 @@ class Launch:
         deadline = time.monotonic() + _START_S
         while not ready():
             if process.poll() is not None or time.monotonic() > deadline:
-                raise self._unavailable(self._last_words())
+                raise self.unavailable(self._cause())
             time.sleep(_POLL_S)
+
+    def unavailable(self, reason: str) -> Unavailable:
+        """The error of a server that cannot start."""
+        return Unavailable(f"{self._name} cannot start: {reason}", self._variable)
 
     def _sign(self, pid: int) -> None:
         self._claimed.truncate(0)
         self._claimed.write(f"{pid}\n{self.run}\n")
         self._claimed.flush()
 
-    def _last_words(self) -> str:
-        with self._log.open("rb") as log:
-            log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
-        said = [line.strip() for line in lines if line.strip()]
+    def _cause(self) -> str:
+        said = last_lines(self._log)
         # The cause comes before what follows from it.
         for pattern in ("No space left on device", "(error|FATAL|PANIC): "):
             if lines := [line for line in said if re.search(pattern, line)]:
                 return lines[-1]
         return said[-1] if said else "it said nothing"
 
-    def _unavailable(self, reason: str) -> Unavailable:
-        return Unavailable(f"{self._name} cannot start: {reason}", self._variable)
-
 
 def dying_with_parent(signal_: signal.Signals) -> Callable[[], None]:
     """What a child does before its program, to be sent `signal_` when this thread ends (Linux)."""
     parent = os.getpid()
 
-    def ask() -> None:
+    def request() -> None:
         # Runs in the child after it has left root, which would undo this.
         if sys.platform == "linux":
             _LIBC.prctl(_PR_SET_PDEATHSIG, int(signal_))
             if os.getppid() != parent:
                 os._exit(1)
 
-    return ask
+    return request
 
 
-def _locked(file: int) -> bool:
+def end(process: subprocess.Popen[bytes], signal_: signal.Signals, *, grace_s: float) -> None:
+    """Sends a child `signal_`, and kills it when it has not ended within `grace_s`."""
+    process.send_signal(signal_)
+    try:
+        process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def last_lines(path: Path, *, start_byte: int = 0) -> list[str]:
+    """The lines with text near the end of a log, of what was written from `start_byte` on."""
+    with path.open("rb") as log:
+        log.seek(max(start_byte, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
+        lines = log.read().decode(errors="replace").splitlines()
+    return [line.strip() for line in lines if line.strip()]
+
+
+def lock(file: int) -> bool:
+    """Locks an open file for this process and its children; False where another holds it."""
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def _stop(process: subprocess.Popen[bytes], signal_: signal.Signals) -> None:
-    process.send_signal(signal_)
-    try:
-        process.wait(_STOP_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -31,22 +31,24 @@ def ensure(path: Path, *, given: Mapping[str, str], again: bool) -> Admin:
     `given` is the environment of auth's command. `again`: run it also where `path` is there,
     for a database that is not the one it was made in. Raises Refused, OSError.
     """
-    if path.exists() and not again:
-        return _read(path, is_new=False)
-    # The name is final once the account is there: an interrupted start is made good by the next.
+    if path.exists():
+        admin = _read(path, is_new=False)
+        if again:
+            _create(admin, given, folder=path.parent)
+        return admin
+    # The name is final once the account is there: the next start completes an interrupted one.
     wanted = path.with_name(f"{path.name}.wanted")
-    is_new = not path.exists()
-    if is_new and not wanted.exists():
+    if not wanted.exists():
         account = {"username": "admin", "password": secrets.password()}
         secrets.write(wanted, json.dumps(account, indent=2) + "\n")
-    admin = _read(wanted if is_new else path, is_new=is_new)
-    _create(admin, path.with_name(f"{path.name}.password"), given)
-    if is_new:
-        wanted.replace(path)
+    admin = _read(wanted, is_new=True)
+    _create(admin, given, folder=path.parent)
+    wanted.replace(path)
     return admin
 
 
-def _create(admin: Admin, password_file: Path, given: Mapping[str, str]) -> None:
+def _create(admin: Admin, given: Mapping[str, str], *, folder: Path) -> None:
+    password_file = folder / "admin.json.password"
     secrets.write(password_file, admin.password)
     command = ["-m", "services.auth", "admin", "create", "--username", admin.username]
     try:

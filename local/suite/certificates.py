@@ -11,41 +11,39 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from chassis import clock
+from local import secrets
 
+_UNIT_LASTS, _CA_LASTS = timedelta(days=365), timedelta(days=3650)
 _RENEWED_BEFORE = timedelta(days=30)
-_CA_DAYS = 3650
 # Clocks of two machines differ a little.
 _BACKDATED = timedelta(minutes=5)
 
+_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
 
-def make(directory: Path, units: Sequence[str], *, days: int = 365) -> None:
+
+def make(directory: Path, units: Sequence[str]) -> None:
     """Makes what is missing of `directory`/ca and `directory`/<unit>/{tls.crt,tls.key,ca.crt}.
 
     All PEM. A unit's certificate serves both ends of a connection and carries the URI
     spiffe://scoreboard/<unit> and the DNS name <unit>. What ends within 30 days, does
     not match its key, has another CA or cannot be read as PEM is made again. Raises OSError.
     """
-    authority = directory / "ca"
-    ca = _kept(authority)
+    ca = _kept(directory / "ca")
     if ca is None:
-        ca = _issue("Live Scoreboard development CA", days=_CA_DAYS)
-        _write(authority, ca)
+        ca = _issue("Live Scoreboard development CA")
+        _write(directory / "ca", ca)
     for unit in units:
-        folder = directory / unit
-        kept = _kept(folder)
-        if kept is None or not _issued_by(ca[0], kept[0]):
-            _write(folder, _issue(unit, days=days, ca=ca))
-        _replace(folder / "ca.crt", ca[0].public_bytes(serialization.Encoding.PEM), mode=0o644)
+        if _kept(directory / unit, ca=ca) is None:
+            _write(directory / unit, _issue(unit, ca=ca))
+        secrets.write(directory / unit / "ca.crt", _pem(ca[0]))
 
 
-_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
-
-
-def _issue(name: str, *, days: int, ca: _Pair | None = None) -> _Pair:
+def _issue(name: str, *, ca: _Pair | None = None) -> _Pair:
     """A unit's certificate by `ca` with its key, or a CA's own."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     issuer, signing_key = (ca[0].subject, ca[1]) if ca else (subject, key)
+    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
     now = clock.now()
     builder = (
         x509.CertificateBuilder()
@@ -54,25 +52,20 @@ def _issue(name: str, *, days: int, ca: _Pair | None = None) -> _Pair:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + timedelta(days=days))
+        .not_valid_after(now + (_UNIT_LASTS if ca else _CA_LASTS))
         .add_extension(_usage(is_ca=ca is None), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key()),
-            critical=False,
-        )
+        .add_extension(issuer_id, critical=False)
     )
     if ca is None:
         basic = x509.BasicConstraints(ca=True, path_length=0)
     else:
         basic = x509.BasicConstraints(ca=False, path_length=None)
         purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        identity = [
-            x509.UniformResourceIdentifier(f"spiffe://scoreboard/{name}"),
-            x509.DNSName(name),
-        ]
+        uri = x509.UniformResourceIdentifier(f"spiffe://scoreboard/{name}")
+        identity = x509.SubjectAlternativeName([uri, x509.DNSName(name)])
         builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        builder = builder.add_extension(x509.SubjectAlternativeName(identity), critical=False)
+        builder = builder.add_extension(identity, critical=False)
     builder = builder.add_extension(basic, critical=True)
     return builder.sign(signing_key, hashes.SHA256()), key
 
@@ -91,46 +84,28 @@ def _usage(*, is_ca: bool) -> x509.KeyUsage:
     )
 
 
-def _kept(folder: Path) -> _Pair | None:
-    """The certificate and key in a folder, unless they are missing, unfit or near their end."""
+def _kept(folder: Path, *, ca: _Pair | None = None) -> _Pair | None:
+    """The certificate and key in a folder, unless missing, unfit, near their end or not by `ca`."""
     try:
         certificate = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
         key = serialization.load_pem_private_key((folder / "tls.key").read_bytes(), password=None)
-    except (FileNotFoundError, ValueError):
+        if ca:
+            certificate.verify_directly_issued_by(ca[0])
+    except (FileNotFoundError, ValueError, InvalidSignature):
         return None
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         return None
-    if key.public_key() != certificate.public_key():
-        return None
-    if certificate.not_valid_after_utc - clock.now() <= _RENEWED_BEFORE:
-        return None
-    return certificate, key
-
-
-def _issued_by(ca: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(ca)
-    except (InvalidSignature, ValueError):
-        return False
-    return True
+    fits = key.public_key() == certificate.public_key()
+    lasts = certificate.not_valid_after_utc - clock.now() > _RENEWED_BEFORE
+    return (certificate, key) if fits and lasts else None
 
 
 def _write(folder: Path, pair: _Pair) -> None:
     certificate, key = pair
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    pem = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    _replace(folder / "tls.key", pem, mode=0o600)
-    _replace(folder / "tls.crt", certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    secrets.write(folder / "tls.key", secrets.pem(key))
+    secrets.write(folder / "tls.crt", _pem(certificate))
 
 
-def _replace(path: Path, content: bytes, *, mode: int) -> None:
-    """Writes the file whole or not at all, never readable for more than `mode` says."""
-    unfinished = path.with_name(f"{path.name}.new")
-    unfinished.unlink(missing_ok=True)
-    unfinished.touch(mode=mode, exist_ok=False)
-    unfinished.write_bytes(content)
-    unfinished.rename(path)
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()

@@ -6,47 +6,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
-from signal import SIGKILL
-from typing import Protocol
+from signal import SIGKILL, SIGTERM
+from urllib.parse import urlsplit
 
 from local.servers import embedded as servers
-from local.servers.launch import dying_with_parent
-from local.suite import probe
+from local.servers.launch import dying_with_parent, end, last_lines
 
 ROOT = Path(__file__).parents[2]
 
 _LOG_BYTES_MAX = 10_000_000
-_LOG_TAIL_BYTES = 4096
-_WORDS_MAX = 300
+_LINE_CHARS_MAX = 300
+_STATUS_TIMEOUT_S = 2.0
 # What a program inherits from the environment.
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE")
-
-
-class Part(Protocol):
-    """What the supervisor keeps running."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        """The process last started."""
-
-    def start(self) -> None:
-        """Starts it, once more where it has ended. Raises Unavailable, OSError."""
-
-    def ready(self) -> bool:
-        """Whether it does its work."""
-
-    def stop(self) -> None:
-        """Lets it end in order; returns when it has ended."""
-
-    def described(self) -> dict[str, int | str]:
-        """What others need to find it."""
-
-    def last_words(self) -> str:
-        """What it said last, on one line; empty where it said nothing."""
 
 
 @dataclass(kw_only=True)
@@ -57,19 +31,20 @@ class Program:
     command: Sequence[str]
     environment: Mapping[str, str]
     log: Path
-    grace_s: float  # from being asked to end until it is killed
+    grace_s: float  # from the request to end until it is killed
     ports: Mapping[str, int] = field(default_factory=dict)
     ready_urls: Sequence[str] = ()
     speaks: bool = False
-    process: subprocess.Popen[bytes] = field(init=False)
-    _said_before_bytes: int = field(init=False, default=0)
+    process: subprocess.Popen[bytes] = field(init=False)  # the one last started
+    _start_byte: int = field(init=False, default=0)  # of its output in the log
 
     def start(self) -> None:
+        """Starts it, once more where it has ended. Raises OSError."""
         self.log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES_MAX:
             self.log.replace(self.log.with_suffix(".log.1"))
         with self.log.open("ab") as log:
-            self._said_before_bytes = log.tell()
+            self._start_byte = log.tell()
             self.process = subprocess.Popen(
                 [sys.executable, *self.command],
                 cwd=ROOT,
@@ -84,54 +59,40 @@ class Program:
             )
 
     def ready(self) -> bool:
-        return all(probe.status(url) == 200 for url in self.ready_urls)
+        """Whether it does its work."""
+        return all(status(url) == 200 for url in self.ready_urls)
 
     def stop(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(self.grace_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        """Lets it end in order; returns when it has ended."""
+        end(self.process, SIGTERM, grace_s=self.grace_s)
 
     def described(self) -> dict[str, int | str]:
+        """What others need to find it."""
         return {"pid": self.process.pid, **self.ports}
 
-    def last_words(self) -> str:
-        with self.log.open("rb") as log:
-            log.seek(max(self._said_before_bytes, log.seek(0, os.SEEK_END) - _LOG_TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
-        said = [line.strip() for line in lines if line.strip()]
-        return said[-1][:_WORDS_MAX] if said else ""
+    def last_line(self) -> str:
+        """The end of its output; empty where there is none."""
+        return "".join(last_lines(self.log, start_byte=self._start_byte)[-1:])[:_LINE_CHARS_MAX]
 
 
+@dataclass
 class Server:
-    """Postgres or Redis, as `open_server` starts it."""
+    """Postgres or Redis, as `open_server` starts it. Its URL has the password."""
 
-    def __init__(
-        self, name: str, open_server: Callable[[], AbstractContextManager[servers.Server]]
-    ) -> None:
-        self.name = name
-        self._open_server = open_server
-        self._stack = ExitStack()
-        self._server: servers.Server
-
-    @property
-    def url(self) -> str:
-        """Where it answers, with the password."""
-        return self._server.url
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        return self._server.process
+    name: str
+    open_server: Callable[[], AbstractContextManager[servers.Server]]
+    url: str = field(init=False)
+    process: subprocess.Popen[bytes] = field(init=False)
+    _stack: ExitStack = field(init=False, default_factory=ExitStack)
 
     def start(self) -> None:
+        """Starts it and waits until it is ready. Raises Unavailable, OSError."""
         self._stack.close()
-        self._server = self._stack.enter_context(self._open_server())
+        server = self._stack.enter_context(self.open_server())
+        self.url, self.process = server.url, server.process
 
     def ready(self) -> bool:
-        # It was when `start` returned.
-        return True
+        return True  # It was when `start` returned.
 
     def stop(self) -> None:
         self._stack.close()
@@ -139,11 +100,27 @@ class Server:
     def described(self) -> dict[str, int | str]:
         return {"pid": self.process.pid, "url": self.url}
 
-    def last_words(self) -> str:
+    def last_line(self) -> str:
         return ""
+
+
+Part = Program | Server
 
 
 def environment(given: Mapping[str, str]) -> dict[str, str]:
     """The environment of a program: this and little else."""
-    inherited = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    return {**inherited, **given}
+    return {name: os.environ[name] for name in _INHERITED if name in os.environ} | dict(given)
+
+
+def status(url: str) -> int | None:
+    """The status of a GET of `url` on this machine; None where nothing responds."""
+    parts = urlsplit(url)
+    # Not urllib, which would go by way of a proxy that the environment names.
+    connection = HTTPConnection(parts.hostname or "", parts.port, timeout=_STATUS_TIMEOUT_S)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()

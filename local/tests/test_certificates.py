@@ -93,7 +93,7 @@ def test_a_new_unit_gets_its_certificate_from_the_kept_ca(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("days_left", "kept"), [(31, True), (29, False)])
-def test_a_certificate_is_made_anew_in_its_last_thirty_days(
+def test_a_certificate_is_made_again_in_its_last_thirty_days(
     folder: Path, days_left: int, kept: bool
 ) -> None:
     before = _contents(folder)

@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from local.players import Happened, Player, address
+from local.players import Player, Tally, address
 from local.roster import Roster
 from scoreboard_client import Client
 
@@ -25,12 +25,12 @@ class Enough(BaseException):
 
 @dataclass
 class Api:
-    """Returns as the API does, and notes what it was asked, and when by the player's clock."""
+    """Responds as the API does, and records the requests and their times by the player's clock."""
 
     now: float = 0.0
     until: float = float("inf")
     slept: list[float] = field(default_factory=list)
-    asked: list[tuple[str, float, dict[str, Any]]] = field(default_factory=list)
+    requests: list[tuple[str, float, dict[str, Any]]] = field(default_factory=list)
     refusals: list[tuple[int, dict[str, Any]] | None] = field(default_factory=list)  # None: none
     enough_entered: int | None = None  # the play ends once so many have come in
     entering: int = 0
@@ -43,10 +43,10 @@ class Api:
             raise Enough
         await asyncio.sleep(0)
 
-    async def answer(self, request: web.Request) -> web.Response:
+    async def respond(self, request: web.Request) -> web.Response:
         path = request.path.removeprefix("/api/v1")
         body = await request.json()
-        self.asked.append((path, self.now, body))
+        self.requests.append((path, self.now, body))
         if path in ("/auth/login", "/auth/register"):
             self.entering += 1
             self.entering_max = max(self.entering_max, self.entering)
@@ -62,13 +62,13 @@ class Api:
         return web.json_response(ANSWER)
 
     def times(self, path: str) -> list[float]:
-        return [at for asked, at, _ in self.asked if asked == path]
+        return [at for called, at, _ in self.requests if called == path]
 
     def paths(self) -> list[str]:
-        return [path for path, _, _ in self.asked]
+        return [path for path, _, _ in self.requests]
 
 
-# All that a client reads of any answer; what is not in the answer, it does not read.
+# All that a client reads of any response; it ignores fields of others.
 ANSWER = {
     "userId": "u",
     "username": "n",
@@ -100,7 +100,7 @@ ANSWER = {
 async def api() -> AsyncIterator[tuple[Api, str]]:
     api = Api()
     app = web.Application()
-    app.router.add_post("/{path:.*}", api.answer)
+    app.router.add_post("/{path:.*}", api.respond)
     async with TestServer(app) as server:
         yield api, str(server.make_url("/"))
 
@@ -112,21 +112,21 @@ class Stage:
     api: Api
     url: str
     path: Path
-    happened: Happened = field(default_factory=Happened)
+    tally: Tally = field(default_factory=Tally)
 
     async def play(self, *, until_s: float, players: int = 1, seed: int = 1) -> Roster:
         """Lets them play until one of them has waited that long, all waits taken together."""
         self.api.until = self.api.now + until_s
-        roster, door = Roster(self.path, count=players), asyncio.Lock()
+        roster, lock = Roster(self.path, count=players), asyncio.Lock()
 
         async def one(number: int) -> None:
             async with Client(self.url) as client:
                 player = Player(
-                    client,
-                    roster.people[number],
-                    roster,
-                    door=door,
-                    happened=self.happened,
+                    client=client,
+                    person=roster.people[number],
+                    roster=roster,
+                    login_lock=lock,
+                    tally=self.tally,
                     chance=random.Random(seed + number),
                     sleep=self.api.sleep,
                 )
@@ -146,7 +146,7 @@ async def test_a_day_of_play_stays_within_the_limits(stage: Stage) -> None:
     await stage.play(until_s=DAY_S)
 
     requests = stage.api.times("/actions/request")
-    assert stage.happened.failures == {}
+    assert stage.tally.failures == {}
     assert 300 < len(requests) <= 500
     assert most_within(requests, 60) <= 10
     assert most_within(requests, 3600) <= 100
@@ -157,7 +157,7 @@ async def test_players_play_as_long_as_they_claim_and_prove_it_in_three_ways(sta
     await stage.play(until_s=1800)
 
     started, ways = 0.0, set()
-    for path, at, body in stage.api.asked:
+    for path, at, body in stage.api.requests:
         if path == "/actions/request":
             started = at
         if "proof" in body:
@@ -185,7 +185,7 @@ async def test_failures_are_counted_and_followed_by_pauses_that_grow_to_half_a_m
 
     pauses = [wait for wait in stage.api.slept if wait != 0.5][:5]
     assert pauses == [5, 10, 20, 30, 30]
-    assert stage.happened.failures == {"SERVICE_UNAVAILABLE": 5}
+    assert stage.tally.failures == {"SERVICE_UNAVAILABLE": 5}
     assert "/actions/request" in stage.api.paths()
 
 
@@ -196,18 +196,18 @@ async def test_a_limit_is_waited_for_as_long_as_the_server_says(stage: Stage) ->
     assert 77 in stage.api.slept
 
 
-async def test_whoever_is_no_longer_known_logs_in_again(stage: Stage) -> None:
+async def test_a_player_whose_account_is_missing_registers_again(stage: Stage) -> None:
     await stage.play(until_s=30)
-    stage.api.asked.clear()
+    stage.api.requests.clear()
     stage.api.refusals = [(401, {"code": "INVALID_CREDENTIALS"})]
     await stage.play(until_s=60)
 
     assert stage.api.paths()[:3] == ["/auth/login", "/auth/register", "/actions/request"]
 
 
-async def test_an_ended_session_begins_anew(stage: Stage) -> None:
+async def test_an_ended_session_is_followed_by_a_new_login(stage: Stage) -> None:
     await stage.play(until_s=30)
-    stage.api.asked.clear()
+    stage.api.requests.clear()
     stage.api.refusals = [None, (401, {"code": "ACCESS_TOKEN_REVOKED"})]
     await stage.play(until_s=60)
 
@@ -218,14 +218,14 @@ async def test_a_name_that_is_taken_is_given_up_for_another(stage: Stage) -> Non
     stage.api.refusals = [(409, {"code": "USERNAME_TAKEN"})]
     roster = await stage.play(until_s=30)
 
-    first, second = (body["username"] for path, _, body in stage.api.asked if "register" in path)
+    first, second = (body["username"] for path, _, body in stage.api.requests if "register" in path)
     assert first != second == roster.people[0].username
 
 
 async def test_a_second_start_brings_the_same_players_back(stage: Stage) -> None:
     await stage.play(until_s=300, players=3)
     before = stage.path.read_text()
-    stage.api.asked.clear()
+    stage.api.requests.clear()
     await stage.play(until_s=300, players=2)
 
     assert stage.path.read_text() == before
@@ -248,16 +248,14 @@ def test_each_player_comes_from_a_network_of_its_own() -> None:
     assert all(network.startswith("10.") for network in networks)
 
 
-def test_the_summary_is_one_line_and_counts_anew() -> None:
-    happened = Happened(awards=70, points=2400, resting=2)
-    happened.failures["RATE_LIMITED"] = 3
+def test_the_summary_is_one_line_and_starts_the_count_again() -> None:
+    tally = Tally(awards=70, points=2400, resting=2)
+    tally.failures["RATE_LIMITED"] = 3
 
-    assert happened.summary(players=20) == (
+    assert tally.summary(players=20) == (
         "players: 18 play, 2 rest; 70 awards, 2400 points, 3 failures (RATE_LIMITED 3)"
     )
-    assert happened.summary(players=20) == (
-        "players: 18 play, 2 rest; 0 awards, 0 points, 0 failures"
-    )
+    assert tally.summary(players=20) == ("players: 18 play, 2 rest; 0 awards, 0 points, 0 failures")
 
 
 def most_within(times: list[float], seconds: float) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from local.suite.claim import claimed
 from local.suite.processes import ROOT
+from local.suite.supervisor import claimed
 
 Refusal = Callable[..., str]
 
@@ -72,7 +72,7 @@ def test_a_data_directory_that_is_closed(refusal: Refusal, tmp_path: Path) -> No
     assert refusal().endswith("Permission denied")
 
 
-def test_a_postgres_that_does_not_answer(refusal: Refusal) -> None:
+def test_a_postgres_that_is_unavailable(refusal: Refusal) -> None:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         closed, public = bound.getsockname()[1], free_port()

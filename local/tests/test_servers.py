@@ -47,8 +47,8 @@ def free_port() -> int:
     return port
 
 
-def test_a_throwaway_postgres_answers_on_a_socket_alone(tmp_path: Path) -> None:
-    with servers.postgres(tmp_path, port=None, password=None, durable=False) as server:
+def test_a_throwaway_postgres_listens_on_a_socket_alone(tmp_path: Path) -> None:
+    with servers.postgres(tmp_path) as server:
         assert query(server, "SHOW listen_addresses") == ""
         assert query(server, "SHOW fsync") == "off"
         assert query(server, "SHOW max_connections") == "200"
@@ -56,7 +56,7 @@ def test_a_throwaway_postgres_answers_on_a_socket_alone(tmp_path: Path) -> None:
         assert query(server, "SELECT upper('é')") == "É"
 
 
-def test_a_lasting_postgres_answers_on_loopback_for_its_password(
+def test_a_lasting_postgres_listens_on_loopback_and_requires_its_password(
     tmp_path: Path, free_port: int
 ) -> None:
     with servers.postgres(tmp_path, port=free_port, password=PASSWORD, durable=True) as server:
@@ -66,9 +66,9 @@ def test_a_lasting_postgres_answers_on_loopback_for_its_password(
             query(server, "SELECT 1", password="another")
 
 
-def test_a_throwaway_redis_answers_on_a_socket_alone(tmp_path: Path) -> None:
+def test_a_throwaway_redis_listens_on_a_socket_alone(tmp_path: Path) -> None:
     with (
-        servers.redis(tmp_path, port=None, password=None, durable=False) as server,
+        servers.redis(tmp_path) as server,
         Redis.from_url(server.url, decode_responses=True) as client,
     ):
         assert client.ping()
@@ -76,7 +76,7 @@ def test_a_throwaway_redis_answers_on_a_socket_alone(tmp_path: Path) -> None:
         assert {name: client.config_get(name)[name] for name in wanted} == wanted
 
 
-def test_a_lasting_redis_answers_on_loopback_for_its_password(
+def test_a_lasting_redis_listens_on_loopback_and_requires_its_password(
     tmp_path: Path, free_port: int
 ) -> None:
     with (
@@ -92,7 +92,7 @@ def test_a_lasting_redis_answers_on_loopback_for_its_password(
 def test_redis_takes_further_arguments(tmp_path: Path) -> None:
     extra = ["--maxclients", "77"]
     with (
-        servers.redis(tmp_path, port=None, password=None, durable=False, extra=extra) as server,
+        servers.redis(tmp_path, extra=extra) as server,
         Redis.from_url(server.url, decode_responses=True) as client,
     ):
         assert client.config_get("maxclients") == {"maxclients": "77"}
@@ -100,7 +100,7 @@ def test_redis_takes_further_arguments(tmp_path: Path) -> None:
 
 def test_no_password_is_on_a_command_line(tmp_path: Path, free_port: int) -> None:
     with servers.redis(tmp_path, port=free_port, password="sesame", durable=True) as server:
-        assert "sesame" not in " ".join(psutil.Process(server.pid).cmdline())
+        assert "sesame" not in " ".join(psutil.Process(server.process.pid).cmdline())
 
 
 def test_both_keep_their_data_over_a_restart(tmp_path: Path, free_port: int) -> None:
@@ -121,8 +121,8 @@ def test_the_end_of_the_block_leaves_no_process_and_no_run_folder(
     tmp_path: Path, start: Start
 ) -> None:
     before = set(Path("/tmp").glob("sb-*"))
-    with start(tmp_path, port=None, password=None, durable=False) as server:
-        family = family_of(server.pid)
+    with start(tmp_path) as server:
+        family = family_of(server.process.pid)
 
     assert not [each for each in family if each.is_running()]
     assert set(Path("/tmp").glob("sb-*")) <= before
@@ -132,7 +132,7 @@ def test_the_end_of_the_block_leaves_no_process_and_no_run_folder(
 def test_a_failing_block_stops_its_server_and_fails_as_it_did(tmp_path: Path, start: Start) -> None:
     with (
         pytest.raises(FileNotFoundError, match="the caller's own"),
-        start(tmp_path, port=None, password=None, durable=False) as server,
+        start(tmp_path) as server,
     ):
         raise FileNotFoundError("the caller's own")
 
@@ -143,10 +143,10 @@ def test_a_failing_block_stops_its_server_and_fails_as_it_did(tmp_path: Path, st
 def test_data_in_use_is_refused_in_one_line_that_names_the_process(
     tmp_path: Path, start: Start
 ) -> None:
-    with start(tmp_path, port=None, password=None, durable=False) as server:
+    with start(tmp_path) as server:
         line = refusal(start, tmp_path)
 
-    assert f"{tmp_path} is in use by process {server.pid};" in line
+    assert f"{tmp_path} is in use by process {server.process.pid};" in line
 
 
 @each_server
@@ -169,7 +169,7 @@ def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path, sta
 
 
 def test_a_server_that_fails_is_quoted_by_what_stopped_it(tmp_path: Path) -> None:
-    with servers.postgres(tmp_path, port=None, password=None, durable=False):
+    with servers.postgres(tmp_path):
         pass
     for segment in next(tmp_path.glob("pg[0-9]*")).glob("pg_wal/0*"):
         segment.unlink()
@@ -181,17 +181,17 @@ def test_a_server_that_fails_is_quoted_by_what_stopped_it(tmp_path: Path) -> Non
 
 
 def test_what_an_interrupted_or_killed_run_left_does_not_stop_the_next(tmp_path: Path) -> None:
-    with servers.postgres(tmp_path, port=None, password=None, durable=False):
+    with servers.postgres(tmp_path):
         pass
     cluster = next(tmp_path.glob("pg[0-9]*"))
-    with servers.redis(tmp_path, port=None, password=None, durable=False) as stranger:
+    with servers.redis(tmp_path) as stranger:
         # As after a reboot: the number is now another program's, of the same account.
-        (cluster / "postmaster.pid").write_text(f"{stranger.pid}\n{cluster}\n")
-        with servers.postgres(tmp_path, port=None, password=None, durable=False) as server:
+        (cluster / "postmaster.pid").write_text(f"{stranger.process.pid}\n{cluster}\n")
+        with servers.postgres(tmp_path) as server:
             assert query(server, "SELECT 1") == 1
 
     shutil.move(cluster, cluster.with_suffix(".new"))
-    with servers.postgres(tmp_path, port=None, password=None, durable=False) as server:
+    with servers.postgres(tmp_path) as server:
         assert query(server, "SELECT 1") == 1
 
 
@@ -203,10 +203,9 @@ def test_a_supervisor_killed_takes_both_servers_with_it_and_the_next_one_starts(
         import sys
         from pathlib import Path
         from local.servers import embedded as servers
-        options = {"port": None, "password": None, "durable": True}
-        folder = Path(sys.argv[1])
-        with servers.postgres(folder, **options) as one, servers.redis(folder, **options) as two:
-            print(one.pid, two.pid, flush=True)
+        at = Path(sys.argv[1])
+        with servers.postgres(at, durable=True) as one, servers.redis(at, durable=True) as two:
+            print(one.process.pid, two.process.pid, flush=True)
             sys.stdin.read()
     """
     with subprocess.Popen(
@@ -230,8 +229,8 @@ def test_a_supervisor_killed_takes_both_servers_with_it_and_the_next_one_starts(
             os.kill(pid, signal.SIGCONT)
     runs = [lock.read_text().splitlines()[1] for lock in tmp_path.glob("*.lock")]
     with (
-        servers.postgres(tmp_path, port=None, password=None, durable=True) as server,
-        servers.redis(tmp_path, port=None, password=None, durable=True),
+        servers.postgres(tmp_path, durable=True) as server,
+        servers.redis(tmp_path, durable=True),
     ):
         assert query(server, "SELECT 1") == 1
         assert not [run for run in runs if Path(run).exists()]
@@ -243,9 +242,9 @@ def test_a_supervisor_killed_takes_both_servers_with_it_and_the_next_one_starts(
 @as_root
 @each_server
 def test_root_is_left_for_good(tmp_path: Path, start: Start) -> None:
-    with start(tmp_path, port=None, password=None, durable=False) as server:
-        process = psutil.Process(server.pid)
-        status = Path(f"/proc/{server.pid}/status").read_text()
+    with start(tmp_path) as server:
+        process = psutil.Process(server.process.pid)
+        status = Path(f"/proc/{server.process.pid}/status").read_text()
         assert process.username() in {"postgres", "nobody"}
         assert 0 not in (*process.uids(), *process.gids())
         assert "Groups:\t \n" in status
@@ -266,8 +265,8 @@ def test_binaries_out_of_reach_are_copied_and_the_folders_stay_closed(
     assert binaries.find_postgres().is_relative_to(home)
     assert binaries.find_redis().is_relative_to(home)
 
-    with start(home / "data", port=None, password=None, durable=False) as server:
-        program = psutil.Process(server.pid).exe()
+    with start(home / "data") as server:
+        program = psutil.Process(server.process.pid).exe()
 
     assert program.startswith("/tmp/sb-")
     assert home.stat().st_mode & 0o777 == 0o700
@@ -285,10 +284,10 @@ def test_without_any_server_the_line_names_the_variable(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    with pytest.raises(servers.Unavailable, match=r"no Postgres 15 .* set DATABASE_URL$"):
-        servers.find_postgres(debian=tmp_path)
-    with pytest.raises(servers.Unavailable, match=r"no Valkey or Redis 7 .* set REDIS_URL$"):
-        servers.find_redis()
+    with pytest.raises(binaries.Unavailable, match=r"no Postgres 15 .* set DATABASE_URL$"):
+        binaries.find_postgres(debian=tmp_path)
+    with pytest.raises(binaries.Unavailable, match=r"no Valkey or Redis 7 .* set REDIS_URL$"):
+        binaries.find_redis()
 
 
 @pytest.mark.usefixtures("no_wheels")
@@ -304,8 +303,8 @@ def test_without_wheels_the_first_server_on_the_path_that_is_new_enough_is_taken
     (old / "redis-server").symlink_to("redis-check-rdb")
     monkeypatch.setenv("PATH", str(old))
 
-    assert servers.find_postgres(debian=new) == new / "15" / "bin"
-    assert servers.find_redis() == old / "redis-server"
+    assert binaries.find_postgres(debian=new) == new / "15" / "bin"
+    assert binaries.find_redis() == old / "redis-server"
 
 
 def forget_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,8 +328,8 @@ def family_of(pid: int) -> list[psutil.Process]:
 def refusal(start: Start, directory: Path, port: int | None = None) -> str:
     """The one line with which a server is refused."""
     with (
-        pytest.raises(servers.Unavailable) as refused,
-        start(directory, port=port, password="sesame", durable=False),
+        pytest.raises(binaries.Unavailable) as refused,
+        start(directory, port=port, password="sesame"),
     ):
         pass
     line = str(refused.value)
@@ -340,13 +339,13 @@ def refusal(start: Start, directory: Path, port: int | None = None) -> str:
 
 
 def query(server: servers.Server, sql: str, **options: Any) -> Any:
-    """The first value that Postgres answers."""
+    """The first value that Postgres returns."""
 
-    async def ask() -> Any:
+    async def fetch() -> Any:
         connection = await asyncpg.connect(server.url, timeout=10, **options)
         try:
             return await connection.fetchval(sql)
         finally:
             await connection.close()
 
-    return asyncio.run(ask())
+    return asyncio.run(fetch())

@@ -13,7 +13,7 @@ from local import ports, secrets
 from local.settings import Settings
 
 
-def test_nothing_has_to_be_told() -> None:
+def test_nothing_has_to_be_set() -> None:
     settings = load(Settings, {})
 
     assert settings.url == "http://127.0.0.1:8080"
@@ -21,7 +21,7 @@ def test_nothing_has_to_be_told() -> None:
     assert (settings.limits, settings.bcrypt_cost) == ("default", 12)
 
 
-def test_all_that_does_not_fit_is_told_at_once() -> None:
+def test_all_that_does_not_fit_is_reported_at_once() -> None:
     given = {"SCOREBOARD_PORT": "0", "SCOREBOARD_LIMITS": "some", "SCOREBOARD_PLAYERS": "many"}
 
     with pytest.raises(SettingsError) as refused:
@@ -37,7 +37,7 @@ def test_a_port_open_to_all_is_reached_by_loopback() -> None:
     assert load(Settings, {"SCOREBOARD_HOST": "::1"}).url == "http://[::1]:8080"
 
 
-def test_secrets_are_what_the_services_read_and_nobody_elses(tmp_path: Path) -> None:
+def test_secrets_are_what_the_services_read_and_only_their_owner_opens(tmp_path: Path) -> None:
     folder = tmp_path / "secrets"
 
     secrets.make(folder, passwords=("redis_password",))

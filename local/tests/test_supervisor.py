@@ -28,7 +28,7 @@ linux_only = pytest.mark.skipif(
 
 @dataclass
 class Scene:
-    """A supervisor, what it said, and a clock that moves when it sleeps or is told to."""
+    """A supervisor, what it printed, and a clock that moves when it or the test waits."""
 
     folder: Path
     said: list[str] = field(default_factory=list)
@@ -63,7 +63,7 @@ class Scene:
 
     async def up(self, program: Program) -> None:
         async def said_so() -> bool:
-            return program.last_words() == "up"
+            return program.last_line() == "up"
 
         await eventually(said_so)
 
@@ -81,28 +81,28 @@ def test_a_part_that_keeps_dying_starts_again_after_pauses_that_grow(scene: Scen
 
     for pause_s in (0.5, 1, 2, 4, 8, 10, 10):
         part.process.wait()
-        scene.supervisor.tend()
+        scene.supervisor.check()
         dead = part.process
         assert scene.said[-1] == (
             f"alpha ended with code 3: for a reason; it starts again in {pause_s:g} s"
         )
         scene.wait(pause_s - 0.01)
-        scene.supervisor.tend()
+        scene.supervisor.check()
         assert part.process is dead
         scene.wait(0.01)
-        scene.supervisor.tend()
+        scene.supervisor.check()
         assert part.process is not dead
 
 
-def test_who_lived_for_half_a_minute_has_the_short_pause_again(scene: Scene) -> None:
+def test_a_part_that_ran_for_half_a_minute_has_the_short_pause_again(scene: Scene) -> None:
     part = scene.program("alpha", "raise SystemExit(1)")
     scene.supervisor.start(part)
     for lived_s in (0, 29, 30):
         part.process.wait()
         scene.wait(lived_s)
-        scene.supervisor.tend()
+        scene.supervisor.check()
         scene.wait(10)
-        scene.supervisor.tend()
+        scene.supervisor.check()
 
     assert [line.rpartition(" in ")[2] for line in scene.said] == ["0.5 s", "1 s", "0.5 s"]
 
@@ -116,12 +116,12 @@ def test_a_part_that_cannot_even_start_is_tried_again_like_one_that_died(scene: 
     logs.rename(scene.folder / "elsewhere")
     logs.touch()
 
-    scene.supervisor.tend()
+    scene.supervisor.check()
     scene.wait(0.5)
-    scene.supervisor.tend()
+    scene.supervisor.check()
     logs.unlink()
     scene.wait(1)
-    scene.supervisor.tend()
+    scene.supervisor.check()
 
     assert scene.said[0] == "alpha was killed by SIGKILL; it starts again in 0.5 s"
     assert scene.said[1].startswith("alpha did not start: ")
@@ -129,9 +129,9 @@ def test_a_part_that_cannot_even_start_is_tried_again_like_one_that_died(scene: 
     assert part.process.poll() is None
 
 
-def test_the_record_names_who_runs_and_is_nobody_elses(scene: Scene) -> None:
+def test_the_record_names_what_runs_and_only_its_owner_reads_it(scene: Scene) -> None:
     alpha, beta = scene.program("alpha", PATIENT), scene.program("beta", PATIENT)
-    scene.supervisor.know("redis", "redis://elsewhere")
+    scene.supervisor.add("redis", "redis://elsewhere")
     scene.supervisor.start(alpha, beta)
 
     assert scene.recorded() == {
@@ -144,10 +144,10 @@ def test_the_record_names_who_runs_and_is_nobody_elses(scene: Scene) -> None:
 
     alpha.process.kill()
     alpha.process.wait()
-    scene.supervisor.tend()
+    scene.supervisor.check()
     assert "alpha" not in scene.recorded()
     scene.wait(0.5)
-    scene.supervisor.tend()
+    scene.supervisor.check()
     assert scene.recorded()["alpha"]["pid"] == alpha.process.pid
 
     scene.supervisor.stop()
@@ -191,7 +191,9 @@ async def test_a_part_that_does_not_end_in_time_is_killed(scene: Scene) -> None:
     assert part.process.returncode == -signal.SIGKILL
 
 
-def test_readiness_is_awaited_and_who_dies_meanwhile_is_started_again(tmp_path: Path) -> None:
+def test_readiness_is_awaited_and_a_part_that_ends_meanwhile_is_started_again(
+    tmp_path: Path,
+) -> None:
     port = ports.keep(tmp_path / "ports.json", ["alpha"])["alpha"]
     scene = Scene(tmp_path)
     # Dies the first time, serves the second.
@@ -212,26 +214,26 @@ def test_readiness_is_awaited_and_who_dies_meanwhile_is_started_again(tmp_path: 
     said: list[str] = []
     with Supervisor(scene.record, url="", say=said.append) as supervisor:
         supervisor.start(part)
-        supervisor.until_ready()
+        supervisor.wait_until_ready()
 
         assert part.process.poll() is None
         assert len(said) == 1
 
 
-def test_who_is_not_ready_in_time_is_named(scene: Scene) -> None:
+def test_a_part_that_is_not_ready_in_time_is_named(scene: Scene) -> None:
     late = scene.program("late", PATIENT)
     port = ports.keep(scene.folder / "ports.json", ["late"])["late"]
     late.ready_urls = [f"http://127.0.0.1:{port}/readyz"]
     scene.supervisor.start(scene.program("early", PATIENT), late)
 
     with pytest.raises(Refused, match=r"^not ready within 60 s: late$"):
-        scene.supervisor.until_ready()
+        scene.supervisor.wait_until_ready()
 
 
-def test_nothing_is_started_once_the_end_was_asked_for(scene: Scene) -> None:
+def test_nothing_is_started_once_the_end_was_requested(scene: Scene) -> None:
     before = signal.getsignal(signal.SIGUSR1)
     try:
-        scene.supervisor.heed(signal.SIGUSR1)
+        scene.supervisor.stop_by(signal.SIGUSR1)
         os.kill(os.getpid(), signal.SIGUSR1)
         with pytest.raises(Stopped):
             scene.supervisor.start(scene.program("alpha", PATIENT))
@@ -239,7 +241,7 @@ def test_nothing_is_started_once_the_end_was_asked_for(scene: Scene) -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
-def test_a_long_log_begins_anew_and_the_old_one_is_kept(scene: Scene) -> None:
+def test_a_long_log_begins_again_and_the_old_one_is_kept(scene: Scene) -> None:
     part = scene.program("alpha", "print('new')")
     part.log.parent.mkdir()
     part.log.write_bytes(b"old\n" * 2_500_001)
@@ -251,7 +253,7 @@ def test_a_long_log_begins_anew_and_the_old_one_is_kept(scene: Scene) -> None:
     assert part.log.with_suffix(".log.1").stat().st_size == 10_000_004
 
 
-def test_a_program_is_told_nothing_of_our_environment(
+def test_a_program_gets_nothing_of_our_environment(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://mine")
@@ -260,7 +262,7 @@ def test_a_program_is_told_nothing_of_our_environment(
     scene.supervisor.start(part)
     part.process.wait()
 
-    assert part.last_words() == "False"
+    assert part.last_line() == "False"
 
 
 class Running:
@@ -278,7 +280,7 @@ class Running:
                 return Program(name=name, command=("-I", "-c", code), environment={},
                     log=folder / name, grace_s=grace_s)
             with Supervisor(folder / "processes.json", url="", say=print) as supervisor:
-                supervisor.heed(SIGINT, SIGTERM)
+                supervisor.stop_by(SIGINT, SIGTERM)
                 supervisor.start(part("patient", sys.argv[2], 60), part("stubborn", sys.argv[3], 1))
                 supervisor.run()
         """
@@ -317,7 +319,7 @@ async def test_the_first_signal_stops_all_in_order(running: Running) -> None:
     assert not (running.folder / "processes.json").exists()
 
 
-async def test_two_signals_at_once_are_one_wish(running: Running) -> None:
+async def test_two_signals_at_once_count_as_one(running: Running) -> None:
     await running.children()
     running.process.send_signal(signal.SIGINT)
     running.process.send_signal(signal.SIGTERM)
@@ -329,7 +331,7 @@ async def test_the_second_signal_kills_everything_at_once(running: Running) -> N
     children = await running.children()
     children[0].suspend()
     running.process.terminate()
-    # The one that runs is unavailable, the suspended one is waited for: for a minute, if need be.
+    # The one that runs has ended, the suspended one is waited for: for a minute, if need be.
     assert psutil.wait_procs(children[1:], timeout=10)[1] == []
 
     running.process.terminate()

@@ -1,4 +1,4 @@
-"""The page, served by the real suite and shown by a real browser, moves when somebody scores."""
+"""The page, served by the real suite and shown by a real browser, moves when a player scores."""
 
 import re
 import shutil
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 
 @pytest.fixture
 async def page() -> AsyncIterator[Page]:
-    """A page in a browser of its own; whatever the browser complains of fails the test."""
+    """A page in a browser of its own; any complaint of the browser fails the test."""
     complaints: list[str] = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
@@ -42,7 +42,7 @@ async def page() -> AsyncIterator[Page]:
     assert complaints == []
 
 
-async def test_the_page_shows_the_board_and_moves_when_somebody_scores(
+async def test_the_page_shows_the_board_and_moves_when_a_player_scores(
     suite: Suite, page: Page, tmp_path: Path
 ) -> None:
     name = await new_type(suite, points=100)

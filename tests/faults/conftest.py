@@ -9,6 +9,6 @@ from tests.suite import Suite, started
 
 @pytest.fixture(scope="session")
 def mortal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
-    """A suite that no one else needs. Each test leaves it whole."""
+    """A suite that no other test needs. Each test leaves it whole."""
     with started(tmp_path_factory.mktemp("mortal"), limits="off") as ours:
         yield ours

@@ -12,7 +12,7 @@ import psutil
 from redis.asyncio import Redis
 
 from chassis.testing import eventually
-from local.suite import probe
+from local.suite import processes
 from tests import books
 from tests.suite import Suite
 
@@ -21,7 +21,7 @@ _PAUSED_MS = 2_000
 
 
 async def killed(suite: Suite, name: str) -> float:
-    """Kills a process; answers after how many seconds the one that follows it was ready."""
+    """Kills a process; returns after how many seconds the one that follows it was ready."""
     since, pid = time.monotonic(), suite.processes()[name]["pid"]
     os.kill(pid, SIGKILL)
     await _followed(suite, name, pid)
@@ -31,7 +31,7 @@ async def killed(suite: Suite, name: str) -> float:
 async def frozen(suite: Suite, name: str, *, meanwhile: Callable[[], Awaitable[None]]) -> float:
     """Stops a process and its children where they stand, and kills them after `meanwhile`.
 
-    As long as they are frozen, who asks them hears nothing, not even a refusal.
+    As long as they are frozen, callers get no reply, not even a refusal.
     """
     since, pid = time.monotonic(), suite.processes()[name]["pid"]
     family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
@@ -79,9 +79,9 @@ async def _followed(suite: Suite, name: str, pid: int) -> None:
         now = suite.processes().get(name)
         if now is None or now["pid"] == pid:
             return False
-        if "ops_port" not in now:  # of a server that is recorded once it answers
+        if "ops_port" not in now:  # of a server that is recorded once it is ready
             return True
         url = f"http://127.0.0.1:{now['ops_port']}/readyz"
-        return await asyncio.to_thread(probe.status, url) == 200
+        return await asyncio.to_thread(processes.status, url) == 200
 
     await eventually(back, timeout_s=BACK_S, pause_s=0.1)

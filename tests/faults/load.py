@@ -1,4 +1,4 @@
-"""Players who play on and on, ask again after whatever passes, and note what they were promised."""
+"""Players who play on and on, repeat what fails for a while, and note what they were promised."""
 
 import asyncio
 import random
@@ -20,14 +20,14 @@ REQUEST_S = 6.0  # longer than the gateway takes to say that it took too long
 GIVE_UP_S = 30.0
 PAUSE_S = 0.1
 QUEUED = "QUEUED_FOR_REPLAY"
-_ASKED_AFTER_PROMISE_MAX = 4  # how often an award that is promised is asked for again
+_REPEATS_AFTER_PROMISE_MAX = 4  # how often an award that is promised is requested again
 
 Request = Callable[[], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
 class Promise:
-    """An award that was not answered but will be applied, by the server's own word."""
+    """An award that was not returned but will be applied, by the server's own word."""
 
     action_id: str
     user_id: str
@@ -36,24 +36,24 @@ class Promise:
 
 @dataclass
 class Load:
-    """Plays of these types, until it is told to end, and what they were answered."""
+    """Plays of these types, until it is cancelled, and what they got."""
 
     action_types: Sequence[str]
     awards: list[Award] = field(default_factory=list)
-    promises: list[Promise] = field(default_factory=list)  # of those that were never answered
+    promises: list[Promise] = field(default_factory=list)  # of those that were never returned
     tried_again_after: Counter[str] = field(default_factory=Counter)
     ending: bool = False
 
     async def play(self, player: Client) -> None:
         """Plays on and on, and finishes what is begun. Raises what trying again cannot mend."""
         while not self.ending:
-            ask = partial(player.request_action, random.choice(self.action_types))
-            action = await self._answered(ask)
+            request = partial(player.request_action, random.choice(self.action_types))
+            action = await self._completed(request)
             await asyncio.sleep(PAUSE_S)  # the play; so that most have a token in hand
             await self._redeem(player, action)
 
     async def grown(self, by: int) -> None:
-        """Returns when so many more awards were answered or promised."""
+        """Returns when so many more awards were returned or promised."""
         wanted = self.accepted + by
 
         async def enough() -> bool:
@@ -61,7 +61,7 @@ class Load:
 
         await eventually(enough, timeout_s=GIVE_UP_S)
 
-    async def heard(self, code: str) -> None:
+    async def refused(self, code: str) -> None:
         """Returns when one more request has been refused with that code."""
         before = self.tried_again_after[code]
 
@@ -79,15 +79,15 @@ class Load:
         redeem = partial(
             player.call, "POST", "/scores/increment", claim(player, action), headers=headers
         )
-        more = random.randrange(_ASKED_AFTER_PROMISE_MAX + 1)
-        answer = await self._answered(redeem, again_after_promise=more)
+        more = random.randrange(_REPEATS_AFTER_PROMISE_MAX + 1)
+        answer = await self._completed(redeem, again_after_promise=more)
         if answer is None:
             self.promises.append(Promise(action.action_id, player.user_id, action.score_increment))
         else:
             self.awards.append(Award.parse(answer))
 
-    async def _answered(self, request: Request, *, again_after_promise: int = 0) -> Any:
-        """What a request is answered, the very same one again after what passes by itself.
+    async def _completed(self, request: Request, *, again_after_promise: int = 0) -> Any:
+        """What a request returns, the very same one again after what passes by itself.
 
         None where it was promised, and so many tries more brought nothing else.
         """

@@ -29,12 +29,12 @@ WINDOW = 10  # places that the live channel shows
 
 
 async def three_at_once(suite: Suite, load: Load) -> float:
-    """Postgres stands still, of which no one is told; when players hear that their awards wait
+    """Postgres stands still, without a sign to others; when players learn that their awards wait
     for it, Redis, where they wait, and scores, which put them there, are killed, and then it."""
     async with asyncio.TaskGroup() as group:
 
         async def meanwhile() -> None:
-            await load.heard(QUEUED)
+            await load.refused(QUEUED)
             group.create_task(killed(suite, "scores"))  # not back before Postgres is
             await killed(suite, "redis")
 
@@ -92,9 +92,9 @@ async def cutting(line: Line) -> AsyncIterator[None]:
 
 
 async def expect_exact(suite: Suite, load: Load, players: Sequence[Client]) -> None:
-    """The ledger holds what was answered and what was promised, once each, and nothing else."""
+    """The ledger holds what was returned and what was promised, once each, and nothing else."""
     users = [player.user_id for player in players]
-    await eventually(partial(told, suite), timeout_s=GIVE_UP_S)
+    await eventually(partial(published, suite), timeout_s=GIVE_UP_S)
     rows = await books.ledger(suite, users)
     print(f"\n{len(load.awards)} awards answered, {len(load.promises)} promised and not answered")
     print(f"{len(rows)} rows in the ledger; tried again after {dict(load.tried_again_after)}")
@@ -114,9 +114,9 @@ async def expect_exact(suite: Suite, load: Load, players: Sequence[Client]) -> N
         await expect_receipts(player, own)
 
 
-async def told(suite: Suite) -> bool:
-    """Whether nothing waits for Postgres any more, and everything was told to others."""
-    await books.expect_told(suite)
+async def published(suite: Suite) -> bool:
+    """Whether nothing waits for Postgres any more, and everything was published."""
+    await books.expect_published(suite)
     return True
 
 

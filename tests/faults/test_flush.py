@@ -22,42 +22,42 @@ async def test_boards_are_read_on_while_redis_has_lost_them_and_come_back(mortal
     async with AsyncExitStack() as stack:
         people = [newcomer(mortal) for _ in range(PLAYERS)]
         players = [await stack.enter_async_context(person) for person in people]
-        anyone = await stack.enter_async_context(Client(mortal.url, headers=address()))
+        visitor = await stack.enter_async_context(Client(mortal.url, headers=address()))
         for player in players:  # all level, and then the last is the first
             await award(player, types[0])
         await award(players[-1], types[1])
         await eventually(partial(books.boards_agree, mortal), timeout_s=GIVE_UP_S)
-        known = {
-            board: shown(await anyone.leaderboard(board, limit=100)) for board in books.BUILT_IN
+        before = {
+            board: shown(await visitor.leaderboard(board, limit=100)) for board in books.BUILT_IN
         }
         place = shown(await players[0].place())
 
-        flushes = await flushed_until_degraded(mortal, anyone, known)
+        flushes = await flushed_until_degraded(mortal, visitor, before)
         assert shown(await players[0].place()) == place
         assert await award(players[0], types[1]) == 8
 
         await eventually(partial(books.boards_agree, mortal), timeout_s=GIVE_UP_S)
-        await eventually(partial(whole, anyone), timeout_s=GIVE_UP_S)
+        await eventually(partial(whole, visitor), timeout_s=GIVE_UP_S)
         best = (await books.boards_in_postgres(mortal))["all_time"]
-        top = (await anyone.leaderboard(limit=100))["entries"]
+        top = (await visitor.leaderboard(limit=100))["entries"]
         assert [(entry["userId"], entry["score"]) for entry in top] == best[:100]
         print(f"\nseen degraded after {flushes} flush(es)")
 
 
-async def flushed_until_degraded(suite: Suite, reader: Client, known: dict[str, Any]) -> int:
-    """Flushes Redis, again if the boards were back before anybody looked; returns how often.
+async def flushed_until_degraded(suite: Suite, reader: Client, before: dict[str, Any]) -> int:
+    """Flushes Redis, again if the boards were back before a read; returns how often.
 
-    Whatever is read meanwhile is what was known.
+    All that is read meanwhile is as it was before.
     """
     async with Redis.from_url(suite.processes()["redis"]["url"]) as redis:
         for flushes in range(1, FLUSHES_MAX + 1):
             await redis.flushall()
             tops = [await reader.leaderboard(board, limit=100) for board in books.BUILT_IN]
-            assert {top["board"]: shown(top) for top in tops} == known
+            assert {top["board"]: shown(top) for top in tops} == before
             if any(top["degraded"] for top in tops):
                 return flushes
             await eventually(partial(books.boards_agree, suite), timeout_s=GIVE_UP_S)
-    raise AssertionError("no one saw the boards degraded")
+    raise AssertionError("no read was degraded")
 
 
 async def whole(reader: Client) -> bool:
@@ -73,5 +73,5 @@ async def award(player: Client, action_type: str) -> int:
 
 
 def shown(answer: dict[str, Any]) -> dict[str, Any]:
-    """An answer without what tells where it was read, and what is worked out of it elsewhere."""
+    """An answer without the mark of where it was read, and what is worked out of it elsewhere."""
     return {n: v for n, v in answer.items() if n not in ("degraded", "updatedAt", "nextCursor")}

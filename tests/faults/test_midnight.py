@@ -78,9 +78,9 @@ async def test_an_award_at_midnight_counts_in_one_day_and_the_day_is_sealed(tmp_
         await eventually(partial(books.boards_agree, suite), timeout_s=GIVE_UP_S)
         for board, rules in (("daily", Rules()), ("best", BEST)):
             before, after = (Ranking(rules, plays(part, users)) for part in (old, new))
-            for asked, expected in (("previous", before), (day, before), ("current", after)):
+            for name, expected in (("previous", before), (day, before), ("current", after)):
                 found = day if expected is before else next_day
-                await expect_read(suite, f"{board}?period={asked}", found, expected)
+                await expect_read(suite, f"{board}?period={name}", found, expected)
         await expect_proved(suite)
 
 
@@ -114,7 +114,7 @@ async def granted(
     users: Mapping[str, str],
     midnight: datetime,
 ) -> list[Award]:
-    """What a game server was answered that granted awards at a steady rate over midnight."""
+    """What a game server got that granted awards at a steady rate over midnight."""
     room, answers = asyncio.Semaphore(IN_FLIGHT_MAX), list[Award]()
 
     async def send(items: Sequence[AwardItem]) -> None:
@@ -141,7 +141,7 @@ async def granted(
 
 
 async def awarded(scores: ScoresStub, items: Sequence[AwardItem]) -> list[Award]:
-    """The award of each item, asked for again while scores is too busy to answer."""
+    """The award of each item, requested again while scores is too busy to answer."""
     answers: list[Award] = []
     async with asyncio.timeout(GIVE_UP_S):
         while items:
@@ -194,7 +194,7 @@ def plays(rows: Iterable[Row], users: Mapping[str, str]) -> list[Play]:
 
 
 async def is_sealed(suite: Suite, day: str, rows: Sequence[Row]) -> bool:
-    """Whether the day is closed, and known by the hash that these rows of the ledger give."""
+    """Whether the day is closed, and sealed by the hash that these rows of the ledger give."""
     found = await read(suite, f"daily?period={day}")
     if "seal" not in found:
         return False
@@ -209,15 +209,15 @@ async def is_sealed(suite: Suite, day: str, rows: Sequence[Row]) -> bool:
     return True
 
 
-async def expect_read(suite: Suite, asked: str, period: str, ranking: Ranking) -> None:
+async def expect_read(suite: Suite, path: str, period: str, ranking: Ranking) -> None:
     """A board, page by page, is of that period and shows what the ledger adds up to."""
     entries: list[dict[str, Any]] = []
-    query = f"{asked}&limit=25"
+    query = f"{path}&limit=25"
     while query:
         page = await read(suite, query)
         assert (page["period"], page["degraded"]) == (period, False)
         entries += page["entries"]
-        query = f"{asked}&limit=25&cursor={page['nextCursor']}" if page["nextCursor"] else ""
+        query = f"{path}&limit=25&cursor={page['nextCursor']}" if page["nextCursor"] else ""
     assert entries == ranking.entries()
 
 
@@ -232,8 +232,8 @@ async def expect_proved(suite: Suite) -> None:
 
 
 async def read(suite: Suite, board: str) -> dict[str, Any]:
-    async with Client(suite.url, headers=address()) as anyone:
-        answer: dict[str, Any] = await anyone.call("GET", f"/leaderboards/{board}")
+    async with Client(suite.url, headers=address()) as visitor:
+        answer: dict[str, Any] = await visitor.call("GET", f"/leaderboards/{board}")
     return answer
 
 

@@ -1,4 +1,4 @@
-"""A read replica: asked while it is fresh, and never when it is behind, paused or gone."""
+"""A read replica: used while it is fresh, and never when it is behind, paused or unavailable."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ class Pair:
         await self.primary.fetch("UPDATE notes SET value = $1", value)
 
     async def read(self) -> tuple[int, str]:
-        """The value, and who told it."""
+        """The value, and who returned it."""
         (row,) = await self.reader.fetch(
             "SELECT value, CASE WHEN pg_is_in_recovery() THEN 'replica' ELSE 'primary' END AS who"
             " FROM notes"
@@ -50,16 +50,14 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def servers_pair() -> Iterator[tuple[servers.Postgres, servers.Postgres]]:
+def servers_pair() -> Iterator[tuple[servers.Server, servers.Server]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-")))
         binaries.give(folder)
         programs, version = binaries.reachable_postgres(folder)
         if not (programs / "pg_basebackup").exists():
             pytest.skip("this Postgres comes without pg_basebackup")
-        primary = stack.enter_context(
-            servers.postgres(folder / "primary", port=None, password=None, durable=False)
-        )
+        primary = stack.enter_context(servers.postgres(folder / "primary"))
         standby = folder / "standby"
         standby.mkdir(mode=0o700)
         binaries.give(standby)
@@ -68,13 +66,13 @@ def servers_pair() -> Iterator[tuple[servers.Postgres, servers.Postgres]]:
         subprocess.run(command, check=True, cwd="/", **binaries.run_as())
         yield (
             primary,
-            stack.enter_context(servers.postgres(standby, port=None, password=None, durable=False)),
+            stack.enter_context(servers.postgres(standby)),
         )
 
 
 @pytest.fixture
 async def pair(
-    servers_pair: tuple[servers.Postgres, servers.Postgres],
+    servers_pair: tuple[servers.Server, servers.Server],
 ) -> AsyncIterator[Pair]:
     primary, replica = servers_pair
     async with (
@@ -89,13 +87,13 @@ async def pair(
         yield Pair(Database(pool), standby, replica.process, reader)
 
 
-async def test_a_fresh_replica_is_asked(pair: Pair) -> None:
+async def test_a_fresh_replica_is_used(pair: Pair) -> None:
     await pair.reads(0, "replica")
     await pair.write(1)
     await pair.reads(1, "replica")
 
 
-async def test_a_replica_whose_replay_is_paused_is_not_asked_until_it_has_caught_up(
+async def test_a_replica_whose_replay_is_paused_is_not_used_until_it_has_caught_up(
     pair: Pair,
 ) -> None:
     await pair.reads(0, "replica")
@@ -119,13 +117,13 @@ async def test_an_idle_primary_leaves_its_replica_fresh(pair: Pair) -> None:
         assert pair.reader.fresh
 
 
-async def test_a_replica_that_does_not_answer_costs_nothing_but_time(pair: Pair) -> None:
+async def test_a_replica_that_does_not_respond_costs_nothing_but_time(pair: Pair) -> None:
     await pair.reads(0, "replica")
     os.kill(pair.process.pid, signal.SIGINT)  # a fast shutdown
     pair.process.wait(20)
 
     assert await pair.read() == (0, "primary")
-    assert not pair.reader.fresh  # so that no one else pays with time
+    assert not pair.reader.fresh  # so that no other call pays with time
     await pair.write(4)
     assert await pair.read() == (4, "primary")
 

@@ -13,7 +13,7 @@ from tests.suite import URL, Suite
 
 @pytest.fixture(scope="session")
 def anywhere(request: pytest.FixtureRequest) -> Suite:
-    """The deployment that SCOREBOARD_URL names, else a suite that refuses no one for a count.
+    """The deployment that SCOREBOARD_URL names, else a suite that refuses none for a count.
 
     What uses it keeps within the default limits.
     """

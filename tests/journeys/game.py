@@ -1,4 +1,4 @@
-"""A game that no one else plays, and a board of it alone, so that all of the board is known."""
+"""A game that no one else plays, and a board of it alone, so that its whole content is given."""
 
 import secrets
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ POINTS = (1, 2, 3)  # few, to stay below those who play for a place at the top
 
 
 class Game:
-    """Players, and action types that no one else plays, so that all of a board is known."""
+    """Players, and action types that no one else plays, so that a whole board is given."""
 
     def __init__(self, players: Sequence[Client], types: dict[int, str]) -> None:
         self.players = players
@@ -45,7 +45,7 @@ class Game:
 
 
 async def added(suite: Suite, board: dict[str, Any]) -> dict[str, Any]:
-    """Adds a board, as an administrator; returns what it was answered."""
+    """Adds a board, as an administrator; returns the answer."""
     async with administrator(suite, kind=shapes.Exacting) as admin:
         created: dict[str, Any] = await admin.call("POST", "/admin/boards", board)
     return created

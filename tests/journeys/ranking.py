@@ -83,7 +83,7 @@ class Ranking:
         return 1 + len(self._ahead_of(row.score))
 
     def would_be(self, score: int) -> int:
-        """The rank of somebody who reached that score after all others."""
+        """The rank of a player who reached that score after all others."""
         if self.rules.ties == "first_to_reach":
             return 1 + sum(not self.rules.better(score, row.score) for row in self.rows)
         return 1 + len(self._ahead_of(score))

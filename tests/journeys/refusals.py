@@ -9,7 +9,7 @@ from scoreboard_client import ApiError
 
 
 async def refusal(call: Awaitable[Any]) -> tuple[int, str]:
-    """Status and code of the refusal that a call is answered with."""
+    """Status and code of the refusal that a call ends with."""
     with pytest.raises(ApiError) as refused:
         await call
     return refused.value.status, refused.value.code

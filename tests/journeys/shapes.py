@@ -141,7 +141,7 @@ REVERSED = {
     "rows": [ROW],
     "more": bool,
 }
-# What the live channel tells a player of an award.
+# What the live channel sends a player of an award.
 SCORE_UPDATED = {
     "userId": ID,
     "username": str,
@@ -187,10 +187,10 @@ class Exacting(Client):
     async def call(self, method: str, path: str, *arguments: Any, **named: Any) -> Any:
         """Raises AssertionError with all that does not fit."""
         answer = await super().call(method, path, *arguments, **named)
-        asked = f"{method} {path}"
-        allowed = next(shapes for call, shapes in _SHAPES if re.fullmatch(call, asked))
+        called = f"{method} {path}"
+        allowed = next(shapes for call, shapes in _SHAPES if re.fullmatch(call, called))
         found = [misfits(answer, shape) for shape in allowed]
-        assert [] in found, f"{asked}: {min(found, key=len)}"
+        assert [] in found, f"{called}: {min(found, key=len)}"
         return answer
 
 
@@ -219,8 +219,8 @@ def misfits(value: Any, shape: Shape, at: str = "") -> list[str]:
 
 
 def _misfits_of_fields(value: Mapping[str, Any], shape: Mapping[str, Shape], at: str) -> list[str]:
-    known = {name.removesuffix("?") for name in shape}
-    found = [f"{at}.{name} is not expected" for name in value if name not in known]
+    expected = {name.removesuffix("?") for name in shape}
+    found = [f"{at}.{name} is not expected" for name in value if name not in expected]
     for name, of in shape.items():
         plain = name.removesuffix("?")
         if name != plain and value.get(plain) is None:

@@ -59,7 +59,7 @@ async def test_a_play_is_worth_what_its_formula_makes_of_the_proof(
         ({"points": 21}, 422, "SCORE_OUT_OF_RANGE", []),
     ],
 )
-async def test_evidence_that_gives_no_points_is_told_and_the_play_goes_on(
+async def test_evidence_that_gives_no_points_is_reported_and_the_play_goes_on(
     admin: Client, ada: Client, *, evidence: Any, status: int, code: str, fields: list[str]
 ) -> None:
     name = await made(admin, formula="evidence_points", pointsMin=10, pointsMax=20)
@@ -79,12 +79,12 @@ async def test_another_amount_than_the_formulas_is_refused_and_ends_the_play(
 ) -> None:
     name = await made(admin, formula="evidence_points", pointsMin=10, pointsMax=20)
     action = await ada.request_action(name)
-    told: dict[str, Any] = {"completion_time_ms": 0, "evidence": {"points": 15}}
+    proof: dict[str, Any] = {"completion_time_ms": 0, "evidence": {"points": 15}}
 
     with pytest.raises(ApiError, match="SCORE_MISMATCH"):
-        await ada.update(replace(action, score_increment=16), **told)
+        await ada.update(replace(action, score_increment=16), **proof)
     with pytest.raises(ApiError, match="ACTION_CLOSED"):
-        await ada.update(replace(action, score_increment=15), **told)
+        await ada.update(replace(action, score_increment=15), **proof)
 
 
 async def test_a_change_counts_for_what_is_requested_after_it(admin: Client, ada: Client) -> None:

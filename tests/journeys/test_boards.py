@@ -15,11 +15,11 @@ from tests.journeys.refusals import refusal
 from tests.people import address, administrator
 from tests.suite import Suite
 
-# Who plays for how many points, in turn. By every operator somebody ends level with others whom
+# Who plays for how many points, in turn. By every operator a player ends level with others whom
 # they came before or after, in another order than the one they began in.
 BEFORE = ((0, 2), (1, 2), (2, 1), (3, 3), (0, 1))
 AFTER = ((1, 1), (2, 2), (4, 3), (3, 1), (4, 1))
-SCORES = range(10)  # whose would-be ranks are asked for: all that are there, and beyond
+SCORES = range(10)  # whose would-be ranks are requested: all that are there, and beyond
 
 RULES = (
     Rules(operator="sum", order="descending", ties="first_to_reach"),
@@ -40,61 +40,59 @@ async def test_a_board_ranks_by_its_rules_what_was_before_it_and_what_comes(
     created = await added(anywhere, board)
     assert created.items() >= board.items()
     assert (created["reset"]["every"], created["public"]) == ("none", True)
-    async with shapes.Exacting(anywhere.url, headers=address()) as anyone:
-        await expect_shown(anyone, board["board"], Ranking(rules, game.plays))
-        assert created in (await anyone.call("GET", "/leaderboards"))["boards"]
+    async with shapes.Exacting(anywhere.url, headers=address()) as visitor:
+        await expect_shown(visitor, board["board"], Ranking(rules, game.plays))
+        assert created in (await visitor.call("GET", "/leaderboards"))["boards"]
 
         await game.play(*AFTER)
 
         ranking = Ranking(rules, game.plays)
-        await expect_shown(anyone, board["board"], ranking)
-        await expect_pages(anyone, board["board"], ranking)
-        await expect_places(anyone, board["board"], ranking)
-        await expect_ranks(anyone, board["board"], ranking)
+        await expect_shown(visitor, board["board"], ranking)
+        await expect_pages(visitor, board["board"], ranking)
+        await expect_places(visitor, board["board"], ranking)
+        await expect_ranks(visitor, board["board"], ranking)
 
 
-async def test_pages_go_on_where_they_were_whatever_moves_meanwhile(
-    anywhere: Suite, game: Game
-) -> None:
+async def test_pages_go_on_where_they_were_while_others_move(anywhere: Suite, game: Game) -> None:
     board = game.board()
     await game.play((0, 3), (0, 1), (1, 3), (2, 2), (3, 2), (4, 1))
     await added(anywhere, board)
     path = f"/leaderboards/{board['board']}?limit=2"
-    async with shapes.Exacting(anywhere.url, headers=address()) as anyone:
-        await expect_shown(anyone, board["board"], Ranking(Rules(), game.plays))
-        first = await anyone.call("GET", path)
+    async with shapes.Exacting(anywhere.url, headers=address()) as visitor:
+        await expect_shown(visitor, board["board"], Ranking(Rules(), game.plays))
+        first = await visitor.call("GET", path)
         await game.play((4, 3), (4, 3))  # the last becomes the first
 
-        second = await anyone.call("GET", f"{path}&cursor={first['nextCursor']}")
+        second = await visitor.call("GET", f"{path}&cursor={first['nextCursor']}")
 
         shown = [entry["userId"] for entry in first["entries"] + second["entries"]]
         assert shown == [player.user_id for player in game.players[:4]]
-        third = second["nextCursor"] and await anyone.call(
+        third = second["nextCursor"] and await visitor.call(
             "GET", f"{path}&cursor={second['nextCursor']}"
         )
         assert not third or third["entries"] == []
         forged = first["nextCursor"][:-4] + ("aaaa" if first["nextCursor"][-4:] != "aaaa" else "b")
-        call = anyone.call("GET", f"{path}&cursor={forged}")
+        call = visitor.call("GET", f"{path}&cursor={forged}")
         assert await refusal(call) == (422, "VALIDATION_FAILED")
 
 
-async def test_a_board_begins_anew_by_the_clock_of_its_zone(anywhere: Suite, game: Game) -> None:
+async def test_a_board_begins_again_by_the_clock_of_its_zone(anywhere: Suite, game: Game) -> None:
     zone = "Asia/Kolkata"  # where no clock is ever changed
     board = game.board(reset={"every": "day", "at": "05:45"}, zone=zone)
     await added(anywhere, board)
     await game.play((0, 2), (1, 3))
-    async with shapes.Exacting(anywhere.url, headers=address()) as anyone:
-        await expect_shown(anyone, board["board"], Ranking(Rules(), game.plays))
-        top = await anyone.leaderboard(board["board"])
+    async with shapes.Exacting(anywhere.url, headers=address()) as visitor:
+        await expect_shown(visitor, board["board"], Ranking(Rules(), game.plays))
+        top = await visitor.leaderboard(board["board"])
 
         ends = datetime.fromisoformat(top["resetsAt"])
         assert ends.astimezone(ZoneInfo(zone)).strftime("%H:%M:%S.%f") == "05:45:00.000000"
         assert timedelta() < ends - datetime.now(UTC) <= timedelta(days=1)
         begun = (ends - timedelta(days=1)).astimezone(UTC)
         assert top["period"] == f"{begun:%Y%m%dT%H%M%SZ}"
-        same = await anyone.call("GET", f"/leaderboards/{board['board']}?period={top['period']}")
+        same = await visitor.call("GET", f"/leaderboards/{board['board']}?period={top['period']}")
         assert same == top
-        call = anyone.call("GET", f"/leaderboards/{board['board']}?period=20010101T000000Z")
+        call = visitor.call("GET", f"/leaderboards/{board['board']}?period=20010101T000000Z")
         assert await refusal(call) == (404, "PERIOD_NOT_FOUND")
 
 
@@ -104,16 +102,16 @@ async def test_a_board_that_is_not_public_is_for_players(anywhere: Suite, game: 
     await game.play((0, 2))
     name, player = board["board"], game.players[0]
     await expect_shown(player, name, Ranking(Rules(), game.plays))
-    async with shapes.Exacting(anywhere.url, headers=address()) as anyone:
+    async with shapes.Exacting(anywhere.url, headers=address()) as visitor:
         assert name not in [
-            b["board"] for b in (await anyone.call("GET", "/leaderboards"))["boards"]
+            b["board"] for b in (await visitor.call("GET", "/leaderboards"))["boards"]
         ]
         assert name in [b["board"] for b in (await player.call("GET", "/leaderboards"))["boards"]]
         for call in (
-            anyone.leaderboard(name),
-            anyone.call("GET", f"/leaderboards/{name}/players/{player.user_id}"),
-            anyone.call("POST", f"/leaderboards/{name}/ranks", {"userIds": [player.user_id]}),
-            anyone.call("GET", f"/leaderboards/{name}/would-be?score=3"),
+            visitor.leaderboard(name),
+            visitor.call("GET", f"/leaderboards/{name}/players/{player.user_id}"),
+            visitor.call("POST", f"/leaderboards/{name}/ranks", {"userIds": [player.user_id]}),
+            visitor.call("GET", f"/leaderboards/{name}/would-be?score=3"),
         ):
             assert (await refusal(call))[0] in (401, 404)
 
@@ -169,7 +167,7 @@ async def expect_places(reader: Client, board: str, ranking: Ranking) -> None:
 
 
 async def expect_ranks(reader: Client, board: str, ranking: Ranking) -> None:
-    """Ranks of friends, of whom one is not there; and of scores that somebody might reach."""
+    """Ranks of friends, of whom one is not there; and of scores that a player might reach."""
     users = [row.user_id for row in ranking.rows]
     stranger = users[0][:-12] + secrets.token_hex(6)
     found = await reader.call(

@@ -18,12 +18,12 @@ async def test_a_board_that_did_not_change_is_not_sent_again(unlimited: Suite, g
     await added(unlimited, board)
     await game.play((0, 2), (1, 3))
     path = f"/leaderboards/{board['board']}?limit=5"
-    async with wired(unlimited) as wire, reader(unlimited) as anyone:
-        await eventually(lambda: shows(anyone, board["board"], Ranking(Rules(), game.plays)))
-        first = await wire.ask("GET", path)
+    async with wired(unlimited) as wire, reader(unlimited) as visitor:
+        await eventually(lambda: shows(visitor, board["board"], Ranking(Rules(), game.plays)))
+        first = await wire.call("GET", path)
         tag = first.headers["ETag"]
         for shown in (tag, f"W/{tag}", f'"1-0123456789abcdef", {tag}', "*"):
-            same = await wire.ask("GET", path, headers={"If-None-Match": shown})
+            same = await wire.call("GET", path, headers={"If-None-Match": shown})
             assert (same.status, same.body, same.headers["ETag"]) == (304, b"", tag)
 
         await game.play((0, 3))  # on another connection
@@ -32,7 +32,7 @@ async def test_a_board_that_did_not_change_is_not_sent_again(unlimited: Suite, g
         assert newer
         assert newer.json["entries"] == Ranking(Rules(), game.plays).entries()
         assert newer.headers["ETag"] != tag
-        assert (await wire.ask("GET", path, headers={"If-None-Match": tag})).status == 200
+        assert (await wire.call("GET", path, headers={"If-None-Match": tag})).status == 200
 
 
 async def test_who_is_awarded_reads_it_on_the_same_connection_at_once(
@@ -46,23 +46,23 @@ async def test_who_is_awarded_reads_it_on_the_same_connection_at_once(
     async with wired(unlimited, player.access_token) as wire:
         for _ in range(PLAYS):
             action = await player.request_action(game.types[1])
-            award = await wire.ask(
+            award = await wire.call(
                 "POST",
                 "/scores/increment",
                 claim(player, action),
                 headers={"X-Action-Token": action.token},
             )
             score = award.json["newScore"]
-            top = await wire.ask("GET", path)
-            place = await wire.ask("GET", f"{path}/players/me")
-            main = await wire.ask("GET", "/leaderboards/all_time/players/me")
+            top = await wire.call("GET", path)
+            place = await wire.call("GET", f"{path}/players/me")
+            main = await wire.call("GET", "/leaderboards/all_time/players/me")
             assert scores(top)[player.user_id] == score
             assert (place.json["score"], main.json["score"]) == (score, score)
 
 
 async def changed(wire: Wire, path: str, tag: str) -> Reply | None:
     """The answer, once it is not the one with that tag."""
-    answer = await wire.ask("GET", path, headers={"If-None-Match": tag})
+    answer = await wire.call("GET", path, headers={"If-None-Match": tag})
     return answer if answer.status == 200 else None
 
 
@@ -73,5 +73,5 @@ def scores(answer: Reply) -> dict[str, int]:
 
 
 def reader(suite: Suite) -> Client:
-    """Somebody without an account."""
+    """A client without an account."""
     return shapes.Exacting(suite.url, headers=address())

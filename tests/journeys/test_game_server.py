@@ -40,7 +40,7 @@ async def raid(unlimited: Suite) -> str:
     return await authoritative_type(unlimited)
 
 
-async def test_a_game_server_awards_once_whatever_it_repeats(
+async def test_a_game_server_awards_once_and_repeats_are_safe(
     unlimited: Suite, ada: Client, raid: str
 ) -> None:
     other, word = await authoritative_type(unlimited), new_action_id()
@@ -118,7 +118,7 @@ async def test_credentials_are_changed_for_a_token_as_oauth_has_it(
 
 
 async def credentials(suite: Suite, client_id: str, secret: str) -> Reply:
-    """What the call for a token is answered."""
+    """What the call for a token returns."""
     async with wired(suite) as wire:
         grant = {"grant_type": "client_credentials"}
         return await wire.form("/auth/token", grant, user=client_id, secret=secret)
@@ -133,5 +133,5 @@ async def authoritative_type(suite: Suite) -> str:
 
 
 async def has_receipt(player: Client, award: Award) -> bool:
-    """Whether the ledger can tell all of the answer, its ranks too."""
+    """Whether the ledger holds all of the answer, its ranks too."""
     return await player.receipt(award.action_id) == award

@@ -59,7 +59,7 @@ async def test_a_play_that_is_proved_is_awarded_and_everybody_sees_it(either: Su
 
         assert [award.score_increment for award in awards] == [10, 50, 100]
         assert [award.new_score for award in awards] == [10, 60, 160]
-        await expect_told_everywhere(awards, ada)
+        await expect_published_everywhere(awards, ada)
         assert [event.data["actionId"] for event in mine.personal[1:]] == [
             award.action_id for award in awards
         ]
@@ -149,7 +149,7 @@ async def played(player: Client, *types: str) -> list[Action]:
 async def verified_then(
     redeem: Callable[[Action], Awaitable[Award]], player: Client, action: Action
 ) -> Award:
-    """The award of a play that is proved first, and redeemed by the token it is answered."""
+    """The award of a play that is proved first, and redeemed by the token it returns."""
     verified = await player.verify(action, completion_time_ms=PLAYED_MS)
     assert verified.token != action.token
     assert (await player.call("GET", f"/actions/{action.action_id}"))["state"] == "completed"
@@ -157,7 +157,7 @@ async def verified_then(
 
 
 async def expect_shown(awards: list[Award], ada: Client, mine: Watcher, theirs: Watcher) -> None:
-    """The newest award is on both boards, and told to the player as it was answered."""
+    """The newest award is on both boards, and published to the player as it was returned."""
     award, earlier = awards[-1], awards[:-1]
     assert award.user_id == ada.user_id
     assert award.old_score == sum(each.score_increment for each in earlier)
@@ -166,11 +166,11 @@ async def expect_shown(awards: list[Award], ada: Client, mine: Watcher, theirs: 
     assert award.old_rank == (earlier[-1].rank if earlier else None)
     assert (award.warnings, award.held) == ((), False)
     assert in_window(award)
-    told = await mine.news(lambda event: event.data.get("actionId") == award.action_id)
-    assert isinstance(told.event, Personal)
-    assert told.event.event == "score.updated"
-    assert shapes.misfits(told.event.data, shapes.SCORE_UPDATED) == []
-    assert told.event.data == {
+    change = await mine.news(lambda event: event.data.get("actionId") == award.action_id)
+    assert isinstance(change.event, Personal)
+    assert change.event.event == "score.updated"
+    assert shapes.misfits(change.event.data, shapes.SCORE_UPDATED) == []
+    assert change.event.data == {
         "userId": ada.user_id,
         "username": ada.username,
         "actionId": award.action_id,
@@ -191,7 +191,7 @@ async def expect_shown(awards: list[Award], ada: Client, mine: Watcher, theirs: 
         assert (row["rank"], row["username"]) == (award.rank, ada.username)
 
 
-async def expect_told_everywhere(awards: list[Award], ada: Client) -> None:
+async def expect_published_everywhere(awards: list[Award], ada: Client) -> None:
     """Top, place, receipts and the actions' states say what the awards said."""
     last = awards[-1]
     standing = {"rank": last.rank, "score": last.new_score, "reachedAt": last.timestamp}

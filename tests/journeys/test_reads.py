@@ -43,7 +43,7 @@ async def test_on_one_connection_an_award_is_in_the_very_next_read(ada: Client, 
         assert (await ada.place())["score"] == award.new_score
 
 
-async def test_every_read_tells_one_truth(ada: Client, quick: str) -> None:
+async def test_every_read_shows_one_truth(ada: Client, quick: str) -> None:
     award = await awarded(ada, quick)
 
     place = await ada.place()
@@ -60,7 +60,7 @@ async def test_every_read_tells_one_truth(ada: Client, quick: str) -> None:
     assert await ada.would_be(2**53 - 1) == 1
 
 
-async def test_pages_show_everybody_once_whatever_is_written_meanwhile(
+async def test_pages_show_every_player_once_while_others_write(
     unlimited: Suite, ada: Client, quick: str
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -70,7 +70,7 @@ async def test_pages_show_everybody_once_whatever_is_written_meanwhile(
         seen: list[str] = []
         async for page in ada.pages(limit=2):
             seen += [entry["userId"] for entry in page["entries"]]
-            # Whoever was shown already rises, and whoever comes is at the end of the rest.
+            # A player who was shown rises, and a new one is at the end of the rest.
             await awarded(crowd[0], quick)
 
     assert len(seen) == len(set(seen))
@@ -101,7 +101,7 @@ async def test_who_has_the_top_already_gets_it_again_when_it_changed(
     for _ in range(5):
         await awarded(ada, quick)
         status, _ = await read(tags[-1])
-        while status == 304:  # until whatever is kept for strangers knows of the award
+        while status == 304:  # until what is cached for strangers has the award
             await asyncio.sleep(0.05)
             status, _ = await read(tags[-1])
     versions = [int(tag.strip('"').partition("-")[0]) for tag in tags]

@@ -1,4 +1,4 @@
-"""Requests under an Idempotency-Key: the same again is answered the same, anything else refused."""
+"""Requests under an Idempotency-Key: the same again gets the same answer, anything else refused."""
 
 import asyncio
 import secrets
@@ -20,27 +20,29 @@ REUSED = (422, "IDEMPOTENCY_KEY_REUSED")
 
 
 @pytest.mark.parametrize("route", ["/scores/increment", "/scores/update", "/actions/complete"])
-async def test_the_same_again_is_answered_byte_for_byte(anywhere: Suite, route: str) -> None:
+async def test_the_same_again_is_repeated_byte_for_byte(anywhere: Suite, route: str) -> None:
     name = await new_type(anywhere, points=3, max_open=10)
     async with newcomer(anywhere) as ada, wired(anywhere, ada.access_token) as wire:
         action, another = [await ada.request_action(name) for _ in range(2)]
         body, headers = redemption(route, ada, action)
         key = secrets.token_hex(8)
 
-        first = await wire.ask("POST", route, body, headers=headers | named(key))
+        first = await wire.call("POST", route, body, headers=headers | named(key))
         assert first.status == 200, first.body
         await eventually(lambda: has_receipt(ada, Award.parse(first.json)))
         for spelled in (key, f'"{key}"'):
-            again = await wire.ask("POST", route, body, headers=headers | named(spelled))
+            again = await wire.call("POST", route, body, headers=headers | named(spelled))
             assert (again.status, again.body) == (first.status, first.body)
 
         # The same key with another play: refused before anything else, the play untouched.
         body, headers = redemption(route, ada, another)
-        assert (await wire.ask("POST", route, body, headers=headers | named(key))).refusal == REUSED
-        fresh = await wire.ask("POST", route, body, headers=headers | named(key + "2"))
+        assert (
+            await wire.call("POST", route, body, headers=headers | named(key))
+        ).refusal == REUSED
+        fresh = await wire.call("POST", route, body, headers=headers | named(key + "2"))
         assert (fresh.status, fresh.json["newScore"]) == (200, 6)
         # And without a key a repeat is a second redemption.
-        used = await wire.ask("POST", route, body, headers=headers)
+        used = await wire.call("POST", route, body, headers=headers)
         assert used.refusal == (400, "TOKEN_ALREADY_USED")
 
 
@@ -50,7 +52,7 @@ async def test_a_key_is_its_players_own(anywhere: Suite) -> None:
     for _ in range(2):
         async with newcomer(anywhere) as player, wired(anywhere, player.access_token) as wire:
             body, headers = redemption(route, player, await player.request_action(name))
-            answer = await wire.ask("POST", route, body, headers=headers | named(key))
+            answer = await wire.call("POST", route, body, headers=headers | named(key))
             assert (answer.status, answer.json["newScore"]) == (200, 3)
 
 
@@ -65,10 +67,10 @@ async def test_of_many_at_once_under_one_key_one_counts(anywhere: Suite) -> None
         ]
         body, headers = redemption(route, ada, await ada.request_action(name))
         answers = await asyncio.gather(
-            *(wire.ask("POST", route, body, headers=headers | named(key)) for wire in wires)
+            *(wire.call("POST", route, body, headers=headers | named(key)) for wire in wires)
         )
 
-        # Who came while the first was running is told so; no one is told anything else.
+        # Those who came while the first was running get that refusal, and no other.
         refused = [answer.refusal for answer in answers if answer.status != 200]
         assert set(refused) <= {(409, "REQUEST_IN_PROGRESS")}
         assert len(refused) < COPIES
@@ -82,10 +84,10 @@ async def test_an_administrators_call_is_done_once_too(anywhere: Suite) -> None:
     wanted, key = action_type(points=3), secrets.token_hex(8)
     path = "/admin/action-types"
     async with administrator(anywhere) as admin, wired(anywhere, admin.access_token) as wire:
-        first = await wire.ask("POST", path, wanted, headers=named(key))
-        again = await wire.ask("POST", path, wanted, headers=named(key))
-        other = await wire.ask("POST", path, wanted | {"points": 4}, headers=named(key))
-        without_key = await wire.ask("POST", path, wanted)
+        first = await wire.call("POST", path, wanted, headers=named(key))
+        again = await wire.call("POST", path, wanted, headers=named(key))
+        other = await wire.call("POST", path, wanted | {"points": 4}, headers=named(key))
+        without_key = await wire.call("POST", path, wanted)
 
     assert first.status == 201
     assert (again.status, again.body) == (first.status, first.body)
@@ -116,5 +118,5 @@ def named(key: str) -> dict[str, str]:
 
 
 async def has_receipt(player: Client, award: Award) -> bool:
-    """Whether the ledger can tell all of the answer, its ranks too."""
+    """Whether the ledger holds all of the answer, its ranks too."""
     return await player.receipt(award.action_id) == award

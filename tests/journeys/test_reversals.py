@@ -1,4 +1,4 @@
-"""Awards voided and restored: told first, done then, and undone without a trace on the boards."""
+"""Awards voided and restored: previewed, then done, and undone without a trace on the boards."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -29,16 +29,16 @@ async def test_a_void_that_is_undone_leaves_ranks_and_ties_as_they_were(
     order = await places(game.players[:4])
     chosen = {"userId": ada.user_id, "actionIds": [voided.action_id], "reason": REASON}
     async with administrator(anywhere, kind=shapes.Exacting) as admin:
-        told = await admin.call("POST", "/admin/scores/void", chosen | {"dryRun": True})
-        assert gist(told) == {"dryRun": True, "oldScore": 3, "newScore": 1, "more": False}
-        assert [(row["kind"], row["originId"], row["points"]) for row in told["rows"]] == [
+        preview = await admin.call("POST", "/admin/scores/void", chosen | {"dryRun": True})
+        assert gist(preview) == {"dryRun": True, "oldScore": 3, "newScore": 1, "more": False}
+        assert [(row["kind"], row["originId"], row["points"]) for row in preview["rows"]] == [
             ("void", voided.action_id, -2)
         ]
         await expect_shown(ada, name, before)
         assert len(await ledger(ada)) == 2
 
         done = await admin.call("POST", "/admin/scores/void", chosen | {"dryRun": False})
-        assert gist(done) == gist(told) | {"dryRun": False}
+        assert gist(done) == gist(preview) | {"dryRun": False}
         rest = game.plays[:2] + game.plays[3:]
         await expect_shown(ada, name, Ranking(Rules(), rest))
         assert (await ada.place())["score"] == 1
@@ -83,8 +83,8 @@ async def test_who_has_no_award_in_force_is_on_no_board_until_the_next(
     async with administrator(anywhere, kind=shapes.Exacting) as admin:
         await admin.call("POST", "/admin/scores/void", everything)
     await expect_shown(ada, board["board"], Ranking(Rules(), game.plays[:1]))
-    for known in (board["board"], "all_time", "daily"):
-        assert await refusal(ada.place(known)) == (404, "NOT_RANKED")
+    for name in (board["board"], "all_time", "daily"):
+        assert await refusal(ada.place(name)) == (404, "NOT_RANKED")
 
     (award,) = await game.play((0, 2))
 

@@ -1,4 +1,4 @@
-"""Voids and restores among awards: whatever comes first, there is one truth in the end."""
+"""Voids and restores among awards: in any order, there is one truth in the end."""
 
 import asyncio
 import itertools
@@ -23,7 +23,7 @@ async def test_voids_and_restores_among_awards_leave_no_gap_and_one_truth(
         administrator(unlimited) as other,
     ):
         actions = [await ada.request_action(name) for _ in range(AWARDS)]
-        await ada.complete(actions[0], completion_time_ms=0)  # the ledger knows her
+        await ada.complete(actions[0], completion_time_ms=0)  # so that the ledger has her
         playing = asyncio.gather(
             *(ada.complete(action, completion_time_ms=0) for action in actions[1:])
         )

@@ -61,7 +61,7 @@ async def test_equal_scores_reached_at_the_same_time_rank_alike_everywhere(
 async def test_ties_are_exact_at_the_highest_score_there_is(
     unlimited: Suite, players: list[Client]
 ) -> None:
-    # No one can be brought there by awards, so they begin ten points below.
+    # No player can be brought there by awards, so they begin ten points below.
     await unlimited.sql(
         """
         INSERT INTO scores.players (user_id, username, name_version, total)
@@ -89,10 +89,10 @@ async def award(player: Client, action_type: str) -> int:
 async def expect_order(suite: Suite, users: Sequence[str], *, score: int) -> None:
     """These players have that score, and stand in that order, side by side, everywhere."""
     expected = [(user, score) for user in users]
-    async with Client(suite.url, headers=address()) as anyone:
-        top = (await anyone.leaderboard(limit=100))["entries"]
+    async with Client(suite.url, headers=address()) as visitor:
+        top = (await visitor.leaderboard(limit=100))["entries"]
         places = [
-            await anyone.call("GET", f"/leaderboards/all_time/players/{user}") for user in users
+            await visitor.call("GET", f"/leaderboards/all_time/players/{user}") for user in users
         ]
     assert held(top, users) == expected
     first = places[0]["rank"]

@@ -35,7 +35,7 @@ async def actions(pool: asyncpg.Pool, certificates: Certificates) -> AsyncIterat
 
 @pytest.fixture
 async def cut_off(database: dict[str, str], certificates: Certificates) -> AsyncIterator[Actions]:
-    """The service on a pool whose server went away after the start."""
+    """The service on a pool whose server is unavailable after the start."""
     async with cut_off_from(database, certificates) as opened:
         yield opened
 
@@ -44,10 +44,10 @@ async def cut_off(database: dict[str, str], certificates: Certificates) -> Async
 async def watched(
     pool: asyncpg.Pool, certificates: Certificates
 ) -> AsyncIterator[tuple[Actions, list[str]]]:
-    """The service, and a list that grows with all it asks of Postgres."""
+    """The service, and a list that grows with each query to Postgres."""
     counting = CountingPool(pool)
     async with open_actions(cast(asyncpg.Pool, counting), certificates) as opened:
-        yield opened, counting.asked
+        yield opened, counting.queries
 
 
 @pytest.fixture

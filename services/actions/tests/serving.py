@@ -37,13 +37,13 @@ def codes(results: list[pb.IssueResult]) -> list[str]:
 
 @dataclass
 class RecordingFraud:
-    """Fraud's place at our edge: keeps what it is told."""
+    """Fraud's place at our edge: keeps what it receives."""
 
     incidents: list[fraud_pb2.Incident] = field(default_factory=list)
-    away: bool = False
+    unavailable: bool = False
 
     async def Report(self, request: fraud_pb2.ReportRequest) -> fraud_pb2.ReportReply:
-        if self.away:
+        if self.unavailable:
             raise Unavailable
         self.incidents.extend(request.incidents)
         return fraud_pb2.ReportReply()
@@ -143,14 +143,14 @@ class Actions:
 
 
 class CountingPool:
-    """A pool that keeps what it is asked for."""
+    """A pool that keeps the names of its queries."""
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
-        self.asked: list[str] = []
+        self.queries: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
-        self.asked.append(name)
+        self.queries.append(name)
         return getattr(self._pool, name)
 
 
@@ -197,7 +197,7 @@ async def open_actions(
 async def cut_off_from(
     database: dict[str, str], certificates: Certificates
 ) -> AsyncIterator[Actions]:
-    """The service on a pool whose server went away after the start."""
+    """The service on a pool whose server is unavailable after the start."""
     pool = await asyncpg.create_pool(database["actions"], min_size=1, max_size=2)
     try:
         async with open_actions(pool, certificates) as opened:

@@ -17,11 +17,11 @@ from services.actions.tests.serving import Actions, open_actions
 
 async def test_the_built_in_types_are_there(actions: Actions) -> None:
     reply = await actions.gateway.Catalogue(pb.CatalogueRequest())
-    points = {known.action_type: known.points for known in reply.types}
+    points = {listed.action_type: listed.points for listed in reply.types}
     bounds = {
-        (known.min_duration_ms, known.max_duration_ms, known.token_ttl_s)
-        for known in reply.types
-        if known.action_type in ("WIN_GAME", "COMPLETE_QUEST", "COMPLETE_LEVEL")
+        (listed.min_duration_ms, listed.max_duration_ms, listed.token_ttl_s)
+        for listed in reply.types
+        if listed.action_type in ("WIN_GAME", "COMPLETE_QUEST", "COMPLETE_LEVEL")
     }
 
     assert points.items() >= {"WIN_GAME": 50, "COMPLETE_QUEST": 100, "COMPLETE_LEVEL": 10}.items()
@@ -59,10 +59,10 @@ async def test_a_replica_follows_changes_by_itself(
     following = asyncio.create_task(catalogue.follow(pause_s=0.05))
     await actions.create_type(type_name)
 
-    async def known() -> bool:
+    async def loaded() -> bool:
         return catalogue.get(type_name) is not None
 
-    await eventually(known)
+    await eventually(loaded)
     following.cancel()
 
 
@@ -111,7 +111,7 @@ async def test_a_name_of_another_form_is_refused(actions: Actions, name: str) ->
     assert [problem.field for problem in refused.value.errors] == ["actionType"]
 
 
-async def test_every_problem_is_told_at_once(actions: Actions) -> None:
+async def test_every_problem_is_reported_at_once(actions: Actions) -> None:
     with pytest.raises(Unprocessable) as refused:
         await actions.create_type("bad", title="", points=0, daily_cap=0, token_ttl_s=1)
 

@@ -18,7 +18,7 @@ from services.actions.tests.players import new_user
 from services.actions.tests.serving import Actions, open_actions
 
 
-async def known(actions: Actions, name: str) -> pb.ActionType:
+async def listed(actions: Actions, name: str) -> pb.ActionType:
     reply: pb.CatalogueReply = await actions.gateway.Catalogue(pb.CatalogueRequest())
     (found,) = (one for one in reply.types if one.action_type == name)
     return found
@@ -32,7 +32,7 @@ async def test_only_the_named_fields_are_taken_over(actions: Actions, type_name:
     expected = pb.ActionType()
     expected.CopyFrom(made)
     expected.points, expected.title = 8, "New"
-    assert changed == expected == await known(actions, type_name)
+    assert changed == expected == await listed(actions, type_name)
 
 
 async def test_every_field_can_be_changed_and_optional_ones_removed(
@@ -56,10 +56,10 @@ async def test_every_field_can_be_changed_and_optional_ones_removed(
         action_type=type_name, **values
     )
 
-    gone = dict.fromkeys(("daily_cap", "max_open", "formula", "points_min", "points_max"))
-    changed = await actions.change_type(type_name, points=3, authoritative=False, **gone)
+    unset = dict.fromkeys(("daily_cap", "max_open", "formula", "points_min", "points_max"))
+    changed = await actions.change_type(type_name, points=3, authoritative=False, **unset)
 
-    assert not any(changed.HasField(name) for name in gone if name != "formula")
+    assert not any(changed.HasField(name) for name in unset if name != "formula")
     assert (changed.formula, changed.points, changed.authoritative) == ("", 3, False)
 
 
@@ -108,7 +108,7 @@ async def test_what_would_come_of_it_is_judged_as_a_whole(
 
     assert refused.value.code == "VALIDATION_FAILED"
     assert [problem.field for problem in refused.value.errors] == fields
-    assert await known(actions, type_name) == made
+    assert await listed(actions, type_name) == made
 
 
 async def test_of_changes_side_by_side_none_is_lost(
@@ -126,7 +126,7 @@ async def test_of_changes_side_by_side_none_is_lost(
                     for replica in (actions, other)
                 )
             )
-            changed = await known(actions, type_name)
+            changed = await listed(actions, type_name)
             assert {name: getattr(changed, name) for name in values} == values
             await actions.change_type(type_name, title="x", points=1, daily_cap=1, max_open=1)
 
@@ -210,7 +210,7 @@ async def test_a_fixed_price_holds_when_a_formula_comes_and_the_present_one_when
     assert (await actions.verify(computed, computed.prove(completion_ms=0))).points == 30
 
 
-async def test_bounds_that_came_after_the_play_began_accuse_nobody(
+async def test_bounds_that_came_after_the_play_began_accuse_no_player(
     actions: Actions, pool: asyncpg.Pool, type_name: str
 ) -> None:
     await actions.create_type(type_name, min_duration_ms=0, token_ttl_s=300)

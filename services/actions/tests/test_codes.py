@@ -23,7 +23,7 @@ class Scene:
     """The service, a replica whose Postgres is unavailable, and open plays."""
 
     actions: Actions
-    away: Actions
+    cut_off: Actions
     play: Play  # of WIN_GAME
     formula: Play  # of a type whose evidence gives 10 to 20 points
 
@@ -35,8 +35,8 @@ Spoil = Callable[[Play, pb.Claims], None]
 
 @pytest.fixture
 async def scene(actions: Actions, cut_off: Actions, pool: asyncpg.Pool) -> Scene:
-    known = {one.action_type for one in actions.catalogue.types()}
-    if FORMULA not in known:
+    there = {one.action_type for one in actions.catalogue.types()}
+    if FORMULA not in there:
         await actions.create_type(
             FORMULA, points=0, formula="evidence_points", points_min=10, points_max=20
         )
@@ -140,7 +140,7 @@ def complete_formula(evidence: bytes) -> Act:
     return act
 
 
-def ask(action_type: str) -> Act:
+def issue(action_type: str) -> Act:
     async def act(scene: Scene) -> Any:
         return (await scene.actions.results(scene.play.user_id, action_type))[0]
 
@@ -225,12 +225,12 @@ CASES: list[tuple[str, Act, Act, str]] = [
     ("PROOF_REQUIRED", nothing, complete(no_proof), ""),
     ("SUSPICIOUS_ACTIVITY", nothing, verify(too_fast), "state"),
     ("SUSPICIOUS_ACTIVITY", nothing, complete(too_fast), "state"),
-    ("TOO_MANY_PENDING", fill, ask("WIN_GAME"), ""),
-    ("DAILY_CAP_REACHED", use_up, ask(CAPPED), ""),
-    ("ACTION_TYPE_UNKNOWN", nothing, ask("NO_TYPE"), ""),
-    ("ACTION_TYPE_UNKNOWN", nothing, ask("no type"), ""),
+    ("TOO_MANY_PENDING", fill, issue("WIN_GAME"), ""),
+    ("DAILY_CAP_REACHED", use_up, issue(CAPPED), ""),
+    ("ACTION_TYPE_UNKNOWN", nothing, issue("NO_TYPE"), ""),
+    ("ACTION_TYPE_UNKNOWN", nothing, issue("no type"), ""),
     ("ACTION_TYPE_UNKNOWN", nothing, grant(action_type="NO_TYPE"), ""),
-    ("ACTION_TYPE_AUTHORITATIVE", nothing, ask(SERVERS), ""),
+    ("ACTION_TYPE_AUTHORITATIVE", nothing, issue(SERVERS), ""),
     ("ACTION_TYPE_EXISTS", nothing, create(CAPPED), ""),
     ("ACTION_TYPE_NOT_FOUND", nothing, change("NO_TYPE", points=1), ""),
     ("VALIDATION_FAILED", nothing, create("CODES_BAD", points=0), ""),
@@ -239,13 +239,13 @@ CASES: list[tuple[str, Act, Act, str]] = [
     ("VALIDATION_FAILED", nothing, complete_formula(b""), ""),
     ("VALIDATION_FAILED", nothing, grant(action_id="nonsense"), ""),
     ("FORBIDDEN", nothing, grant(action_types=[]), ""),
-    ("DB_UNAVAILABLE", nothing, lambda s: s.away.results(s.play.user_id, "WIN_GAME"), ""),
-    ("DB_UNAVAILABLE", nothing, lambda s: s.away.complete(s.play, s.play.completion()), ""),
-    ("DB_UNAVAILABLE", nothing, lambda s: s.away.state(s.play), ""),
-    ("DB_UNAVAILABLE", nothing, lambda s: s.away.settle(s.play, awarded=True), ""),
-    ("DB_UNAVAILABLE", nothing, lambda s: s.away.create_type("CODES_NEW"), ""),
-    ("DB_UNAVAILABLE", nothing, lambda s: s.away.change_type(CAPPED, points=9), ""),
-    ("DB_UNAVAILABLE", nothing, lambda s: s.away.grant(action_type="NO_TYPE"), ""),
+    ("DB_UNAVAILABLE", nothing, lambda s: s.cut_off.results(s.play.user_id, "WIN_GAME"), ""),
+    ("DB_UNAVAILABLE", nothing, lambda s: s.cut_off.complete(s.play, s.play.completion()), ""),
+    ("DB_UNAVAILABLE", nothing, lambda s: s.cut_off.state(s.play), ""),
+    ("DB_UNAVAILABLE", nothing, lambda s: s.cut_off.settle(s.play, awarded=True), ""),
+    ("DB_UNAVAILABLE", nothing, lambda s: s.cut_off.create_type("CODES_NEW"), ""),
+    ("DB_UNAVAILABLE", nothing, lambda s: s.cut_off.change_type(CAPPED, points=9), ""),
+    ("DB_UNAVAILABLE", nothing, lambda s: s.cut_off.grant(action_type="NO_TYPE"), ""),
     ("INVALID", nothing, lambda s: s.actions.results("nobody", "WIN_GAME"), ""),
     ("BATCH_TOO_LARGE", nothing, lambda s: s.actions.results(new_user(), *["X"] * 257), ""),
 ]

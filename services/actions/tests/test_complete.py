@@ -1,4 +1,4 @@
-"""Tests of completing without a token, and of redeeming what completing answered."""
+"""Tests of completing without a token, and of redeeming what completing returned."""
 
 import asyncio
 
@@ -64,7 +64,7 @@ async def test_the_fresh_token_lives_five_minutes_beyond_the_first_ones_end(
     assert later.failure.code == "TOKEN_EXPIRED"
 
 
-async def test_the_same_request_is_answered_by_a_fresh_token_until_redemption(
+async def test_the_same_request_gets_a_fresh_token_until_redemption(
     actions: Actions,
 ) -> None:
     play = await actions.issue(new_user())
@@ -105,7 +105,7 @@ async def test_of_two_proofs_at_once_one_completes(actions: Actions) -> None:
         assert sorted(one.failure.code for one in results) == ["", "ACTION_COMPLETED"]
 
 
-async def test_the_same_request_twice_in_one_batch_is_answered_twice(actions: Actions) -> None:
+async def test_the_same_request_twice_in_one_batch_gets_two_answers(actions: Actions) -> None:
     play = await actions.issue(new_user())
     with clock.ahead(6):
         item = pb.CompleteItem(user_id=play.user_id, claims=play.completion())

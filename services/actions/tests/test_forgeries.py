@@ -18,7 +18,7 @@ ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 async def codes(actions: Actions, play: Play, tokens: Sequence[str]) -> list[str]:
-    """What a claim that is right but for its token is answered with, for each token."""
+    """What a claim that is right but for its token is refused with, for each token."""
     found = []
     for start in range(0, len(tokens), BATCH_MAX):
         items = [
@@ -95,7 +95,7 @@ def written_otherwise(token: str) -> Iterator[str]:
 async def test_a_forged_token_is_refused_without_any_io(
     watched: tuple[Actions, list[str]], forge: Any, completed: bool
 ) -> None:
-    actions, asked = watched
+    actions, queries = watched
     play = await actions.issue(new_user())
     token = play.issued.action_token
     with clock.ahead(6):
@@ -103,15 +103,15 @@ async def test_a_forged_token_is_refused_without_any_io(
             done = await actions.complete(play, play.completion())
             token = done.completed.action_token
         forged = [one for one in forge(token) if one != token]
-        asked.clear()
+        queries.clear()
 
         assert set(await codes(actions, play, forged)) == {"TOKEN_INVALID"}
-        assert asked == []
+        assert queries == []
 
         # The count does count, and the token itself is a right one.
         result = await actions.verify(play, play.update(), token=token)
     assert not result.HasField("failure")
-    assert asked
+    assert queries
     least = {"flipped_text": 1200, "flipped_content": 800, "truncated": 400}
     assert len(forged) >= least.get(forge.__name__, 20)
 
@@ -119,16 +119,16 @@ async def test_a_forged_token_is_refused_without_any_io(
 async def test_two_tokens_joined_at_any_place_are_none(
     watched: tuple[Actions, list[str]],
 ) -> None:
-    actions, asked = watched
+    actions, queries = watched
     user = new_user()
     one, other = [(await actions.issue(user)).issued.action_token for _ in range(2)]
     play = await actions.issue(user)
-    asked.clear()
+    queries.clear()
     joined = [one[:place] + other[place:] for place in range(len(one))]
     forged = [token for token in joined if token not in (one, other)]
 
     assert set(await codes(actions, play, forged)) == {"TOKEN_INVALID"}
-    assert asked == []
+    assert queries == []
 
 
 async def test_nothing_of_a_forgery_is_counted_against_the_action(

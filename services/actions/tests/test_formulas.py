@@ -101,7 +101,9 @@ def test_a_number_outside_the_range_is_out_of_range(name: str, evidence: Any) ->
         ("ratio", {"part": -3, "whole": -1}, "proof.evidence.whole"),
     ],
 )
-def test_evidence_that_lacks_something_is_told_what(name: str, evidence: Any, field: str) -> None:
+def test_evidence_that_lacks_something_is_refused_by_name(
+    name: str, evidence: Any, field: str
+) -> None:
     with pytest.raises(ValidationFailed) as refused:
         points(name, evidence)
 

@@ -1,4 +1,4 @@
-"""Tests of grants: what a game server may award, and what it is answered."""
+"""Tests of grants: what a game server may award, and what it gets back."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ async def test_a_type_that_only_game_servers_award_is_granted_and_never_issued(
         ({"score_increment": -(2**63)}, "SCORE_OUT_OF_RANGE", []),
     ],
 )  # fmt: skip
-async def test_what_is_wrong_with_a_grant_is_told(
+async def test_what_is_wrong_with_a_grant_is_reported(
     actions: Actions, fields: dict[str, Any], code: str, errors: list[str]
 ) -> None:
     result = await actions.grant(**fields)
@@ -90,7 +90,7 @@ async def test_an_id_may_be_a_day_old_and_seconds_ahead(actions: Actions, ago_s:
 async def test_what_names_an_action_and_a_player_says_so_also_where_it_is_refused(
     actions: Actions,
 ) -> None:
-    # So that the ledger can be asked whether it holds the very same award.
+    # So that the ledger can be queried for whether it holds the very same award.
     old = await actions.grant(action_id=made(24 * 3600 + 60))
     other = await actions.grant(score_increment=49)
     malformed = await actions.grant(action_id="nonsense")
@@ -153,7 +153,7 @@ async def test_grants_and_tokens_travel_in_one_batch_each_with_its_own_answer(
     ]
 
 
-async def test_a_token_is_judged_as_such_whatever_its_claims_say_of_grants(
+async def test_a_token_is_judged_as_such_by_none_of_its_claims_about_grants(
     actions: Actions, type_name: str
 ) -> None:
     await actions.create_type(type_name, authoritative=True)
@@ -164,20 +164,20 @@ async def test_a_token_is_judged_as_such_whatever_its_claims_say_of_grants(
     assert result.failure.code == "TOKEN_MISMATCH"
 
 
-async def test_a_grant_of_a_known_type_asks_postgres_nothing(
+async def test_a_grant_of_a_cached_type_needs_no_query(
     watched: tuple[Actions, list[str]], type_name: str
 ) -> None:
-    actions, asked = watched
-    asked.clear()
+    actions, queries = watched
+    queries.clear()
 
     await actions.grant()
     await actions.grant(action_types=[])
     await actions.grant(score_increment=0)
     await actions.grant(action_id="nonsense")
-    assert asked == []
+    assert queries == []
 
     await actions.grant(action_type=type_name)
-    assert asked == ["fetch"]
+    assert queries == ["fetch"]
 
 
 async def test_settling_what_was_granted_is_no_news_here(

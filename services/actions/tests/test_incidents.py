@@ -1,4 +1,4 @@
-"""Tests of findings: which strikes are reported, once, and by whom."""
+"""Tests of incidents: which strikes are reported, once, and by whom."""
 
 import asyncio
 from collections.abc import Callable
@@ -79,7 +79,7 @@ async def test_a_wrong_signature_is_reported_as_proof(actions: Actions) -> None:
     assert [incident.rule for incident in await reported(actions)] == ["proof", "proof"]
 
 
-async def test_an_attempt_told_again_is_one_incident(actions: Actions) -> None:
+async def test_an_attempt_reported_again_is_one_incident(actions: Actions) -> None:
     play = await actions.issue(new_user())
     with clock.ahead(6):
         claims = play.update()
@@ -89,7 +89,7 @@ async def test_an_attempt_told_again_is_one_incident(actions: Actions) -> None:
         (first,) = await reported(actions)
         await actions.verify(play, claims, attempt="one")
 
-    # Fraud knows it by its id when it is told after the outbox forgot.
+    # Fraud recognises its id when it is sent again after the outbox forgot.
     assert {one.incident_id for one in await reported(actions)} == {first.incident_id}
 
 
@@ -109,16 +109,18 @@ async def test_innocent_refusals_are_no_incidents(actions: Actions) -> None:
     assert await reported(actions) == []
 
 
-async def test_incidents_wait_while_fraud_is_away(actions: Actions, pool: asyncpg.Pool) -> None:
+async def test_incidents_wait_while_fraud_is_unavailable(
+    actions: Actions, pool: asyncpg.Pool
+) -> None:
     play = await actions.issue(new_user())
     with clock.ahead(6):
         await actions.verify(play, play.update(completion_ms=100))
-    actions.fraud.away = True
+    actions.fraud.unavailable = True
     with pytest.raises(Unavailable):
         await actions.relay.send()
 
     relaying = asyncio.create_task(actions.relay.run())
-    actions.fraud.away = False
+    actions.fraud.unavailable = False
 
     async def drained() -> bool:
         return bool(await pool.fetchval("SELECT count(*) = 0 FROM actions.incidents"))
@@ -130,15 +132,15 @@ async def test_incidents_wait_while_fraud_is_away(actions: Actions, pool: asyncp
 
 async def test_the_relay_survives_an_outage_of_fraud(actions: Actions) -> None:
     play = await actions.issue(new_user())
-    actions.fraud.away = True
+    actions.fraud.unavailable = True
     relaying = asyncio.create_task(actions.relay.run())
     with clock.ahead(6):
         await actions.verify(play, play.update(completion_ms=100))
     await asyncio.sleep(0.1)
-    actions.fraud.away = False
+    actions.fraud.unavailable = False
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return len(actions.fraud.incidents) == 1
 
-    await eventually(told)
+    await eventually(reported)
     relaying.cancel()

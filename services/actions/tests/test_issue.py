@@ -149,9 +149,9 @@ async def test_open_tokens_are_counted_as_they_are_once_the_players_lock_is_held
             await other.execute(
                 "UPDATE actions.actions SET state = 'requested' WHERE user_id = $1", user
             )
-            asking = asyncio.create_task(actions.results(user, "WIN_GAME"))
+            issuing = asyncio.create_task(actions.results(user, "WIN_GAME"))
             await eventually(waited_for)
-        assert codes(await asking) == ["TOO_MANY_PENDING"]
+        assert codes(await issuing) == ["TOO_MANY_PENDING"]
     finally:
         await other.close()
 
@@ -161,12 +161,12 @@ async def test_batches_of_many_players_side_by_side_do_not_deadlock(
 ) -> None:
     users = [new_user() for _ in range(30)]
 
-    async def ask(order: list[str]) -> int:
+    async def issue(order: list[str]) -> int:
         items = [pb.IssueItem(user_id=user, action_type="WIN_GAME") for user in order]
         reply = await actions.gateway.Issue(pb.IssueRequest(items=items))
         return codes(list(reply.results)).count("issued")
 
-    issued = await asyncio.gather(*(ask(users[::step]) for step in (1, -1) * 4))
+    issued = await asyncio.gather(*(issue(users[::step]) for step in (1, -1) * 4))
 
     assert sum(issued) == 90
     assert await pool.fetchval(
@@ -262,7 +262,7 @@ async def test_a_patient_request_waits_its_moment_and_holds_nothing(
     assert time.perf_counter() - started > 0.14
 
 
-async def test_an_impatient_request_holds_nobody_up(
+async def test_an_impatient_request_holds_no_other_up(
     pool: asyncpg.Pool, certificates: Certificates
 ) -> None:
     async with open_actions(pool, certificates, settle_wait_s=5) as actions:

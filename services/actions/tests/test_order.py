@@ -121,7 +121,7 @@ def fits(first: Fault, second: Fault, way: str, *, formula: bool) -> bool:
     if any(one.only not in ("", way, "formula" if formula else "") for one in (first, second)):
         return False
     if second.spoil is no_proof:
-        # Without a proof nothing is wrong with it, and no formula tells what an amount
+        # Without a proof nothing is wrong with it, and no formula computes what an amount
         # should have been.
         return str(first) not in PROVED and not (formula and first.code == "SCORE_MISMATCH")
     return not (first.spoil is no_proof and str(second) in PROVED)
@@ -139,7 +139,7 @@ CASES = [
 
 
 async def code(actions: Actions, way: str, *faults: Fault, formula: bool) -> str:
-    """What an attempt with all these faults is answered."""
+    """What an attempt with all these faults is refused with."""
     if formula and FORMULA not in {one.action_type for one in actions.catalogue.types()}:
         await actions.create_type(
             FORMULA,
@@ -171,7 +171,7 @@ async def code(actions: Actions, way: str, *faults: Fault, formula: bool) -> str
 
 
 @pytest.mark.parametrize(("first", "second", "way", "formula"), CASES)
-async def test_of_two_faults_the_one_that_is_checked_first_answers(
+async def test_of_two_faults_the_one_that_is_checked_first_counts(
     actions: Actions, *, first: Fault, second: Fault, way: str, formula: bool
 ) -> None:
     assert await code(actions, way, first, second, formula=formula) == first.code
@@ -187,7 +187,7 @@ async def test_without_a_fault_nothing_is_refused(
     assert await code(actions, way, formula=formula) == ""
 
 
-async def test_a_completed_action_is_told_before_any_fault_but_the_owners(
+async def test_a_completed_action_is_reported_before_any_fault_but_the_owners(
     actions: Actions,
 ) -> None:
     play = await actions.issue(new_user())

@@ -50,7 +50,7 @@ def test_a_token_has_the_published_form_and_is_another_each_time() -> None:
     assert len(first) <= 256
 
 
-def test_a_token_of_a_key_that_is_gone_is_not_ours() -> None:
+def test_a_token_of_a_key_that_was_dropped_is_not_ours() -> None:
     token = SEALER.seal(sealed(kid=1))
     rotated = Sealer(Keyring(key(2, b"b")), Keyring(key(2, b"d")))
 

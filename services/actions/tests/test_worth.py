@@ -31,12 +31,12 @@ async def computed(actions: Actions, type_name: str) -> str:
 
 async def test_the_catalogue_says_how_points_are_computed(actions: Actions, computed: str) -> None:
     reply = await actions.gateway.Catalogue(pb.CatalogueRequest())
-    (known,) = (one for one in reply.types if one.action_type == computed)
+    (listed,) = (one for one in reply.types if one.action_type == computed)
 
-    assert (known.formula, known.points_min, known.points_max) == ("evidence_points", 10, 100)
+    assert (listed.formula, listed.points_min, listed.points_max) == ("evidence_points", 10, 100)
 
 
-async def test_fixed_points_are_told_at_once_and_computed_ones_by_the_proof(
+async def test_fixed_points_are_returned_at_once_and_computed_ones_by_the_proof(
     actions: Actions, computed: str
 ) -> None:
     fixed, play = [await actions.issue(new_user(), name) for name in ("WIN_GAME", computed)]
@@ -51,7 +51,9 @@ async def test_fixed_points_are_told_at_once_and_computed_ones_by_the_proof(
     assert not second.HasField("failure")
 
 
-async def test_completing_tells_the_points_and_seals_them(actions: Actions, computed: str) -> None:
+async def test_completing_returns_the_points_and_seals_them(
+    actions: Actions, computed: str
+) -> None:
     play = await actions.issue(new_user(), computed)
 
     done = await actions.complete(play, play.completion(completion_ms=0, evidence=FORTY))
@@ -68,7 +70,7 @@ async def test_completing_tells_the_points_and_seals_them(actions: Actions, comp
     assert (other.failure.code, other.closes) == ("SCORE_MISMATCH", True)
 
 
-async def test_a_completion_told_again_tells_the_points_it_had(
+async def test_a_repeated_completion_returns_the_points_it_had(
     actions: Actions, computed: str
 ) -> None:
     play = await actions.issue(new_user(), computed)
@@ -155,7 +157,7 @@ async def test_a_stated_amount_is_compared_and_a_signed_one_checked(
 
 
 @pytest.mark.parametrize("stated", [None, 40])
-async def test_without_a_proof_nothing_is_computed_and_a_proof_is_asked_for(
+async def test_without_a_proof_nothing_is_computed_and_a_proof_is_required(
     actions: Actions, computed: str, stated: int | None
 ) -> None:
     play = await actions.issue(new_user(), computed)

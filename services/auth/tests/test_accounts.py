@@ -71,11 +71,11 @@ async def test_a_name_outside_the_rules_is_refused(auth: Auth, username: str) ->
     "password",
     ["password", "Password1", "12345678", "qwertyuiop", "iloveyou", "\uff50assword"],
 )
-async def test_a_common_password_is_refused_and_the_reason_told(auth: Auth, password: str) -> None:
+async def test_a_common_password_is_refused_with_the_reason(auth: Auth, password: str) -> None:
     assert await refused(auth, "ada", password) == {("password", "TOO_COMMON")}
 
 
-async def test_the_name_as_password_is_refused_and_the_reason_told(auth: Auth) -> None:
+async def test_the_name_as_password_is_refused_with_the_reason(auth: Auth) -> None:
     assert await refused(auth, "Lovelace", "loveLACE") == {("password", "SAME_AS_USERNAME")}
 
 
@@ -88,7 +88,7 @@ async def test_a_password_has_8_to_64_code_points(auth: Auth) -> None:
     await auth.register("ben", "\U0001f511" * 64)
 
 
-async def test_every_problem_is_told_at_once(auth: Auth) -> None:
+async def test_every_problem_is_reported_at_once(auth: Auth) -> None:
     assert await refused(auth, "a b", "short", "nobody") == {
         ("username", "PATTERN"),
         ("password", "TOO_SHORT"),
@@ -110,7 +110,7 @@ async def test_a_registered_session_stands_in_redis_until_it_expires(
     assert abs(int(kept[b"expiresAt"]) - clock.now_ms() - left_ms) < 5_000
 
 
-async def test_redis_being_away_fails_no_registration_login_or_refresh(
+async def test_redis_being_unavailable_fails_no_registration_login_or_refresh(
     auth_without_redis: Auth,
 ) -> None:
     await auth_without_redis.register("ada")

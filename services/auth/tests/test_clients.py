@@ -105,7 +105,7 @@ async def test_a_refusal_is_logged_without_what_was_shown(auth: Auth, store: Aut
     assert "canary" not in repr(lines)
 
 
-async def test_the_scope_asked_for_may_not_go_beyond_what_a_client_has(
+async def test_the_requested_scope_may_not_go_beyond_what_a_client_has(
     auth: Auth, store: AuthStore
 ) -> None:
     client_id, secret = await made(store)
@@ -131,7 +131,7 @@ async def test_a_rotated_secret_ends_the_old_one_and_a_disabled_client_gets_noth
     await auth.client_token(client_id, new)
 
     await clients.disable(store, client_id)
-    # Told apart only for whoever knows the secret.
+    # Distinguished only for the holder of the secret.
     assert (await failure(auth, client_id, new))[1] == "UNAUTHORIZED_CLIENT"
     assert (await failure(auth, client_id, old))[1] == "INVALID_CLIENT"
     for work in (clients.rotate, clients.disable):
@@ -205,18 +205,18 @@ async def test_an_operator_makes_lists_and_ends_game_servers(
     assert "Traceback" not in stderr
 
 
-async def test_names_are_told_of_the_accounts_that_are_there(auth: Auth) -> None:
+async def test_names_are_returned_of_the_accounts_that_are_there(auth: Auth) -> None:
     ada, bob = await auth.register("Ada"), await auth.register("bob")
 
     reply = await auth.gateway.Names(
         NamesRequest(user_ids=[bob.user_id, uuid7(), "nobody", ada.user_id, ada.user_id])
     )
 
-    told = {account.user_id: account for account in reply.accounts}
-    assert {user: account.username for user, account in told.items()} == {
+    named = {account.user_id: account for account in reply.accounts}
+    assert {user: account.username for user, account in named.items()} == {
         ada.user_id: "Ada",
         bob.user_id: "bob",
     }
-    assert told[ada.user_id].name_version == 1
+    assert named[ada.user_id].name_version == 1
     with pytest.raises(Invalid, match="BATCH_TOO_LARGE"):
         await auth.gateway.Names(NamesRequest(user_ids=[uuid7()] * 257))

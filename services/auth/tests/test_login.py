@@ -77,7 +77,7 @@ async def test_one_password_typed_on_two_keyboards_is_the_same(auth: Auth) -> No
     await auth.login("ada", "caf\u00e9 at the harbour")
 
 
-async def test_a_banned_player_is_told_so_only_after_the_right_password(auth: Auth) -> None:
+async def test_a_ban_is_reported_only_after_the_right_password(auth: Auth) -> None:
     session = await auth.register("ada")
     await auth.set_ban(session.user_id, banned=True, version=1)
 
@@ -142,7 +142,7 @@ async def test_failed_logins_and_bans_stand_in_the_security_log_without_secrets(
     assert session.refresh_token.rpartition(".")[2] not in text
 
 
-async def test_a_players_eleventh_session_ends_the_oldest_and_nobody_elses(
+async def test_a_players_eleventh_session_ends_the_oldest_and_no_other_players(
     auth: Auth, redis: Redis
 ) -> None:
     stranger = await auth.register("ben")
@@ -156,12 +156,12 @@ async def test_a_players_eleventh_session_ends_the_oldest_and_nobody_elses(
     assert len(await redis.keys("{auth}:session:*")) == 11
 
 
-async def test_postgres_being_away_is_told_as_such(
+async def test_postgres_being_unavailable_is_reported_as_such(
     redis: Redis, signing_pem: str, certificates: Certificates
 ) -> None:
-    # No one listens on port 1.
-    away = asyncpg.create_pool("postgresql://auth@127.0.0.1:1/auth", min_size=0)
-    async with away as pool, open_auth(pool, redis, signing_pem, certificates) as auth:
+    # Nothing listens on port 1.
+    cut_off = asyncpg.create_pool("postgresql://auth@127.0.0.1:1/auth", min_size=0)
+    async with cut_off as pool, open_auth(pool, redis, signing_pem, certificates) as auth:
         assert (await failure(auth, "ada", PASSWORD))[:2] == (Unavailable, "DB_UNAVAILABLE")
 
 

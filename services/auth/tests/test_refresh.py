@@ -18,7 +18,7 @@ async def refused(auth: Auth, token: str) -> str:
     return caught.value.code
 
 
-async def test_a_refresh_answers_a_new_pair_of_the_same_session(auth: Auth) -> None:
+async def test_a_refresh_returns_a_new_pair_of_the_same_session(auth: Auth) -> None:
     session = await auth.register("ada")
 
     refreshed = await auth.refresh(session.refresh_token)

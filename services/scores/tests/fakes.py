@@ -1,4 +1,4 @@
-"""Recording fakes of the services that scores asks."""
+"""Recording fakes of the services that scores calls."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
         self.settled: list[tuple[str, bool]] = []
         self.settlements = 0  # calls
         self.verified = 0
-        self.away = False
+        self.unavailable = False
 
     async def Verify(
         self, request: actions_pb2.VerifyRequest, context: Any
@@ -23,8 +23,8 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
     async def Settle(
         self, request: actions_pb2.SettleRequest, context: Any
     ) -> actions_pb2.SettleReply:
-        if self.away:
-            raise RuntimeError("away")
+        if self.unavailable:
+            raise RuntimeError("unavailable")
         self.settlements += 1
         self.settled += [(action, True) for action in request.awarded]
         self.settled += [(action, False) for action in request.refused]
@@ -52,18 +52,18 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
 
 
 class FakeFraud(fraud_pb2_grpc.FraudServicer):
-    """Allows all but those it was told about, and keeps what it was asked."""
+    """Allows all without a verdict here, and keeps the requests."""
 
     def __init__(self) -> None:
         self.judged: list[fraud_pb2.JudgeItem] = []
         self.verdicts: dict[str, fraud_pb2.Verdict] = {}
         self.incidents: list[fraud_pb2.Incident] = []
         self.sanctions: list[fraud_pb2.Sanction] = []
-        self.away = False
+        self.unavailable = False
 
     async def Judge(self, request: fraud_pb2.JudgeRequest, context: Any) -> fraud_pb2.JudgeReply:
-        if self.away:
-            raise RuntimeError("away")
+        if self.unavailable:
+            raise RuntimeError("unavailable")
         self.judged += request.items
         users = [item.verified.sealed.user_id for item in request.items]
         return fraud_pb2.JudgeReply(
@@ -75,16 +75,16 @@ class FakeFraud(fraud_pb2_grpc.FraudServicer):
         )
 
     async def Report(self, request: fraud_pb2.ReportRequest, context: Any) -> fraud_pb2.ReportReply:
-        if self.away:
-            raise RuntimeError("away")
+        if self.unavailable:
+            raise RuntimeError("unavailable")
         self.incidents += request.incidents
         return fraud_pb2.ReportReply()
 
     async def SanctionsSince(
         self, request: fraud_pb2.SanctionsSinceRequest, context: Any
     ) -> fraud_pb2.SanctionsSinceReply:
-        if self.away:
-            raise RuntimeError("away")
+        if self.unavailable:
+            raise RuntimeError("unavailable")
         newer = [s for s in self.sanctions if s.version > request.version]
         return fraud_pb2.SanctionsSinceReply(sanctions=newer)
 

@@ -97,8 +97,8 @@ class Reader:
 
     async def top(self, limit: int = 100, **how: Any) -> scores_pb2.Top:
         """The first entries, or the next page."""
-        ask = scores_pb2.TopItem(board=self.board.name, limit=limit, period=self.period, **how)
-        reply = await self.scores.stub.Top(scores_pb2.TopRequest(items=[ask]))
+        item = scores_pb2.TopItem(board=self.board.name, limit=limit, period=self.period, **how)
+        reply = await self.scores.stub.Top(scores_pb2.TopRequest(items=[item]))
         assert not reply.results[0].failure.code, reply.results[0].failure
         top: scores_pb2.Top = reply.results[0].top
         return top
@@ -123,14 +123,14 @@ class Reader:
 
     async def _around(self, model: list[Line], absent: str) -> None:
         radii = [i % 5 for i in range(len(model))]
-        asked = [(line.user_id, radius) for line, radius in zip(model, radii, strict=True)]
+        wanted = [(line.user_id, radius) for line, radius in zip(model, radii, strict=True)]
         reply = await self.scores.stub.Around(
             scores_pb2.AroundRequest(
                 items=[
                     scores_pb2.AroundItem(
                         board=self.board.name, period=self.period, user_id=user, radius=radius
                     )
-                    for user, radius in [*asked, (absent, 1)]
+                    for user, radius in [*wanted, (absent, 1)]
                 ]
             )
         )
@@ -138,8 +138,8 @@ class Reader:
             place = reply.results[i].place
             assert (place.rank, place.score, place.total) == (line.rank, line.score, len(model))
             assert place.behind == self._behind(model, i)
-            told = place.points_to_next if place.HasField("points_to_next") else None
-            assert told == self._to_next(model, i)
+            to_next = place.points_to_next if place.HasField("points_to_next") else None
+            assert to_next == self._to_next(model, i)
             near = model[max(0, i - radius) : i + radius + 1]
             assert _entries(place.neighbours) == _shown(near)
             assert place.degraded == self.degraded

@@ -1,4 +1,4 @@
-"""Boards as anybody would work them out by hand, to hold the whole service against."""
+"""Boards as one would work them out by hand, to hold the whole service against."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""A scores service on real stores, between fakes of the services it asks."""
+"""A scores service on real stores, between fakes of the services it calls."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager

@@ -1,4 +1,4 @@
-"""Auditing: whatever somebody changed in Redis is found, made right and counted."""
+"""Auditing: any change made by hand in Redis is found, made right and counted."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -72,11 +72,11 @@ async def _one_point(audited: Audited) -> None:
 
 
 async def _ghost(audited: Audited) -> None:
-    nobody = keys.packed(uuid7())
+    unknown = keys.packed(uuid7())
     place = keys.place(1, descending=True)
-    await audited.scores.redis.zadd(audited.keys.entries, {place + nobody: 9000})
+    await audited.scores.redis.zadd(audited.keys.entries, {place + unknown: 9000})
     row: Any = (7).to_bytes(8) + place + bytes(8)
-    await audited.scores.redis.hset(audited.keys.members, nobody, row)
+    await audited.scores.redis.hset(audited.keys.members, unknown, row)
 
 
 async def _second_entry(audited: Audited) -> None:
@@ -157,14 +157,14 @@ async def test_a_board_that_is_right_is_left_alone_while_awards_go_on(audited: A
         await load
 
 
-async def test_an_award_that_is_still_to_be_told_is_no_drift(
+async def test_an_award_that_is_still_to_be_published_is_no_drift(
     audited: Audited, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(*_: Any, **__: Any) -> Any:
-        raise ConnectionError("away")
+    async def fail(*_: Any, **__: Any) -> Any:
+        raise ConnectionError("unavailable")
 
     with monkeypatch.context() as patch:
-        patch.setattr(audited.scores.boards.places, "apply", away)
+        patch.setattr(audited.scores.boards.places, "apply", fail)
         await audited.scores.award(item(audited.players[0], 3))
         await audited.scores.awards.publisher.drain()
     assert await audited.sweep() == 0
@@ -173,7 +173,7 @@ async def test_an_award_that_is_still_to_be_told_is_no_drift(
     assert await audited.right()
 
 
-async def test_what_was_changed_in_postgres_is_told_and_not_repaired(audited: Audited) -> None:
+async def test_what_was_changed_in_postgres_is_reported_and_not_repaired(audited: Audited) -> None:
     before = mismatches._value.get()
     await audited.scores.admin.execute(
         "UPDATE scores.players SET total = total + 1 WHERE user_id = $1", audited.players[7]
@@ -204,7 +204,7 @@ async def test_who_has_many_awards_is_counted_too_and_made_up_for_by_the_next_pa
     assert found == [1] * 10 + [2]
 
 
-async def test_an_operator_sweeps_everything_and_repairs_only_when_asked(
+async def test_an_operator_sweeps_everything_and_repairs_only_when_requested(
     audited: Audited,
 ) -> None:
     await _one_point(audited)

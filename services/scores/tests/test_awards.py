@@ -28,7 +28,7 @@ async def _ledger_sum(scores: Scores, user: str) -> int:
     return total
 
 
-async def test_an_award_moves_the_score_and_answers_both_ranks(scores: Scores) -> None:
+async def test_an_award_moves_the_score_and_returns_both_ranks(scores: Scores) -> None:
     await scores.award(item(BOB, 60))
 
     first, second = [(await scores.award(item(ADA, 50)))[0] for _ in range(2)]
@@ -180,7 +180,7 @@ async def test_a_refused_attempt_is_judged_as_refused(scores: Scores) -> None:
     assert [j.verified.failure.code for j in scores.fraud.judged] == ["TOKEN_EXPIRED", ""]
 
 
-async def test_the_judge_is_told_the_times_and_their_bounds(scores: Scores) -> None:
+async def test_the_judge_gets_the_times_and_their_bounds(scores: Scores) -> None:
     await scores.award(item(ADA))
 
     judged = scores.fraud.judged[0].verified
@@ -212,13 +212,15 @@ async def test_a_banned_player_is_refused(scores: Scores) -> None:
 
 
 async def test_the_award_goes_on_without_fraud(scores: Scores) -> None:
-    scores.fraud.away = True
+    scores.fraud.unavailable = True
 
     assert (await scores.award(item(ADA)))[0].new_score == 50
 
 
-async def test_an_award_that_is_written_is_answered_whatever_ails_redis(scores: Scores) -> None:
-    """A Redis that is full is not away, but takes nothing."""
+async def test_an_award_that_is_written_is_returned_while_redis_is_full(
+    scores: Scores,
+) -> None:
+    """A Redis that is full is available, but takes nothing."""
     await scores.redis.config_set("maxmemory", "1")
     try:
         answer = (await scores.award(item(ADA)))[0]
@@ -233,7 +235,7 @@ async def test_an_award_that_is_written_is_answered_whatever_ails_redis(scores: 
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
 
 
-async def test_a_receipt_is_the_award_as_it_was_answered_and_its_owners_only(
+async def test_a_receipt_is_the_award_as_it_was_returned_and_its_owners_only(
     scores: Scores,
 ) -> None:
     answer = (await scores.award(item(ADA)))[0]
@@ -249,7 +251,7 @@ async def test_a_receipt_is_the_award_as_it_was_answered_and_its_owners_only(
         )
 
 
-async def test_every_award_is_told_to_the_stream_and_to_actions(scores: Scores) -> None:
+async def test_every_award_is_published_to_the_stream_and_to_actions(scores: Scores) -> None:
     answers = await scores.award(item(ADA, 50, username="ada"), item(BOB, 60))
     await scores.awards.publisher.drain()
 
@@ -287,13 +289,13 @@ async def test_awards_that_follow_each_other_are_settled_and_acknowledged_togeth
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
 
 
-async def test_the_relay_tells_what_the_path_could_not(scores: Scores) -> None:
-    scores.actions.away = True
+async def test_the_relay_publishes_what_the_path_could_not(scores: Scores) -> None:
+    scores.actions.unavailable = True
     answer = (await scores.award(item(ADA)))[0]
     await scores.awards.publisher.drain()
     assert await scores.pool.fetchval("SELECT count(*) FROM scores.outbox") == 1
 
-    scores.actions.away = False
+    scores.actions.unavailable = False
     await scores.awards.relay.work(1)
 
     assert scores.actions.settled == [(answer.action_id, True)]
@@ -303,7 +305,7 @@ async def test_the_relay_tells_what_the_path_could_not(scores: Scores) -> None:
 async def test_an_award_that_path_and_relay_acknowledge_keeps_the_first_receipt(
     scores: Scores,
 ) -> None:
-    scores.actions.away = True
+    scores.actions.unavailable = True
     answer = (await scores.award(item(ADA)))[0]
     await scores.awards.publisher.drain()
     (outstanding,) = await scores.awards.ledger.outstanding(after_s=0)
@@ -423,7 +425,7 @@ async def test_the_ledger_refuses_updates_and_deletions(scores: Scores) -> None:
             await scores.admin.execute(statement)
 
 
-async def test_daily_weekly_and_monthly_boards_begin_anew(scores: Scores) -> None:
+async def test_daily_weekly_and_monthly_boards_begin_again(scores: Scores) -> None:
     monday = _until("2031-06-02T12:00:00+00:00")  # a Monday; the next day is in the same week
     with clock.ahead(monday):
         await scores.awards.ledger.make_partitions()

@@ -83,7 +83,7 @@ async def test_ranks_equal_sql_after_many_concurrent_awards(scores: Scores) -> N
     }
 
 
-async def test_a_place_tells_neighbours_points_to_next_and_how_many_are_behind(
+async def test_a_place_shows_neighbours_points_to_next_and_how_many_are_behind(
     scores: Scores,
 ) -> None:
     players = [uuid7() for _ in range(5)]
@@ -138,14 +138,14 @@ async def test_the_version_rises_with_every_change(scores: Scores) -> None:
         ("Ranks", scores_pb2.RanksRequest(board="all_time", user_ids=["x"] * 201)),
     ],
 )
-async def test_more_than_a_read_may_ask_for_is_refused(
+async def test_more_than_a_read_may_request_is_refused(
     scores: Scores, method: str, request_: object
 ) -> None:
     with pytest.raises(Failed, match="BATCH_TOO_LARGE"):
         await getattr(scores.stub, method)(request_)
 
 
-async def test_boards_tell_their_rules(scores: Scores) -> None:
+async def test_boards_show_their_rules(scores: Scores) -> None:
     boards = (await scores.stub.Boards(scores_pb2.BoardsRequest())).boards
 
     assert [(b.board, b.reset) for b in boards] == [
@@ -200,10 +200,10 @@ async def test_a_player_named_twice_in_one_call_ends_where_the_newest_says(score
     standings = await scores.boards.store.of([player])
     daily = next(standing for standing in standings if standing.board == "daily")
     assert daily.seq
-    away = replace(daily, version=daily.version + 1, seq=daily.seq + 1, score=20)
+    up = replace(daily, version=daily.version + 1, seq=daily.seq + 1, score=20)
     back = replace(daily, version=daily.version + 2, score=30)
 
-    await scores.boards.places.place([away, back, away])
+    await scores.boards.places.place([up, back, up])
 
     period = scores.registry.find("daily", daily.period)
     assert period

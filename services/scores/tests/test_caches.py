@@ -108,11 +108,11 @@ async def test_those_who_miss_together_read_once_and_outlast_one_who_gives_up(
     scores: Scores,
 ) -> None:
     (period,) = scores.registry.get(ALL_TIME).periods
-    asked, go_on = 0, asyncio.Event()
+    calls, go_on = 0, asyncio.Event()
 
     async def read() -> Page:
-        nonlocal asked
-        asked += 1
+        nonlocal calls
+        calls += 1
         await go_on.wait()
         return _page(version=7)
 
@@ -122,7 +122,7 @@ async def test_those_who_miss_together_read_once_and_outlast_one_who_gives_up(
     go_on.set()
     pages = await asyncio.gather(*readers, return_exceptions=True)
 
-    assert asked == 1
+    assert calls == 1
     assert isinstance(pages[0], asyncio.CancelledError)
     assert pages[1:] == [_page(version=7)] * 49
 
@@ -130,7 +130,7 @@ async def test_those_who_miss_together_read_once_and_outlast_one_who_gives_up(
 async def test_what_was_overtaken_by_a_message_is_not_kept(
     scores: Scores, other: BoardReads
 ) -> None:
-    await _remembers(scores, scores.reads.boards)  # so that a change is told
+    await _remembers(scores, scores.reads.boards)  # so that a change is published
     (period,) = scores.registry.get(ALL_TIME).periods
     under_way, go_on = asyncio.Event(), asyncio.Event()
 
@@ -150,7 +150,7 @@ async def test_what_was_overtaken_by_a_message_is_not_kept(
     assert scores.reads.cache.get(period) is None
 
 
-async def test_nothing_older_is_answered_than_was_shown_before(scores: Scores) -> None:
+async def test_nothing_older_is_returned_than_was_shown_before(scores: Scores) -> None:
     board = scores.registry.get(ALL_TIME).board
     await scores.award(item(BOB, 5))
     shown = await Reader(scores, board).top(fresh=True)
@@ -198,8 +198,8 @@ async def test_warming_remembers_the_first_hundred_of_every_board(scores: Scores
 
     await scores.reads.boards.warm()
 
-    for known in scores.registry.listed():
-        kept = scores.reads.boards.cached(known.board.name, anonymous=True, version_min=0)
+    for entry in scores.registry.listed():
+        kept = scores.reads.boards.cached(entry.board.name, anonymous=True, version_min=0)
         assert kept
         assert len(kept.page.entries) == 100
 

@@ -157,28 +157,28 @@ async def test_the_hash_is_over_every_field_and_the_signature_over_the_hash(
         assert await closings.proved(closed)
 
 
-async def test_closings_are_told_once_each_also_after_the_stream_was_away(
+async def test_closings_are_published_once_each_also_after_the_stream_was_unavailable(
     closings: Closings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(*_: Any, **__: Any) -> None:
-        raise ConnectionError("away")
+    async def fail(*_: Any, **__: Any) -> None:
+        raise ConnectionError("unavailable")
 
     with clock.ahead(DAY_S):
         with monkeypatch.context() as patch, suppress(ConnectionError):
-            patch.setattr(Events, "_append", away)
+            patch.setattr(Events, "_append", fail)
             await closings.closer.work(1)
         assert [c.board for c in await closings.store.unpublished()] == ["daily"]
         for _ in range(2):
             await closings.closer.work(1)
 
-        ((boards, told),) = await _told(closings.scores)
+        ((boards, event),) = await _published(closings.scores)
         (closed,) = await closings.store.closed()
-        assert told.kind == events_pb2.ScoreEvent.PERIOD_CLOSED
-        assert (boards, told.period) == (["daily"], closed.id)
-        assert told.at_ms == closed.closed_at_ms
+        assert event.kind == events_pb2.ScoreEvent.PERIOD_CLOSED
+        assert (boards, event.period) == (["daily"], closed.id)
+        assert event.at_ms == closed.closed_at_ms
 
 
-async def _told(scores: Scores) -> list[tuple[list[str], events_pb2.ScoreEvent]]:
+async def _published(scores: Scores) -> list[tuple[list[str], events_pb2.ScoreEvent]]:
     """The closings in the stream, each beside the boards of its batch."""
     entries: Any = await scores.redis.xrange(AWARDS)
     batches = [events_pb2.ScoreEvents.FromString(fields[b"batch"]) for _, fields in entries]
@@ -205,8 +205,8 @@ async def test_what_is_overdue_for_weeks_closes_oldest_first_and_empty_periods_t
         assert [c.closed_at_ms for c in closed] == sorted(c.closed_at_ms for c in closed)
         assert sum(c.players for c in closed) == 3  # of its day, week and month
         assert all([await closings.proved(c) for c in closed])
-        told = [(boards[0], e.period) for boards, e in await _told(closings.scores)]
-        assert told == due
+        published = [(boards[0], e.period) for boards, e in await _published(closings.scores)]
+        assert published == due
 
 
 async def test_a_hidden_player_is_left_out_and_the_ledger_still_proves_the_table(
@@ -278,7 +278,7 @@ async def test_voids_and_bans_racing_the_close_are_wholly_before_or_wholly_after
 
 
 async def _waited_for(scores: Scores) -> bool:
-    """Whether somebody waits for one of the two locks of closing."""
+    """Whether another session waits for one of the two locks of closing."""
     rows = await scores.pool.fetch(
         "SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = 7001 AND NOT granted"
     )
@@ -410,7 +410,7 @@ async def test_a_clock_that_steps_back_takes_no_player_back_into_a_day_that_is_o
         assert await closings.proved(closed)
 
 
-async def test_standings_of_closed_periods_are_cleared_away(closings: Closings) -> None:
+async def test_standings_of_closed_periods_are_removed(closings: Closings) -> None:
     scores = closings.scores
     players = [uuid7() for _ in range(30)]
     await scores.award(*(item(p, 10) for p in players))

@@ -74,9 +74,9 @@ async def test_rebuild_of_one_board_leaves_the_others_and_waits_for_a_service_th
         service.cancel()
 
     assert (code, out.count(":")) == (0, 1), err
-    told = await scores.upkeep.rebuild.progress()
-    assert told is not None
-    assert [tag.partition(":")[0] for tag in told.boards] == ["weekly"]
+    progress = await scores.upkeep.rebuild.progress()
+    assert progress is not None
+    assert [tag.partition(":")[0] for tag in progress.boards] == ["weekly"]
 
 
 async def test_audit_finds_then_repairs_and_says_so_by_its_code(
@@ -143,15 +143,15 @@ async def test_replay_awards_what_waits_in_the_journal(
         attempt_id=uuid7(),
     )
     await scores.awards.journal.queue([judged])
-    told = {
+    settings = {
         "TLS_DIR": str(certificates.folder / "scores"),
         "JOURNAL_KEYS": KEYS_TEXT,
         "CURSOR_KEYS": KEYS_TEXT,
-        "ACTIONS_TARGET": "127.0.0.1:9",  # away: the relay settles later
+        "ACTIONS_TARGET": "127.0.0.1:9",  # unavailable: the relay settles later
         "FRAUD_TARGET": "127.0.0.1:9",
     }
 
-    code, out, err = await _run(environment | told, "replay")
+    code, out, err = await _run(environment | settings, "replay")
 
     assert (code, out) == (0, "1 waited, 1 were worked off, 0 are left\n"), err
     assert await scores.pool.fetchval("SELECT total FROM scores.players") == 50
@@ -169,7 +169,7 @@ async def test_replay_awards_what_waits_in_the_journal(
 async def test_what_cannot_be_done_is_said_in_a_line(
     scores: Scores, environment: dict[str, str], arguments: list[str], code: int, said: str
 ) -> None:
-    answered = await _run(environment, *arguments)
+    ended = await _run(environment, *arguments)
 
-    assert answered[0] == code
-    assert said in answered[2]
+    assert ended[0] == code
+    assert said in ended[2]

@@ -1,4 +1,4 @@
-"""Reads while Redis cannot tell: from Postgres, marked, and never older than shown before."""
+"""Reads while Redis is unavailable: from Postgres, marked, and never older than shown before."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, AsyncExitStack, suppress
@@ -22,7 +22,7 @@ from services.scores.tests.scores_served import Scores, item, open_scores
 OwnRedis = Callable[[], AbstractContextManager[str]]
 
 
-async def test_reads_go_on_while_redis_is_away_and_until_the_boards_are_complete_again(
+async def test_reads_go_on_while_redis_is_unavailable_and_until_the_boards_are_complete_again(
     scores_database: dict[str, str], own_redis: OwnRedis, certificates: Certificates
 ) -> None:
     players = [uuid7() for _ in range(12)]
@@ -60,7 +60,7 @@ async def test_reads_go_on_while_redis_is_away_and_until_the_boards_are_complete
 async def test_a_board_that_is_being_rebuilt_is_read_from_one_snapshot(
     scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Redis answers that it cannot tell: that is no news which would make a snapshot old."""
+    """That Redis lacks a board is no change which would make a snapshot old."""
     await scores.award(item(uuid7(), 5))
     taken = 0
 
@@ -80,7 +80,7 @@ async def test_a_board_that_is_being_rebuilt_is_read_from_one_snapshot(
     assert taken == 1
 
 
-async def test_with_both_stores_away_every_read_says_so(scores: Scores) -> None:
+async def test_with_both_stores_unavailable_every_read_says_so(scores: Scores) -> None:
     await scores.award(item(player := uuid7(), 5))
     for known in scores.registry.all():
         await scores.upkeep.redis_boards.begin(known.periods[0], wipe=False)
@@ -114,18 +114,18 @@ async def test_beyond_the_places_of_a_snapshot_nothing_is_guessed(
     await scores.upkeep.redis_boards.begin(Period(board, 0, None), wipe=False)
 
     async def around(user: str, radius: int) -> str:
-        asked = scores_pb2.AroundItem(board=ALL_TIME, user_id=user, radius=radius)
-        reply = await scores.stub.Around(scores_pb2.AroundRequest(items=[asked]))
+        request = scores_pb2.AroundItem(board=ALL_TIME, user_id=user, radius=radius)
+        reply = await scores.stub.Around(scores_pb2.AroundRequest(items=[request]))
         code: str = reply.results[0].failure.code
         return code
 
     async def ranks(*users: str) -> list[int]:
-        asked = scores_pb2.RanksRequest(board=ALL_TIME, user_ids=users)
-        return [entry.rank for entry in (await scores.stub.Ranks(asked)).entries]
+        request = scores_pb2.RanksRequest(board=ALL_TIME, user_ids=users)
+        return [entry.rank for entry in (await scores.stub.Ranks(request)).entries]
 
     async def would_be(*at: int) -> list[int | str]:
-        asked = [scores_pb2.WouldBeItem(board=ALL_TIME, score=score) for score in at]
-        reply = await scores.stub.WouldBe(scores_pb2.WouldBeRequest(items=asked))
+        request = [scores_pb2.WouldBeItem(board=ALL_TIME, score=score) for score in at]
+        reply = await scores.stub.WouldBe(scores_pb2.WouldBeRequest(items=request))
         return [result.failure.code or result.would_be.rank for result in reply.results]
 
     top = await Reader(scores, board).top(limit=5, fresh=True)
@@ -157,7 +157,7 @@ async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(
     await scores.upkeep.redis_boards.finish(Period(board, 0, None), token)
     # As if the version of Redis were an older one: it was unavailable, not empty.
     await scores.redis.hset("leaderboard:{all_time}:meta", "version", 1)
-    # A change that the degraded read has shown, and Redis has not heard of.
+    # A change that the degraded read has shown, and Redis does not have.
     await scores.admin.execute(
         """
         INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type,
@@ -169,8 +169,8 @@ async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(
     )
 
     async def around() -> scores_pb2.Place:
-        asked = scores_pb2.AroundItem(board=ALL_TIME, user_id=player)
-        reply = await scores.stub.Around(scores_pb2.AroundRequest(items=[asked]))
+        request = scores_pb2.AroundItem(board=ALL_TIME, user_id=player)
+        reply = await scores.stub.Around(scores_pb2.AroundRequest(items=[request]))
         place: scores_pb2.Place = reply.results[0].place
         return place
 
@@ -194,14 +194,14 @@ async def test_after_a_degraded_read_redis_answers_only_when_it_has_all_of_it(
     assert (future.version, future.degraded) == (found.version, False)
 
 
-async def test_a_version_that_another_process_has_told_is_waited_for(scores: Scores) -> None:
+async def test_a_version_that_another_process_has_shown_is_waited_for(scores: Scores) -> None:
     board = scores.registry.get(ALL_TIME).board
     await scores.award(item(uuid7(), 5))
     await scores.awards.publisher.drain()
-    told = (await Reader(scores, board).top(fresh=True)).version + 1
+    shown = (await Reader(scores, board).top(fresh=True)).version + 1
 
-    top = await Reader(scores, board).top(version_min=told)
+    top = await Reader(scores, board).top(version_min=shown)
 
     # Nothing is outstanding, so Redis has all of it, and says so by its version from now on.
-    assert (top.version, top.degraded) == (told, False)
-    assert (await Reader(scores, board).top(fresh=True)).version == told
+    assert (top.version, top.degraded) == (shown, False)
+    assert (await Reader(scores, board).top(fresh=True)).version == shown

@@ -98,7 +98,7 @@ async def test_awards_while_a_board_is_filled_count_once_each(
         await _agrees(scores, name)
 
 
-async def test_a_filling_that_was_cut_short_is_gone_on_with_and_never_shown_before(
+async def test_a_filling_that_was_cut_short_is_continued_and_never_shown_before(
     scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filling, "PLAYERS_AT_ONCE", 10)
@@ -116,11 +116,11 @@ async def test_a_filling_that_was_cut_short_is_gone_on_with_and_never_shown_befo
 
     with monkeypatch.context() as patch:
         patch.setattr(scores.upkeep.store, "refill", dying)
-        answered = await scores.stub.CreateBoard(_board("raids"))
+        created = await scores.stub.CreateBoard(_board("raids"))
         with pytest.raises(ConnectionError):
             await scores.upkeep.filling.work()
     await scores.upkeep.filling._lease.release()
-    assert answered.board == "raids"
+    assert created.board == "raids"
     assert "raids" not in [b.board for b in (await scores.stub.Boards(_none())).boards]
 
     rest: list[str] = []
@@ -146,11 +146,11 @@ async def test_a_board_with_a_reset_begins_with_its_present_period_alone(
             _board("nightly", reset="day", reset_at="18:30", zone="Asia/Kathmandu")
         )
 
-    (_, *later) = known = scores.registry.get("nightly").periods
-    assert known[0].holds(clock.now_ms())
+    (_, *later) = periods = scores.registry.get("nightly").periods
+    assert periods[0].holds(clock.now_ms())
     assert all(period.start_ms > clock.now_ms() for period in later)
-    assert board.resets_at_ms == known[0].end_ms
-    assert rules.moment(known[0].start_ms).strftime("%H:%M") == "12:45"
+    assert board.resets_at_ms == periods[0].end_ms
+    assert rules.moment(periods[0].start_ms).strftime("%H:%M") == "12:45"
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ async def test_a_grant_is_worth_what_verify_says_when_it_states_nothing(scores: 
     assert (await scores.award(grant(uuid7(), points=None)))[0].score_increment == 50
 
 
-async def test_the_same_grant_again_is_answered_the_same(scores: Scores) -> None:
+async def test_the_same_grant_again_gets_the_same_answer(scores: Scores) -> None:
     action = uuid7()
     first = (await scores.award(grant(action)))[0]
     await scores.award(item(ADA, 7))
@@ -85,7 +85,7 @@ async def test_a_grant_with_other_contents_is_refused_and_changes_nothing(
     assert [(str(r["user_id"]), r["points"]) for r in rows] == [(ADA, 50)]
 
 
-async def test_the_same_body_is_the_same_grant_whatever_the_type_is_worth_by_now(
+async def test_the_same_body_is_the_same_grant_when_the_type_is_worth_more_by_now(
     scores: Scores,
 ) -> None:
     action = uuid7()

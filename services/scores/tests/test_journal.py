@@ -27,8 +27,8 @@ QUEUED = "QUEUED_FOR_REPLAY"
 
 
 @pytest.fixture
-async def away(scores: Scores) -> Scores:
-    """The service while it believes that Postgres is unavailable, and no one probes it."""
+async def cut_off(scores: Scores) -> Scores:
+    """The service while its breaker is open, and nothing probes Postgres."""
     scores.awards.breaker.trip()
     return scores
 
@@ -44,7 +44,7 @@ async def waiting(scores: Scores) -> tuple[int, int]:
 
 
 async def receipt_of(scores: Scores, action_id: str) -> scores_pb2.Award:
-    """As it is answered once Postgres has answered the probe."""
+    """As it is returned once Postgres has answered the probe."""
     async with background(scores.awards.breaker.follow()):
 
         async def closed() -> bool:
@@ -63,52 +63,54 @@ def journal(scores: Scores, keys: Keyring = KEYS) -> ReplayJournal:
     )
 
 
-async def test_an_award_is_kept_and_then_made_told_and_answered_like_any(away: Scores) -> None:
+async def test_an_award_is_kept_and_then_made_published_and_returned_like_any(
+    cut_off: Scores,
+) -> None:
     attempt = item(ADA, 50, username="ada")
-    reply = await away.stub.Award(scores_pb2.AwardRequest(items=[attempt]))
+    reply = await cut_off.stub.Award(scores_pb2.AwardRequest(items=[attempt]))
 
     assert reply.results[0].failure.code == QUEUED
     assert reply.results[0].failure.retry_after_s > 0
-    assert (await ledger(away), await board(away)) == ([], [])
+    assert (await ledger(cut_off), await board(cut_off)) == ([], [])
 
-    await away.awards.journal.drain()
-    await away.awards.publisher.drain()
+    await cut_off.awards.journal.drain()
+    await cut_off.awards.publisher.drain()
 
-    assert await ledger(away) == [(ADA, 50)]
-    assert await board(away) == [(ADA, 50)]
-    assert await waiting(away) == (0, 0)
+    assert await ledger(cut_off) == [(ADA, 50)]
+    assert await board(cut_off) == [(ADA, 50)]
+    assert await waiting(cut_off) == (0, 0)
     action = attempt.attempt.action_token.split("|")[0]
-    assert away.actions.settled == [(action, True)]
-    entries: Any = await away.redis.xrange("{events}:awards")
+    assert cut_off.actions.settled == [(action, True)]
+    entries: Any = await cut_off.redis.xrange("{events}:awards")
     event = events_pb2.ScoreEvents.FromString(entries[0][1][b"batch"]).events[0]
     assert (event.event_id, event.username, event.rank) == (action, "ada", 1)
-    receipt = await receipt_of(away, action)
+    receipt = await receipt_of(cut_off, action)
     assert (receipt.new_score, receipt.rank, list(receipt.warnings)) == (50, 1, [])
-    assert await away.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+    assert await cut_off.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
 
 
-async def test_a_flagged_award_is_under_review_when_it_is_made(away: Scores) -> None:
-    away.fraud.verdicts = {ADA: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.FLAG)}
+async def test_a_flagged_award_is_under_review_when_it_is_made(cut_off: Scores) -> None:
+    cut_off.fraud.verdicts = {ADA: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.FLAG)}
     action = uuid7()
-    await away.award(item(ADA, action_id=action))
+    await cut_off.award(item(ADA, action_id=action))
 
-    await away.awards.journal.drain()
-    await away.awards.publisher.drain()
+    await cut_off.awards.journal.drain()
+    await cut_off.awards.publisher.drain()
 
-    receipt = await receipt_of(away, action)
+    receipt = await receipt_of(cut_off, action)
     assert list(receipt.warnings) == ["UNDER_REVIEW"]
 
 
-async def test_only_what_was_verified_and_not_refused_is_kept(away: Scores) -> None:
-    away.fraud.verdicts = {BOB: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.REJECT)}
+async def test_only_what_was_verified_and_not_refused_is_kept(cut_off: Scores) -> None:
+    cut_off.fraud.verdicts = {BOB: fraud_pb2.Verdict(decision=fraud_pb2.Verdict.REJECT)}
     forged, foreign = item(ADA), item(BOB)
     forged.attempt.action_token, foreign.attempt.user_id = "forged", ADA
 
-    answers = await away.award(
+    answers = await cut_off.award(
         item(ADA, 1), item(BOB), forged, item(ADA, refusal="TOKEN_EXPIRED"), foreign, item(ADA, 2)
     )
 
-    # Whether an expired token was used before, only the ledger could tell.
+    # Whether an expired token was used before, only the ledger could show.
     assert answers == [
         QUEUED,
         "SUSPICIOUS_ACTIVITY",
@@ -117,44 +119,44 @@ async def test_only_what_was_verified_and_not_refused_is_kept(away: Scores) -> N
         "TOKEN_MISMATCH",
         QUEUED,
     ]
-    await away.awards.journal.drain()
-    assert await ledger(away) == [(ADA, 1), (ADA, 2)]
+    await cut_off.awards.journal.drain()
+    assert await ledger(cut_off) == [(ADA, 1), (ADA, 2)]
 
 
-async def test_an_action_is_kept_once_however_often_it_is_asked(away: Scores) -> None:
+async def test_an_action_is_kept_once_however_often_it_is_requested(cut_off: Scores) -> None:
     action = uuid7()
 
-    answers = [await away.award(*[item(ADA, action_id=action)] * 2) for _ in range(5)]
+    answers = [await cut_off.award(*[item(ADA, action_id=action)] * 2) for _ in range(5)]
 
     assert answers == [[QUEUED, QUEUED]] * 5
-    assert await waiting(away) == (1, 1)
-    await away.awards.journal.drain()
-    assert await ledger(away) == [(ADA, 50)]
+    assert await waiting(cut_off) == (1, 1)
+    await cut_off.awards.journal.drain()
+    assert await ledger(cut_off) == [(ADA, 50)]
 
 
-async def test_other_contents_under_a_kept_id_are_refused(away: Scores) -> None:
+async def test_other_contents_under_a_kept_id_are_refused(cut_off: Scores) -> None:
     action = uuid7()
-    await away.award(grant(action))
+    await cut_off.award(grant(action))
 
-    assert await away.award(
+    assert await cut_off.award(
         grant(action), grant(action, BOB), grant(action, points=7), item(ADA, action_id=action)
     ) == [QUEUED, "IDEMPOTENCY_KEY_REUSED", "IDEMPOTENCY_KEY_REUSED", "TOKEN_ALREADY_USED"]
 
 
 async def test_a_client_that_tries_again_when_postgres_is_back_is_credited_once(
-    away: Scores,
+    cut_off: Scores,
 ) -> None:
     attempt = item(ADA)
-    await away.award(attempt)
-    row = (await away.awards.writer.insert([_claim(attempt)]))[0]
+    await cut_off.award(attempt)
+    row = (await cut_off.awards.writer.insert([_claim(attempt)]))[0]
 
-    await away.awards.journal.drain()
-    await away.awards.publisher.drain()
+    await cut_off.awards.journal.drain()
+    await cut_off.awards.publisher.drain()
 
     assert isinstance(row, Row)
-    assert away.actions.settled == []  # who wrote it tells of it
-    assert await ledger(away) == [(ADA, 50)]
-    assert await waiting(away) == (0, 0)
+    assert cut_off.actions.settled == []  # its writer publishes it
+    assert await ledger(cut_off) == [(ADA, 50)]
+    assert await waiting(cut_off) == (0, 0)
 
 
 def _claim(attempt: scores_pb2.AwardItem) -> Judged:
@@ -187,138 +189,138 @@ async def test_a_full_journal_takes_no_more(
         assert await ledger(scores) == [(ADA, 1), (ADA, 2), (ADA, 3)]
 
 
-async def test_awards_are_made_in_the_order_they_came(away: Scores) -> None:
+async def test_awards_are_made_in_the_order_they_came(cut_off: Scores) -> None:
     for start in range(0, 600, 100):
-        await away.award(*(item((ADA, BOB)[n % 2], 1 + n) for n in range(start, start + 100)))
+        await cut_off.award(*(item((ADA, BOB)[n % 2], 1 + n) for n in range(start, start + 100)))
 
-    await away.awards.journal.drain()
+    await cut_off.awards.journal.drain()
 
-    assert await ledger(away) == [((ADA, BOB)[n % 2], 1 + n) for n in range(600)]
+    assert await ledger(cut_off) == [((ADA, BOB)[n % 2], 1 + n) for n in range(600)]
 
 
-async def test_what_was_not_made_here_is_dropped_and_nothing_else(away: Scores) -> None:
-    await away.award(item(ADA, 1), item(ADA, 2), item(ADA, 3))
-    entries: Any = await away.redis.xrange(STREAM)
+async def test_what_was_not_made_here_is_dropped_and_nothing_else(cut_off: Scores) -> None:
+    await cut_off.award(item(ADA, 1), item(ADA, 2), item(ADA, 3))
+    entries: Any = await cut_off.redis.xrange(STREAM)
     sealed = entries[1][1][b"item"]
-    await away.redis.xdel(STREAM, entries[1][0])
+    await cut_off.redis.xdel(STREAM, entries[1][0])
     richer = sealed.replace(b"\xa6points\x02", b"\xa6points\x7f")
     assert richer != sealed
     for forged in (b"", b"\x01", sealed[33:], b"\x07" + sealed[1:], sealed[:-1], richer):
-        await away.redis.xadd(STREAM, {"action": uuid7(), "item": forged})
+        await cut_off.redis.xadd(STREAM, {"action": uuid7(), "item": forged})
     for bit in range(0, 8 * len(sealed), 37):
         flipped = bytearray(sealed)
         flipped[bit // 8] ^= 1 << bit % 8
-        await away.redis.xadd(STREAM, {"item": bytes(flipped)})
-    await away.redis.xadd(STREAM, {"nothing": "at all"})
+        await cut_off.redis.xadd(STREAM, {"item": bytes(flipped)})
+    await cut_off.redis.xadd(STREAM, {"nothing": "at all"})
 
-    await away.awards.journal.drain()
+    await cut_off.awards.journal.drain()
 
-    assert await ledger(away) == [(ADA, 1), (ADA, 3)]
-    assert await away.redis.xlen(STREAM) == 0
+    assert await ledger(cut_off) == [(ADA, 1), (ADA, 3)]
+    assert await cut_off.redis.xlen(STREAM) == 0
 
 
-async def test_a_rotated_key_still_counts_and_a_dropped_one_does_not(away: Scores) -> None:
-    await away.award(item(ADA, 1))
+async def test_a_rotated_key_still_counts_and_a_dropped_one_does_not(cut_off: Scores) -> None:
+    await cut_off.award(item(ADA, 1))
     both = Keyring(f"1:{'A' * 43},2:{'B' * 42}A")
-    await journal(away, both).drain()
-    assert await ledger(away) == [(ADA, 1)]
+    await journal(cut_off, both).drain()
+    assert await ledger(cut_off) == [(ADA, 1)]
 
-    await away.award(item(ADA, 2))
-    await journal(away, Keyring(f"2:{'B' * 42}A")).drain()
-    assert await ledger(away) == [(ADA, 1)]
+    await cut_off.award(item(ADA, 2))
+    await journal(cut_off, Keyring(f"2:{'B' * 42}A")).drain()
+    assert await ledger(cut_off) == [(ADA, 1)]
 
 
-async def test_an_award_that_can_never_be_written_holds_up_none(away: Scores) -> None:
-    await away.award(item(ADA, 1), item(BOB, 2**53), item(ADA, 3))
+async def test_an_award_that_can_never_be_written_holds_up_none(cut_off: Scores) -> None:
+    await cut_off.award(item(ADA, 1), item(BOB, 2**53), item(ADA, 3))
 
-    await away.awards.journal.drain()
+    await cut_off.awards.journal.drain()
 
-    assert await ledger(away) == [(ADA, 1), (ADA, 3)]
-    assert await waiting(away) == (0, 0)
+    assert await ledger(cut_off) == [(ADA, 1), (ADA, 3)]
+    assert await waiting(cut_off) == (0, 0)
 
 
 async def test_an_item_that_fails_for_an_unknown_reason_stays_and_holds_up_none(
-    away: Scores,
+    cut_off: Scores,
 ) -> None:
     first, odd, last = (_claim(item(ADA, points)) for points in (1, 2, 3))
     odd = msgspec.structs.replace(odd, attempt_id="no uuid")
-    await away.awards.journal.queue([first, odd, last])
+    await cut_off.awards.journal.queue([first, odd, last])
 
-    await away.awards.journal.drain()
-    await away.awards.journal.drain()
+    await cut_off.awards.journal.drain()
+    await cut_off.awards.journal.drain()
 
-    assert await ledger(away) == [(ADA, 1), (ADA, 3)]
-    assert await waiting(away) == (1, 1)
+    assert await ledger(cut_off) == [(ADA, 1), (ADA, 3)]
+    assert await waiting(cut_off) == (1, 1)
 
 
-async def test_a_redis_that_forgets_with_its_process_is_warned_of(away: Scores) -> None:
+async def test_a_redis_that_forgets_with_its_process_is_warned_of(cut_off: Scores) -> None:
     with capture_logs() as logged:
-        await away.awards.journal.warn_unless_persistent()
-        await away.redis.config_set("appendonly", "yes")
+        await cut_off.awards.journal.warn_unless_persistent()
+        await cut_off.redis.config_set("appendonly", "yes")
         try:
-            await away.awards.journal.warn_unless_persistent()
+            await cut_off.awards.journal.warn_unless_persistent()
         finally:
-            await away.redis.config_set("appendonly", "no")
+            await cut_off.redis.config_set("appendonly", "no")
 
     assert [line["event"] for line in logged] == ["journal_not_persistent"]
 
 
-async def test_two_drainers_at_once_make_each_award_once(away: Scores) -> None:
+async def test_two_drainers_at_once_make_each_award_once(cut_off: Scores) -> None:
     for _ in range(4):
-        await away.award(*(item(ADA, 1) for _ in range(150)))
+        await cut_off.award(*(item(ADA, 1) for _ in range(150)))
 
-    await asyncio.gather(*(drainer.drain() for drainer in (journal(away), journal(away))))
+    await asyncio.gather(*(drainer.drain() for drainer in (journal(cut_off), journal(cut_off))))
 
-    assert len(await ledger(away)) == 600
-    assert await board(away) == [(ADA, 600)]
-    assert await waiting(away) == (0, 0)
+    assert len(await ledger(cut_off)) == 600
+    assert await board(cut_off) == [(ADA, 600)]
+    assert await waiting(cut_off) == (0, 0)
 
 
 @pytest.mark.parametrize("turns", [1, 2, 3, 5, 8, 13, 21, 34, 55, 89])
 async def test_a_drainer_that_dies_anywhere_loses_and_doubles_nothing(
-    away: Scores, turns: int
+    cut_off: Scores, turns: int
 ) -> None:
-    await away.award(*(item(user, 1) for user in (ADA, BOB) for _ in range(50)))
+    await cut_off.award(*(item(user, 1) for user in (ADA, BOB) for _ in range(50)))
 
-    dying = asyncio.create_task(journal(away).drain())
+    dying = asyncio.create_task(journal(cut_off).drain())
     for _ in range(turns):
         await asyncio.sleep(0)
     dying.cancel()
     await asyncio.wait([dying])
-    await journal(away).drain()
-    await away.awards.publisher.drain()
-    await away.awards.relay.work(1)
+    await journal(cut_off).drain()
+    await cut_off.awards.publisher.drain()
+    await cut_off.awards.relay.work(1)
 
-    assert len(await ledger(away)) == 100
-    assert sorted(await board(away)) == sorted([(ADA, 50), (BOB, 50)])
-    assert await waiting(away) == (0, 0)
-    assert await away.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
+    assert len(await ledger(cut_off)) == 100
+    assert sorted(await board(cut_off)) == sorted([(ADA, 50), (BOB, 50)])
+    assert await waiting(cut_off) == (0, 0)
+    assert await cut_off.pool.fetchval("SELECT count(*) FROM scores.outbox") == 0
 
 
 async def test_an_award_is_of_the_time_it_is_made_and_its_token_of_the_time_it_was_shown(
-    away: Scores,
+    cut_off: Scores,
 ) -> None:
-    await away.award(item(ADA, 50))
-    asked = away.actions.verified
+    await cut_off.award(item(ADA, 50))
+    verified = cut_off.actions.verified
 
     with clock.ahead(24 * 3600):
-        await away.registry.refresh()
-        await away.upkeep.rebuild.work()
-        await away.awards.journal.drain()
-        shown = await board(away, "daily")
+        await cut_off.registry.refresh()
+        await cut_off.upkeep.rebuild.work()
+        await cut_off.awards.journal.drain()
+        shown = await board(cut_off, "daily")
 
-    assert away.actions.verified == asked  # nothing is verified again, so nothing can expire
+    assert cut_off.actions.verified == verified  # nothing is verified again, so nothing can expire
     assert shown == [(ADA, 50)]
-    assert await board(away, "daily") == []
+    assert await board(cut_off, "daily") == []
 
 
-async def test_without_postgres_and_redis_nothing_is_promised(away: Scores) -> None:
-    await away.redis.config_set("maxmemory", "1")
+async def test_without_postgres_and_redis_nothing_is_promised(cut_off: Scores) -> None:
+    await cut_off.redis.config_set("maxmemory", "1")
     try:
-        answers: Sequence[Any] = await away.award(item(ADA), item(BOB))
+        answers: Sequence[Any] = await cut_off.award(item(ADA), item(BOB))
     finally:
-        await away.redis.config_set("maxmemory", "0")
+        await cut_off.redis.config_set("maxmemory", "0")
 
     assert answers == ["DB_UNAVAILABLE"] * 2
-    await away.awards.journal.drain()
-    assert await ledger(away) == []
+    await cut_off.awards.journal.drain()
+    assert await ledger(cut_off) == []

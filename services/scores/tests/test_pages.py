@@ -1,4 +1,4 @@
-"""Pages of boards while players move, and what may not be asked."""
+"""Pages of boards while players move, and what may not be requested."""
 
 import random
 from datetime import timedelta
@@ -20,7 +20,7 @@ DAY_S = 24 * 3600
 
 
 @pytest.mark.parametrize("order", Order)
-async def test_whoever_stays_is_on_exactly_one_page_whatever_the_others_do(
+async def test_a_player_who_stays_is_on_exactly_one_page_while_others_move(
     scores: Scores, order: Order
 ) -> None:
     board = Board(name="moving", title="Moving", order=order, operator=Operator.LATEST)
@@ -38,7 +38,7 @@ async def test_whoever_stays_is_on_exactly_one_page_whatever_the_others_do(
         if not page.next_cursor:
             break
         cursor = page.next_cursor
-        # Also whoever the cursor was made of, and up and down over it.
+        # Also the player of the cursor, and up and down over it.
         last = page.entries[-1].user_id
         moved = [*turn.sample(sorted(movers), 8), *({last} & movers)]
         await scores.award(*(item(p, turn.randint(95, 120)) for p in moved))
@@ -52,7 +52,7 @@ async def test_whoever_stays_is_on_exactly_one_page_whatever_the_others_do(
 
 @pytest.mark.parametrize("order", Order)
 @pytest.mark.parametrize("ties", Ties)
-async def test_a_page_that_begins_where_nobody_is_any_more_tells_exact_ranks(
+async def test_a_page_that_begins_where_no_player_is_any_more_has_exact_ranks(
     scores: Scores, order: Order, ties: Ties
 ) -> None:
     board = Board(name="left", title="Left", order=order, ties=ties, operator=Operator.LATEST)
@@ -115,7 +115,7 @@ async def _code(scores: Scores, **how: Any) -> str:
     return " ".join([failure.code, *(error.field for error in failure.errors)])
 
 
-async def test_what_may_not_be_asked_is_named(scores: Scores) -> None:
+async def test_what_may_not_be_requested_is_named(scores: Scores) -> None:
     await scores.award(*(item(uuid7(), 5) for _ in range(5)))
     await model.add(scores, [Board(name="other", title="Other")])
     board = scores.registry.get("all_time").board
@@ -133,10 +133,10 @@ async def test_what_may_not_be_asked_is_named(scores: Scores) -> None:
     around = scores_pb2.AroundItem(board="all_time", user_id=uuid7(), radius=51)
     reply = await scores.stub.Around(scores_pb2.AroundRequest(items=[around]))
     assert reply.results[0].failure.errors[0].field == "radius"
-    asked = [
+    items = [
         scores_pb2.WouldBeItem(board="all_time", score=score) for score in (2**53, 1, -(2**53))
     ]
-    would_be = await scores.stub.WouldBe(scores_pb2.WouldBeRequest(items=asked))
+    would_be = await scores.stub.WouldBe(scores_pb2.WouldBeRequest(items=items))
     fields = [[e.field for e in result.failure.errors] for result in would_be.results]
     assert fields == [["score"], [], ["score"]]
 

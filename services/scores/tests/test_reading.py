@@ -42,13 +42,13 @@ class History:
                 hidden = self._random.random() < 0.5
                 sanction = Sanction(player, hidden, self._sanction)
                 await self._scores.awards.ledger.add_players([(player, "", 0)])
-                await self._told(await self._scores.awards.ledger.hide([sanction]))
+                await self._publish(await self._scores.awards.ledger.hide([sanction]))
             elif kind:
                 reversal = Reversal(kind=kind, user_id=player, reason="", actor="test")
                 limit = self._random.randint(1, 3)
-                await self._told(await self._scores.awards.ledger.reverse(reversal, limit=limit))
+                await self._publish(await self._scores.awards.ledger.reverse(reversal, limit=limit))
 
-    async def _told(self, changes: list[Change]) -> None:
+    async def _publish(self, changes: list[Change]) -> None:
         users = list({change.user_id for change in changes})
         await self._scores.boards.places.place(await self._scores.boards.store.of(users))
 
@@ -87,7 +87,7 @@ async def test_every_read_says_what_the_ledger_says_from_redis_and_without_it(
         )
 
 
-async def test_closed_periods_answer_every_read_that_open_ones_do(scores: Scores) -> None:
+async def test_closed_periods_serve_every_read_that_open_ones_do(scores: Scores) -> None:
     boards = model.boards(every=Reset.DAY)
     noon = (clock.now() + timedelta(days=500)).replace(hour=12)
     with clock.ahead((noon - clock.now()).total_seconds()):
@@ -115,7 +115,7 @@ async def test_closed_periods_answer_every_read_that_open_ones_do(scores: Scores
         with clock.ahead(40 * 24 * 3600):
             await scores.registry.refresh()
             for board, lines, _ in before[::5]:
-                # By now only Postgres knows of it.
+                # By now only Postgres has it.
                 known = period[board.name]
                 assert known
                 await model.Reader(scores, board, period=known.id).agrees(lines, absent=uuid7())

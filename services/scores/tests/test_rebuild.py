@@ -81,7 +81,7 @@ async def test_a_hundred_thousand_players_are_back_within_ten_seconds_under_load
         reads,
         scores.actions.settled and len(scores.actions.settled),
     )
-    # Whoever else works on this machine takes of the time.
+    # Other processes of this machine take of the time.
     share = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
     print(
         f"{took_s:.1f} s at {share:.1f} times the machine's work,"
@@ -101,7 +101,7 @@ def _keys(scores: Scores, board: str = "all_time") -> list[str]:
     return list(period.keys)
 
 
-async def test_a_loss_in_the_middle_of_a_rebuild_begins_it_anew(
+async def test_a_loss_in_the_middle_of_a_rebuild_begins_it_again(
     scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await crowd(scores.admin, 3000)
@@ -128,17 +128,17 @@ async def test_a_loss_in_the_middle_of_a_rebuild_begins_it_anew(
         assert await scores.redis.exists(_keys(scores, board)[3])
 
 
-async def test_a_lost_board_alone_is_rebuilt_and_its_progress_is_told(scores: Scores) -> None:
+async def test_a_lost_board_alone_is_rebuilt_and_its_progress_is_shown(scores: Scores) -> None:
     await crowd(scores.admin, 2500)
     await scores.redis.flushall()
     await scores.upkeep.rebuild.work()
     await scores.redis.delete(*_keys(scores, "weekly"))
     await scores.upkeep.rebuild.work()
 
-    told = await scores.upkeep.rebuild.progress()
-    assert told is not None
-    assert [tag.partition(":")[0] for tag in told.boards] == ["weekly"]
-    assert (told.done, told.players, told.ended) == (2500, 2500, True)
+    progress = await scores.upkeep.rebuild.progress()
+    assert progress is not None
+    assert [tag.partition(":")[0] for tag in progress.boards] == ["weekly"]
+    assert (progress.done, progress.players, progress.ended) == (2500, 2500, True)
     assert await _redis_order(scores, "weekly") == await ranked(scores.pool, "weekly")
 
 
@@ -154,7 +154,7 @@ async def test_one_replica_rebuilds_and_the_others_wait(scores: Scores) -> None:
     assert await other.settled(wait_s=0)
 
 
-async def test_who_was_awarded_lately_is_placed_again_when_another_server_answers(
+async def test_who_was_awarded_lately_is_placed_again_when_another_server_responds(
     scores: Scores, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await scores.award(item(ADA, 50))

@@ -67,18 +67,18 @@ async def _too_much_granted(scores: Scores) -> scores_pb2.AwardItem:
     return grant(uuid7(), points=1001)
 
 
-async def _away(scores: Scores) -> scores_pb2.AwardItem:
+async def _without_postgres(scores: Scores) -> scores_pb2.AwardItem:
     scores.awards.breaker.trip()
     return item(ADA)
 
 
-async def _away_and_untold(scores: Scores) -> scores_pb2.AwardItem:
+async def _expired_without_postgres(scores: Scores) -> scores_pb2.AwardItem:
     scores.awards.breaker.trip()
     return item(ADA, action_id=USED, refusal="TOKEN_EXPIRED")
 
 
 _BANNED = fraud_pb2.Verdict(sanction=fraud_pb2.Sanction(kind=fraud_pb2.Sanction.BANNED))
-# What Verify refuses with; the first two before anything is asked.
+# What Verify refuses with; the first two before any call.
 _VERIFY = (
     "ACTION_CLOSED",
     "TOKEN_EXPIRED",
@@ -102,8 +102,8 @@ TABLE: list[tuple[str, Refuse]] = [
     ("ACCOUNT_BANNED", _judged(_BANNED)),
     ("SCORE_OUT_OF_RANGE", _too_much),
     ("SCORE_OUT_OF_RANGE", _too_much_granted),
-    ("QUEUED_FOR_REPLAY", _away),
-    ("DB_UNAVAILABLE", _away_and_untold),
+    ("QUEUED_FOR_REPLAY", _without_postgres),
+    ("DB_UNAVAILABLE", _expired_without_postgres),
 ]
 
 
@@ -134,10 +134,10 @@ async def test_a_refused_award_leaves_ledger_totals_and_ranks_untouched(
     assert await _state(scores) == before
 
 
-async def test_every_flipped_bit_of_a_token_is_refused_without_asking_anybody(
+async def test_every_flipped_bit_of_a_token_is_refused_without_a_call(
     scores: Scores,
 ) -> None:
-    """What actions does not know as a token of its own goes no further: no store, no verdict."""
+    """What actions does not accept as a token of its own goes no further: no store, no verdict."""
     token = f"v1.{secrets.token_urlsafe(160)}"
     flipped = [
         token[:place] + chr(ord(letter) ^ 1 << bit) + token[place + 1 :]

@@ -1,4 +1,4 @@
-"""What a read replica is asked for: histories, and pages of periods closed long ago."""
+"""What is read from a replica: histories, and pages of periods closed long ago."""
 
 from typing import Any
 
@@ -17,12 +17,12 @@ ADA = uuid7()
 
 
 class Counted(Database):
-    """The same database, as a replica that counts what it is asked."""
+    """The same database, as a replica that counts its queries."""
 
-    asked = 0
+    queries = 0
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
-        self.asked += 1
+        self.queries += 1
         return await super().fetch(sql, *arguments)
 
 
@@ -36,7 +36,7 @@ async def test_histories_are_read_from_the_replica_and_awards_written_to_the_pri
     rows = await store.history(ADA, before_seq=None, limit=10)
 
     assert [row["points"] for row in rows] == [50]
-    assert replica.asked == 1
+    assert replica.queries == 1
 
 
 async def test_pages_of_what_was_just_closed_come_from_the_primary(scores: Scores) -> None:
@@ -51,11 +51,11 @@ async def test_pages_of_what_was_just_closed_come_from_the_primary(scores: Score
             period = Period(known.board, present.start_ms, present.end_ms, closed=True)
             reads = FinalTables(FinalStore(scores.database), FinalStore(replica))
             await reads.page(period, 10, None)
-            assert replica.asked == 0
+            assert replica.queries == 0
             with clock.ahead(3600):
                 page = await reads.page(period, 10, None)
             assert [entry.score for entry in page.entries] == [50]
-            assert replica.asked == 1
+            assert replica.queries == 1
     finally:
         await scores.admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
         await scores.registry.refresh()

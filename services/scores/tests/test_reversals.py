@@ -16,9 +16,9 @@ VOID, RESTORE = scores_pb2.ReverseRequest.VOID, scores_pb2.ReverseRequest.RESTOR
 async def reverse(
     scores: Scores, kind: "scores_pb2.ReverseRequest.Kind" = VOID, **fields: Any
 ) -> scores_pb2.ReverseReply:
-    told = {"user_id": ADA, "reason": "a bug", "actor": "mod", **fields}
+    request = {"user_id": ADA, "reason": "a bug", "actor": "mod", **fields}
     reply: scores_pb2.ReverseReply = await scores.stub.Reverse(
-        scores_pb2.ReverseRequest(kind=kind, **told)
+        scores_pb2.ReverseRequest(kind=kind, **request)
     )
     return reply
 
@@ -48,8 +48,8 @@ async def test_a_void_compensates_and_a_restore_brings_back_the_very_same_board(
 
     assert (restored.old_score, restored.new_score) == (20, 50)
     assert await board(scores) == before == [(ADA, 50), (BOB, 50)]
-    untold = "SELECT count(*) FROM scores.outbox WHERE kind <> 'award'"
-    assert await scores.pool.fetchval(untold) == 0
+    unpublished = "SELECT count(*) FROM scores.outbox WHERE kind <> 'award'"
+    assert await scores.pool.fetchval(unpublished) == 0
 
 
 async def test_who_has_no_award_in_force_is_not_on_the_boards(scores: Scores) -> None:
@@ -61,7 +61,7 @@ async def test_who_has_no_award_in_force_is_not_on_the_boards(scores: Scores) ->
     assert (await reverse(scores)).rows == []
 
 
-async def test_a_dry_run_tells_the_same_and_changes_nothing(scores: Scores) -> None:
+async def test_a_dry_run_returns_the_same_and_changes_nothing(scores: Scores) -> None:
     await scores.award(item(ADA, 30), item(ADA, 20))
 
     dry = await reverse(scores, dry_run=True)
@@ -98,7 +98,7 @@ async def test_exactly_a_thousand_leave_no_more(scores: Scores) -> None:
     assert [(len(reply.rows), reply.more) for reply in replies] == [(1000, False)] * 2
 
 
-async def test_only_the_awards_of_the_time_asked_for_are_voided(scores: Scores) -> None:
+async def test_only_the_awards_of_the_time_given_are_voided(scores: Scores) -> None:
     answers = [(await scores.award(item(ADA, 10 + i)))[0] for i in range(3)]
     await scores.admin.execute("ALTER TABLE scores.ledger DISABLE TRIGGER insert_only")
     for i, answer in enumerate(answers):
@@ -114,7 +114,7 @@ async def test_only_the_awards_of_the_time_asked_for_are_voided(scores: Scores) 
     assert [r.origin_id for r in dry.rows] == [answers[1].action_id]
 
 
-async def test_reversals_are_told_to_the_stream(scores: Scores) -> None:
+async def test_reversals_are_published_to_the_stream(scores: Scores) -> None:
     answer = (await scores.award(item(ADA, 30), item(BOB, 1)))[0]
     await scores.awards.publisher.drain()
     reply = await reverse(scores)
@@ -131,7 +131,9 @@ async def test_reversals_are_told_to_the_stream(scores: Scores) -> None:
     assert set(batch.boards) == {"all_time", "daily", "weekly", "monthly"}
 
 
-async def test_a_reversal_while_redis_is_away_is_told_by_the_relay(scores: Scores) -> None:
+async def test_a_reversal_while_redis_is_unavailable_is_published_by_the_relay(
+    scores: Scores,
+) -> None:
     await scores.award(item(ADA, 30))
     await scores.awards.publisher.drain()
     await scores.redis.config_set("maxmemory", "1")
@@ -171,7 +173,7 @@ async def test_an_order_that_does_not_fit_is_refused_by_its_field(
     assert [error.field for error in refused.value.errors] == [field]
 
 
-async def test_nobody_reverses_an_unknown_player(scores: Scores) -> None:
+async def test_a_reversal_of_an_unknown_player_is_refused(scores: Scores) -> None:
     with pytest.raises(Failed, match="PLAYER_NOT_FOUND"):
         await reverse(scores)
 

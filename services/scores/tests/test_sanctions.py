@@ -50,11 +50,11 @@ async def test_a_ban_on_the_stream_takes_the_player_off_every_board_within_a_sec
         await publish(scores, banned(ADA, 2))
         started = asyncio.get_running_loop().time()
 
-        async def gone() -> bool:
+        async def hidden() -> bool:
             shown = [await board(scores, name) for name in ("all_time", "daily")]
             return shown == [[(BOB, 40)]] * 2
 
-        await eventually(gone)
+        await eventually(hidden)
         took_s = asyncio.get_running_loop().time() - started
 
     assert took_s < 1
@@ -85,7 +85,7 @@ async def test_who_missed_a_sanction_catches_up_before_it_serves(scores: Scores)
     assert await board(scores) == [(BOB, 40)]
 
 
-async def test_what_the_stream_cannot_tell_is_asked_for_while_redis_is_away(
+async def test_what_the_stream_cannot_deliver_is_fetched_while_redis_is_unavailable(
     scores: Scores, own_redis: Callable[[], AbstractContextManager[str]]
 ) -> None:
     await scores.award(item(ADA, 50))
@@ -95,10 +95,10 @@ async def test_what_the_stream_cannot_tell_is_asked_for_while_redis_is_away(
     async with background(scores.awards.sanctions.follow(feed)):
         scores.fraud.sanctions = [banned(ADA)]
 
-        async def gone() -> bool:
+        async def hidden() -> bool:
             return await board(scores) == []
 
-        await eventually(gone, timeout_s=3)
+        await eventually(hidden, timeout_s=3)
     await feed.aclose()
 
 
@@ -115,7 +115,9 @@ async def test_a_ban_that_ends_by_itself_shows_the_player_again(scores: Scores) 
         assert await board(scores) == [(ADA, 50), (BOB, 40)]
 
 
-async def test_a_ban_that_ended_while_nobody_ran_is_over_after_the_start(scores: Scores) -> None:
+async def test_a_ban_that_ended_while_no_replica_ran_is_over_at_the_start(
+    scores: Scores,
+) -> None:
     await scores.award(item(ADA, 50))
     scores.fraud.sanctions = [banned(ADA, until_ms=clock.now_ms() + HOUR_MS)]
     await scores.awards.sanctions.catch_up()
@@ -139,7 +141,7 @@ async def test_an_end_never_undoes_a_later_sanction(scores: Scores) -> None:
     with clock.ahead(3601):
         await (
             scores.awards.sanctions.show_ended()
-        )  # by a replica that has not heard of the second ban
+        )  # by a replica that has not received the second ban
 
     assert await board(scores) == []
 
@@ -171,10 +173,10 @@ async def test_an_older_sanction_behind_a_newer_one_is_passed_over(scores: Score
         await reading(scores, 1)
         await publish(scores, banned(ADA, 3), Sanction(user_id=ADA, kind=Sanction.NONE, version=2))
 
-        async def gone() -> bool:
+        async def hidden() -> bool:
             return await board(scores) == []
 
-        await eventually(gone)
+        await eventually(hidden)
 
 
 async def test_a_player_banned_before_the_first_award_is_hidden_from_it(scores: Scores) -> None:

@@ -103,7 +103,7 @@ async def test_one_failed_batch_opens_the_breaker_and_one_answer_closes_it(
     assert (await scores.award(item(ADA)))[0].new_score == 50
 
 
-async def test_what_only_the_ledger_can_tell_is_refused_alone(
+async def test_what_only_the_ledger_holds_is_refused_alone(
     own: tuple[Postgres, Scores],
 ) -> None:
     postgres, scores = own
@@ -138,20 +138,20 @@ async def test_a_sanction_is_applied_when_postgres_is_back(
             await eventually(refused)
             postgres.start()
 
-            async def gone() -> bool:
+            async def hidden() -> bool:
                 return await board(scores) == [(BOB, 1)]
 
-            await eventually(gone)
+            await eventually(hidden)
 
 
 class Wire:
-    """Stands between the service and Postgres, and breaks when it is told to."""
+    """Stands between the service and Postgres, and breaks at the test's command."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._pairs: list[asyncio.StreamWriter] = []
         self.swallow = False  # the next answer is lost, with its connection
-        self.stalled = False  # nothing passes, and no one is told
+        self.stalled = False  # nothing passes, without an error
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[str]:
@@ -224,7 +224,7 @@ async def test_a_lost_answer_to_a_commit_ends_as_the_same_award(
     assert await board(scores) == [(ADA, 51), (BOB, 1)]
 
 
-async def test_a_postgres_that_hangs_is_away_within_seconds(
+async def test_a_postgres_that_hangs_is_unavailable_within_seconds(
     wired: tuple[Wire, Scores],
 ) -> None:
     wire, scores = wired
@@ -247,7 +247,7 @@ async def test_a_postgres_that_hangs_is_away_within_seconds(
 async def test_an_award_is_queued_though_much_of_its_time_was_spent_before(
     wired: tuple[Wire, Scores],
 ) -> None:
-    """Whoever verifies and judges waits for a Postgres that hangs as well."""
+    """The calls that verify and judge wait for a Postgres that hangs as well."""
     wire, scores = wired
     wire.stalled = True
 

@@ -1,4 +1,4 @@
-"""Findings: a token shown again is told to fraud, a repeated request is not."""
+"""Incidents: a token shown again is reported to fraud, a repeated request is not."""
 
 import pytest
 
@@ -43,7 +43,7 @@ async def test_a_repeat_of_the_same_request_is_no_replay(scores: Scores) -> None
     assert await scores.awards.incidents.send() == 0
 
 
-async def test_an_attempt_told_again_is_one_incident(scores: Scores) -> None:
+async def test_an_attempt_reported_again_is_one_incident(scores: Scores) -> None:
     action = uuid7()
     await scores.award(item(ADA, action_id=action))
     late = item(ADA, action_id=action)
@@ -54,19 +54,19 @@ async def test_an_attempt_told_again_is_one_incident(scores: Scores) -> None:
     assert await scores.awards.incidents.send() == 1
 
 
-async def test_incidents_wait_while_fraud_is_away(scores: Scores) -> None:
+async def test_incidents_wait_while_fraud_is_unavailable(scores: Scores) -> None:
     action = uuid7()
     await scores.award(item(ADA, action_id=action))
-    scores.fraud.away = True
+    scores.fraud.unavailable = True
     await scores.award(item(ADA, action_id=action))
     await scores.awards.incidents.drain()
     with pytest.raises(Failed):
         await scores.awards.incidents.send()
 
-    scores.fraud.away = False
+    scores.fraud.unavailable = False
 
-    async def told() -> bool:
+    async def reported() -> bool:
         return await scores.awards.incidents.send() == 1
 
-    await eventually(told)
+    await eventually(reported)
     assert [i.rule for i in scores.fraud.incidents] == ["replay"]

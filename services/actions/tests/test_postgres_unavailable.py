@@ -56,7 +56,7 @@ async def test_grants_go_on_and_only_types_it_never_saw_wait(
     assert unseen.failure.code == "DB_UNAVAILABLE"
 
 
-async def test_a_closed_action_is_told_again_once_postgres_is_back(
+async def test_a_closed_action_is_reported_again_once_postgres_is_back(
     actions: Actions, cut_off: Actions
 ) -> None:
     play = await actions.issue(new_user())
@@ -81,7 +81,9 @@ async def test_a_type_it_never_saw_is_not_judged(
     assert not result.closes
 
 
-async def test_what_needs_postgres_says_that_it_is_away(actions: Actions, cut_off: Actions) -> None:
+async def test_what_needs_postgres_is_refused_while_it_is_unavailable(
+    actions: Actions, cut_off: Actions
+) -> None:
     play = await actions.issue(new_user())
 
     for call in (
@@ -91,9 +93,9 @@ async def test_what_needs_postgres_says_that_it_is_away(actions: Actions, cut_of
         cut_off.state(play),
         cut_off.create_type("NEVER"),
     ):
-        with pytest.raises(Unavailable) as away:
+        with pytest.raises(Unavailable) as refused:
             await call
-        assert away.value.code == "DB_UNAVAILABLE"
+        assert refused.value.code == "DB_UNAVAILABLE"
 
 
 async def test_a_postgres_that_hangs_delays_verifying_by_a_second_at_most(
