@@ -89,7 +89,7 @@ class Session:
         elif self._connected and now >= self._ping_at:
             self._ping_at = now + limits.ping_s
             self.outlet.send(frames.Ping(t=clock.now_ms()))
-        if self.identity is not None:
+        if self._connected and self.identity is not None:
             left_ms = self._expires_in_ms(self.identity)
             if left_ms < -limits.expired_s * 1000:
                 self.outlet.close(frames.TOKEN_EXPIRED, "token expired")

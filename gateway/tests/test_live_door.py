@@ -10,6 +10,7 @@ import structlog
 
 from chassis import clock
 from chassis.testing import Certificates
+from gateway.live.hub import HubLimits
 from gateway.live.limits import LiveLimits
 from gateway.tests.feed import ADA, Live, live
 
@@ -111,6 +112,18 @@ async def test_expiry_is_announced_and_then_enforced(certificates: Certificates)
             assert (await client.call("unsubscribe", channel="x"))["type"] == "error"
         with clock.ahead(90 + 26):
             assert await client.end() == 4005
+
+
+async def test_nothing_comes_before_the_welcome(certificates: Certificates) -> None:
+    async with (
+        live(
+            certificates, limits=LiveLimits(tick_s=0.01), hub_limits=HubLimits(state_s=0.2)
+        ) as server,
+        server.open() as client,
+    ):
+        server.feed.mute = True  # so that the channels take their time
+        await client.send("connect", token="ada:30")
+        assert (await client.next())["type"] == "welcome"
 
 
 async def test_refresh_extends_the_session(certificates: Certificates) -> None:
