@@ -189,7 +189,7 @@ class Cluster:
                     self._take(ranges, link)
                     self._trusted = True
                     return
-                log.warning("redis_node_tells_nothing", node=str(link.server), error=repr(ranges))
+                log.warning("redis_node_unreadable", node=str(link.server), error=repr(ranges))
             if not any(self._owners):
                 raise RedisConnectionError(f"no node of the cluster answers: {ranges!r}")
         finally:

@@ -149,7 +149,7 @@ class Idempotency:
                 return found
         except UNAVAILABLE as error:
             self._paused_until_s = now_s + PAUSE_S
-            log.warning("idempotency_away", error=repr(error))
+            log.warning("idempotency_unavailable", error=repr(error))
             return None
 
     def _sealed(self, call: Repeatable, response: web.StreamResponse | None) -> bytes:

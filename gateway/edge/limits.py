@@ -180,7 +180,7 @@ class Limiter:
             with contextlib.suppress(*UNAVAILABLE):
                 async with asyncio.timeout(CALL_S):
                     await self._redis.ping()
-                log.info("limits_back")
+                log.info("limits_available")
                 self._unavailable.clear()
 
     async def _decide(
@@ -195,7 +195,7 @@ class Limiter:
                 calls = [self._call([asked[i] for i in part]) for part in parts]
                 answers = await self._script.many(calls)
         except UNAVAILABLE as error:
-            log.warning("limits_away", error=repr(error))
+            log.warning("limits_unavailable", error=repr(error))
             self._unavailable.set()
             return [self._local.take(checks) for checks in batch]
         found: dict[int, Judged] = {}

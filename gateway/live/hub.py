@@ -24,7 +24,7 @@ from protos import realtime_pb2, realtime_pb2_grpc
 
 attachments = Counter("live_attachments_total", "Streams to realtime opened")
 delivered = Counter("live_frames_delivered_total", "Publications handed to sockets")
-channels_held = Gauge("live_channels", "Channels this process asks for")
+channels_held = Gauge("live_channels", "Channels this process watches")
 
 
 class UnknownChannel(Missing):
@@ -138,7 +138,7 @@ class Hub:
                     async for frame in frames:
                         pause_s = self._limits.pause_min_s
                         if frame.HasField("go_away"):
-                            log.info("feed_went_away", reason=frame.go_away.reason)
+                            log.info("feed_ended", reason=frame.go_away.reason)
                             break
                         await self._take(frame)
             except (grpc.aio.AioRpcError, TimeoutError) as error:

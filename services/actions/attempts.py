@@ -208,12 +208,12 @@ class Attempts:
         if not strikes and not incidents:
             return
         for incident in incidents:
-            log.warning("offence_found", stream="security", **incident._asdict())
+            log.warning("incident_found", stream="security", **incident._asdict())
         try:
             async with asyncio.timeout(STORE_WAIT_S):
                 closed = dict(await self._store.record(strikes, incidents, now_ms=now_ms))
         except (Unavailable, TimeoutError) as error:
-            log.error("offences_not_recorded", incidents=len(incidents), error=repr(error))
+            log.error("incidents_not_recorded", incidents=len(incidents), error=repr(error))
             return
         for attempt in attempts:
             if attempt.refusal and attempt.refusal.counts and attempt.sealed:

@@ -1,4 +1,4 @@
--- Action types, one row per action that was asked for, the players' lock rows, and the
+-- Action types, one row per action that was requested, the players' lock rows, and the
 -- incidents that are still to be reported. All times are Unix milliseconds of the service's
 -- clock, since the sealed tokens carry the same ones.
 
@@ -44,7 +44,7 @@ CREATE TABLE actions.actions (
   action_id          uuid     PRIMARY KEY,
   user_id            uuid     NOT NULL,
   action_type        text     NOT NULL,
-  points             bigint   NOT NULL,  -- 0: its proof will tell
+  points             bigint   NOT NULL,  -- 0: its proof decides
   nonce              bytea    NOT NULL,
   kid                smallint NOT NULL,  -- of the keys that sealed its tokens and signed for it
   token_sha256       bytea    NOT NULL,
@@ -191,7 +191,7 @@ BEGIN
   RETURNING a.action_id, a.completed_checksum;
 END $$;
 
--- Settles actions; awarded ones stay so. Answers the players whose tokens no longer are open.
+-- Settles actions; awarded ones stay so. Returns the players whose tokens no longer are open.
 CREATE FUNCTION actions.settle(p_action uuid[], p_state text[]) RETURNS TABLE (user_id uuid)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -208,7 +208,7 @@ BEGIN
 END $$;
 
 -- Counts wrong signatures against open actions, closes those that `p_closes` names and those
--- with three, and keeps the incidents to be reported. Answers what it closed.
+-- with three, and keeps the incidents to be reported. Returns what it closed.
 CREATE FUNCTION actions.record(
   p_action uuid[], p_closes boolean[],
   p_incident uuid[], p_user uuid[], p_rule text[], p_of_action uuid[], p_type text[],
@@ -230,7 +230,7 @@ BEGIN
   ORDER BY i.incident_id
   ON CONFLICT (incident_id) DO NOTHING;
   RETURN QUERY
-  WITH offence AS (
+  WITH incident AS (
     SELECT o.action_id, count(*) FILTER (WHERE NOT o.closes) AS wrong, bool_or(o.closes) AS closes
     FROM unnest(p_action, p_closes) AS o(action_id, closes)
     GROUP BY o.action_id
@@ -239,7 +239,7 @@ BEGIN
        SET wrong_signatures = least(a.wrong_signatures + o.wrong, 3),
            state = CASE WHEN o.closes OR a.wrong_signatures + o.wrong >= 3
                         THEN 'refused' ELSE a.state END
-      FROM offence o
+      FROM incident o
      WHERE a.action_id = o.action_id AND a.state IN ('requested', 'completed')
     RETURNING a.action_id, a.user_id, a.state
   )

@@ -13,7 +13,7 @@ CREATE TABLE auth.users (
   last_login_at timestamptz
 );
 
--- This index decides who gets a name that several ask for at once.
+-- This index decides who gets a name that several request at once.
 CREATE UNIQUE INDEX users_by_name ON auth.users (lower(username));
 
 -- One row per family of refresh tokens. Tokens stand here as SHA-256 only.

@@ -1,6 +1,6 @@
 -- Verdicts, sanctions and what led to them; fraud's own copy of the awards.
 
--- One row: the last version given to a sanction. Whoever gives one locks the row until
+-- One row: the last version given to a sanction. A writer of one locks the row until
 -- the commit, so the order of versions is the order of commits.
 CREATE TABLE fraud.versions (
   one_row boolean PRIMARY KEY DEFAULT true CHECK (one_row),
@@ -32,7 +32,7 @@ CREATE TABLE fraud.verdicts (  -- all but allow, which the short windows keep fo
 CREATE INDEX verdicts_of_user ON fraud.verdicts (user_id, at);
 CREATE INDEX strikes_of_user ON fraud.verdicts (user_id, at) WHERE strike;
 
-CREATE TABLE fraud.incidents (  -- offences that other units found
+CREATE TABLE fraud.incidents (  -- what other units found
   incident_id   text        PRIMARY KEY,
   user_id       uuid        NOT NULL,
   rule          text        NOT NULL,

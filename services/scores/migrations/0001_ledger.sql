@@ -1,4 +1,4 @@
--- The ledger, every player's running totals, and what is still to be told about each change.
+-- The ledger, every player's running totals, and what is still to be published of each change.
 -- docs/decisions/0001-ledger-as-redemption.md says why.
 
 -- One value per batch: the batch owns base + 1 … base + 256, given out in batch order

@@ -28,23 +28,23 @@ INSERT INTO scores.boards (board, title, operator, ordering, ties, action_types,
 -- belongs to. Zones and their summer times are worked out once, when a row is made.
 CREATE TABLE scores.periods (
   board     text        NOT NULL REFERENCES scores.boards,
-  period    bigint      NOT NULL,  -- its start in Unix ms; 0 for a board that never begins anew
+  period    bigint      NOT NULL,  -- its start in Unix ms; 0 for a board that never resets
   starts    timestamptz NOT NULL,
-  ends      timestamptz NOT NULL,  -- infinity for a board that never begins anew
+  ends      timestamptz NOT NULL,  -- infinity for a board that never resets
   closed_at timestamptz,           -- its final table is frozen
   seq_upto  bigint,                -- reversals above it came after the final table
   players   bigint,
   hash      bytea,                 -- of the final table
   signature bytea,                 -- of the hash
   key_id    int,                   -- of the signature
-  told      boolean NOT NULL DEFAULT false,  -- its closing is in the event stream
+  published boolean NOT NULL DEFAULT false,  -- its closing is in the event stream
   PRIMARY KEY (board, period),
   CHECK (starts < ends),
   -- Closed is what has a sealed final table, all of it in one transaction.
   CHECK (num_nulls(closed_at, seq_upto, players, hash, signature, key_id) IN (0, 6))
 );
 CREATE INDEX periods_to_close ON scores.periods (ends) WHERE closed_at IS NULL;
-CREATE INDEX periods_to_tell ON scores.periods (closed_at) WHERE NOT told AND closed_at IS NOT NULL;
+CREATE INDEX periods_to_publish ON scores.periods (closed_at) WHERE NOT published AND closed_at IS NOT NULL;
 INSERT INTO scores.periods (board, period, starts, ends) VALUES ('all_time', 0, '-infinity', 'infinity');
 
 -- Who stands where on boards that an admin added, and in finished periods of the built-in ones

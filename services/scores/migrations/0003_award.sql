@@ -12,7 +12,7 @@ $$;
 -- Awards a batch of at most 256 items, each action once. Raises SC404 when a player is
 -- unknown: the caller adds the players in a transaction of its own and repeats (made here,
 -- after some locks, they could deadlock). Raises SC405 when the present period of a board is
--- not made yet: the caller makes it and repeats. Answers a row per item: `inserted`; `seen` with
+-- not made yet: the caller makes it and repeats. Returns a row per item: `inserted`; `seen` with
 -- the row that was there; `copy` with the row of an earlier item of the same action.
 -- unique_violation means that two players share an action id: the caller repeats the batch.
 CREATE FUNCTION scores.award(
@@ -56,7 +56,7 @@ BEGIN
   -- First of all locks, and before the clock: the closing of periods takes it exclusively.
   PERFORM pg_advisory_xact_lock_shared(7001, 1);
 
-  -- Statement 1: lock the players in id order; what it answers is each row under the lock.
+  -- Statement 1: lock the players in id order; what it returns is each row under the lock.
   SELECT array_agg(x.player), min((x.player).day), max((x.player).day) INTO v_who, v_day, v_days
   FROM (SELECT p AS player FROM scores.players p WHERE p.user_id = ANY (p_user)
         ORDER BY p.user_id FOR NO KEY UPDATE) x;
@@ -71,7 +71,7 @@ BEGIN
   v_at := greatest(date_trunc('milliseconds', clock_timestamp() + p_offset), to_timestamp(v_days / 1000.0));
   FOR again IN 1 .. 2 LOOP
     v_ms := (extract(epoch FROM v_at) * 1000)::bigint;
-    -- The boards that an admin added are read after the players were locked: whoever fills a new
+    -- The boards that an admin added are read after the players were locked: who fills a new
     -- board locks each player after it was added, so that one of both sees the other.
     SELECT bool_or(coalesce((SELECT p.ends <= v_at OR p.closed_at IS NOT NULL FROM scores.periods p
                              WHERE p.board = b.board AND p.period <= v_ms
@@ -137,7 +137,7 @@ BEGIN
            month = v_m, month_total = f.month_total, month_seq = f.seq, month_at = v_at
       FROM fresh f
      WHERE f.last AND p.user_id = f.user_id AND p.user_id = ANY (p_user)
-  ), told AS (
+  ), unpublished AS (
     INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type,
                                points, old_score, new_score, hidden, at)
     SELECT f.seq, 'award', f.action_id, f.user_id, f.username, f.version, f.action_type,
@@ -220,7 +220,7 @@ SET enable_seqscan = off
 AS $$
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
-  -- Whoever takes an award out, or marks it, writes its receipt: so nobody finds one there.
+  -- Taking an award out, or marking it, writes its receipt, so that there is none before.
   WITH settled AS (
     DELETE FROM scores.outbox o WHERE p_settled AND o.seq = ANY (p_seq)
     RETURNING o.event_id, o.published

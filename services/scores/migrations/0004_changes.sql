@@ -1,9 +1,9 @@
 -- What is changed after an award: voids and restores, hiding and showing, new boards.
 --
--- Whoever changes what an award counts for takes the lock (7001, 3) shared, and closing a period
+-- A change of what an award counts for takes the lock (7001, 3) shared, and closing a period
 -- takes it exclusively: a change is wholly in a final table, or wholly after it.
 
--- Makes totals and standings of players anew from their awards in force. The caller has locked
+-- Computes totals and standings of players from their awards in force. The caller has locked
 -- their rows. What is closed is left as it was.
 CREATE FUNCTION scores.recount(p_user uuid[]) RETURNS void LANGUAGE sql
 SET enable_seqscan = off
@@ -22,8 +22,8 @@ AS $$
       LEFT JOIN counted w ON w.board = 'weekly' AND w.user_id = k.user_id AND w.period = k.week
       LEFT JOIN counted m ON m.board = 'monthly' AND m.user_id = k.user_id AND m.period = k.month
      WHERE k.user_id = ANY (p_user) AND p.user_id = k.user_id
-  ), gone AS (
-    -- Who has no award in force any more keeps a row that says so, for the boards to hear of it.
+  ), emptied AS (
+    -- A player without an award in force keeps a row that says so, for the boards to remove.
     UPDATE scores.standings s SET score = 0, seq = NULL, at = NULL
      WHERE s.user_id = ANY (p_user) AND s.seq IS NOT NULL
        AND (s.board, s.period) IN (SELECT p.board, p.period FROM scores.periods p WHERE p.closed_at IS NULL)
@@ -39,7 +39,7 @@ AS $$
   DO UPDATE SET score = excluded.score, seq = excluded.seq, at = excluded.at
 $$;
 
--- Counts players anew for the boards that were added since; their version tells the boards.
+-- Counts players again for the boards that were added since; a new version reaches the boards.
 CREATE FUNCTION scores.refill(p_user uuid[]) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
   PERFORM pg_advisory_xact_lock_shared(7001, 3);
@@ -77,7 +77,7 @@ $$;
 
 -- Voids a player's awards that are in force, or restores voided ones: those made in
 -- [p_from, p_to), those named, or all; in ledger order, at most as many as `p_row` has ids for
--- the new rows. Answers the rows written.
+-- the new rows. Returns the rows written.
 CREATE FUNCTION scores.reverse(
   p_kind text, p_user uuid, p_from timestamptz, p_to timestamptz, p_action uuid[], p_row uuid[],
   p_reason text, p_actor text, p_offset interval)
@@ -132,7 +132,7 @@ BEGIN
   ), chained AS (
     INSERT INTO scores.reversals (reverses_id, row_id, origin_id, kind, reason, actor)
     SELECT m.reverses_id, m.action_id, m.origin_id, p_kind, p_reason, p_actor FROM numbered m
-  ), told AS (
+  ), unpublished AS (
     INSERT INTO scores.outbox (seq, kind, event_id, origin_id, user_id, username, version, action_type,
                                points, old_score, new_score, hidden, at)
     SELECT m.seq, p_kind, m.action_id, m.origin_id, p_user, v_player.username, m.version, m.action_type,
@@ -153,7 +153,7 @@ BEGIN
 END $$;
 
 -- Hides players from the boards or shows them, where the sanction is newer than the known one.
--- Raises SC404 when a player is unknown. Answers those who changed.
+-- Raises SC404 when a player is unknown. Returns those who changed.
 CREATE FUNCTION scores.hide(
   p_user uuid[], p_hidden boolean[], p_version bigint[], p_event uuid[], p_offset interval)
 RETURNS TABLE (event_id uuid, user_id uuid, username text, total bigint, version bigint, seq bigint,
@@ -191,7 +191,7 @@ BEGIN
       FROM wanted w, scores.players k
      WHERE k.user_id = w.user_id AND p.user_id = w.user_id AND p.sanction_version < w.version
     RETURNING p.user_id, p.username, p.total, p.version, p.hidden, k.hidden AS was, w.event_id, w.ord
-  ), told AS (
+  ), unpublished AS (
     INSERT INTO scores.outbox (seq, kind, event_id, user_id, username, version, action_type, points,
                                old_score, new_score, hidden, at)
     SELECT v_base + c.ord, CASE WHEN c.hidden THEN 'hidden' ELSE 'shown' END, c.event_id, c.user_id,

@@ -8,11 +8,11 @@ $$;
 
 -- Freezes the final table of a period that has ended: who stands on the board, in its order, and
 -- apart from it who would but is hidden. The caller has passed the barrier after the end, and
--- hashes, signs and marks the period in the same transaction. Answers the number of players and
+-- hashes, signs and marks the period in the same transaction. Returns the number of players and
 -- the highest sequence that any change before it can have; no row when the period is closed
 -- already or has not ended.
 --
--- Nobody else's change comes between: awards of the period are all in, and voids, restores, hiding
+-- No other change comes between: awards of the period are all in, and voids, restores, hiding
 -- and showing take the lock shared. What awards of the next period still move, from a player's row
 -- to standings, one snapshot sees on one side only.
 CREATE FUNCTION scores.freeze(p_board text, p_period bigint, p_offset interval)
@@ -55,7 +55,7 @@ BEGIN
          s.seq, s.at
   FROM standing s WHERE NOT s.hidden;
   GET DIAGNOSTICS v_players = ROW_COUNT;
-  -- Whoever had the lock before took a lower block: what comes after is above it.
+  -- The holder of the lock before took a lower block: what comes after is above it.
   RETURN QUERY SELECT v_players, nextval('scores.seq');
 END $$;
 

@@ -1,4 +1,4 @@
--- What is read of open boards while Redis cannot tell.
+-- What is read of open boards while Redis is unavailable.
 
 -- Who stands on a board in an open period. Only the branch of that board is run.
 CREATE FUNCTION scores.standing(p_board text, p_period bigint)

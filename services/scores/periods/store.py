@@ -97,12 +97,12 @@ class ClosingStore:
 
     async def unpublished(self) -> list[Closed]:
         """The closed periods whose closing is not in the event stream, oldest first."""
-        return await self._closed("NOT p.told")
+        return await self._closed("NOT p.published")
 
     async def mark_published(self, closed: Closed) -> None:
         """Its closing is in the event stream."""
         await self._fetch(
-            "UPDATE scores.periods SET told = true WHERE board = $1 AND period = $2",
+            "UPDATE scores.periods SET published = true WHERE board = $1 AND period = $2",
             closed.board,
             closed.start_ms,
         )
