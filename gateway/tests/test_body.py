@@ -241,12 +241,12 @@ async def test_a_charset_beside_the_type_is_fine(edge: Edge) -> None:
 @pytest.mark.parametrize("name", MALFORMED)
 def test_no_body_takes_long_to_refuse(name: str) -> None:
     data = (MALFORMED[name] * 40_000)[:65_536]
-    started = time.perf_counter()
+    started_s = time.process_time()
     with contextlib.suppress(MalformedJson):
         check_shape(data)
 
-    # 5 ms is the aim; the rest is for a machine that does other things meanwhile.
-    assert time.perf_counter() - started < 0.05
+    # 5 ms of CPU is the aim; the rest is for a slow machine.
+    assert time.process_time() - started_s < 0.05
 
 
 json_values = st.recursive(
