@@ -1,11 +1,11 @@
 """Actions: the catalogue, one-time tokens, and proofs."""
 
+from chassis.clock import rfc3339
 from chassis.errors import TooMany
-from chassis.times import rfc3339
 from gateway.api import scores
 from gateway.api.answers import Answer, answer
-from gateway.api.claims import Name, Proof, Token
-from gateway.api.scores import Scores
+from gateway.api.claims import Name, Token
+from gateway.api.scores import Proof, Scores
 from gateway.edge.body import Body
 from gateway.edge.idempotency import Once
 from gateway.edge.limits import SCORES, Policy

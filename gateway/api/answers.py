@@ -8,7 +8,7 @@ import msgspec
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 
-from chassis.times import rfc3339
+from chassis.clock import rfc3339
 
 
 class Answer(msgspec.Struct, rename="camel"):

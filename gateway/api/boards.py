@@ -15,7 +15,6 @@ from gateway.edge.body import Body
 from gateway.edge.etags import Etags
 from gateway.edge.identity import ANONYMOUS
 from gateway.edge.request import Request
-from gateway.edge.seen import seen_on
 from gateway.upstreams import Upstreams, left_s
 from protos import scores_pb2
 
@@ -113,7 +112,7 @@ class Boards:
     async def top(self, request: Request) -> web.Response:
         """A page of a board, the main one where the address names none."""
         board = request.params.get("board", MAIN_BOARD)
-        asked, seen = period(request), seen_on(request)
+        asked, seen = period(request), request.seen
         item = scores_pb2.TopItem(
             board=board,
             limit=number(request, "limit", default=10, low=1, high=100),
@@ -140,7 +139,7 @@ class Boards:
             anonymous=_anonymous(request),
         )
         found = await self._upstreams.around.submit(item, timeout_s=left_s())
-        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+        request.seen.show(board, asked, period=found.period, version=found.board_version)
         return answer(
             Place,
             found,
@@ -157,7 +156,7 @@ class Boards:
             board=board, user_ids=body.user_ids, period=asked, anonymous=_anonymous(request)
         )
         found = await self._upstreams.scores.Ranks(wanted)
-        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+        request.seen.show(board, asked, period=found.period, version=found.board_version)
         return answer(Ranks, found, board=board, entries=_entries(found.entries))
 
     async def would_be(self, request: Request) -> WouldBe:
@@ -168,7 +167,7 @@ class Boards:
             board=board, score=score, period=asked, anonymous=_anonymous(request)
         )
         found = await self._upstreams.would_be.submit(item, timeout_s=left_s())
-        seen_on(request).show(board, asked, period=found.period, version=found.board_version)
+        request.seen.show(board, asked, period=found.period, version=found.board_version)
         return answer(WouldBe, found, board=board, score=score)
 
 

@@ -11,7 +11,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from chassis import clock
 from chassis.errors import Failed
-from chassis.times import rfc3339
 from gateway.api.answers import Answer
 from gateway.edge.middleware import json
 from gateway.edge.request import Request
@@ -77,7 +76,7 @@ class Health:
             database=database,
             services=services,
             uptime=int(time.monotonic() - self._started_s),
-            timestamp=rfc3339(clock.now_ms()),
+            timestamp=clock.rfc3339(clock.now_ms()),
         )
 
     async def _check(self, unit: str, name: str) -> None:

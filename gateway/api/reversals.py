@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta, field
 
+from chassis.clock import parse_rfc3339
 from chassis.errors import FieldError
-from chassis.times import parse_rfc3339
 from gateway.api.answers import Answer, answer
 from gateway.api.claims import Name, UserId
 from gateway.api.scores import Row

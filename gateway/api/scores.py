@@ -1,6 +1,7 @@
 """Scores: redeeming action tokens, grants of game servers, receipts, one's own ledger."""
 
 import hashlib
+from typing import Any
 
 import cachetools
 from msgspec import field
@@ -9,14 +10,12 @@ from chassis import clock
 from chassis.batching import Batcher
 from chassis.errors import Failed, Missing
 from chassis.ids import uuid7
-from chassis.times import rfc3339
 from gateway.api.answers import Answer, answer
-from gateway.api.claims import Name, Proof, Signature, UserId
+from gateway.api.claims import Exact, Name, Signature, UserId
 from gateway.api.query import cursor, number
-from gateway.edge.body import Body
+from gateway.edge.body import Body, canonical
 from gateway.edge.idempotency import Once
 from gateway.edge.request import Request
-from gateway.edge.seen import seen_on
 from gateway.upstreams import Upstreams, left_s
 from protos import actions_pb2, scores_pb2
 from protos.auth_pb2 import Account, NamesRequest
@@ -30,6 +29,24 @@ REDEEMED = Once(kept=False)
 GRANTED = Once(kept=False, by_contents=True)
 
 _INT64_MAX = 2**63 - 1
+
+
+class Proof(Body):
+    """What proves a play; `checksum` is over it and the nonce."""
+
+    completion_time: Exact
+    checksum: Signature
+    evidence: Any = None
+
+    def message(self) -> actions_pb2.Proof:
+        """The proof as it crosses gRPC. Raises ValidationFailed for evidence that has no
+        canonical form."""
+        evidence = b""
+        if self.evidence is not None:
+            evidence = canonical(self.evidence, field="proof.evidence")
+        return actions_pb2.Proof(
+            completion_time_ms=self.completion_time, checksum=self.checksum, evidence=evidence
+        )
 
 
 class PlayerNotFound(Missing):
@@ -215,7 +232,7 @@ class Scores:
         item.attempt.attempt_id = uuid7()
         item.key_hash = request.key_hash
         found = await self._upstreams.award.submit(item, timeout_s=left_s())
-        seen_on(request).award()
+        request.seen.award()
         return _award(found)
 
 
@@ -232,7 +249,7 @@ def _award(found: scores_pb2.Award) -> Award:
         new_rank=rank,
         old_rank=found.old_rank if found.HasField("old_rank") else None,
         version=found.version,
-        timestamp=rfc3339(found.at_ms),
+        timestamp=clock.rfc3339(found.at_ms),
         warnings=list(found.warnings),
         held=found.held,
     )

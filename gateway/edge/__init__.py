@@ -2,6 +2,6 @@
 
 Read `gateway.py` (the outermost), `middleware.py` (before a handler), then `request.py`. On the
 way in: `body.py`, `identity.py`, `sanctions.py`, `limits.py` and `idempotency.py` with their
-scripts. On the way out: `errors.py`, `etags.py`, `seen.py`. `listener.py` holds the port and the
+scripts. On the way out: `errors.py`, `etags.py`. `listener.py` holds the port and the
 drain, `addresses.py` the caller's address.
 """

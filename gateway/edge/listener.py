@@ -14,7 +14,7 @@ from chassis.telemetry import log
 from gateway.edge import errors
 from gateway.edge.errors import BadRequest, HeadersTooLarge
 from gateway.edge.gateway import Gateway
-from gateway.edge.seen import Seen
+from gateway.edge.request import Seen
 from gateway.settings import Settings
 
 HEAD_S = 10.0  # for a request's head to arrive whole

@@ -11,7 +11,6 @@ from chassis import clock
 from chassis.errors import Failed, Forbidden
 from chassis.ids import uuid7
 from chassis.telemetry import log
-from chassis.times import rfc3339
 from gateway.edge.identity import Caller
 from gateway.live import frames
 from gateway.live.channels import Channel
@@ -211,7 +210,7 @@ class Session:
         return frames.Welcome(
             id=request_id,
             conn_id=self.conn_id,
-            server_time=rfc3339(clock.now_ms()),
+            server_time=clock.rfc3339(clock.now_ms()),
             session=session,
             heartbeat=frames.Heartbeat(
                 interval_ms=round(limits.ping_s * 1000), timeout_ms=round(limits.dead_s * 1000)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from chassis.errors import Missing, Unauthenticated
-from gateway.edge import seen
+from gateway.edge import request as edge_request
 from gateway.tests.edge import UPDATE, Edge
 from gateway.tests.services import ADA, AT, AT_MS, BOB, PLACE, TOP
 from protos import scores_pb2
@@ -367,7 +367,7 @@ async def test_after_an_award_reads_on_its_connection_go_past_the_caches(
     await edge.call("GET", path, headers={"Connection": "close"})
     await edge.call("GET", path)
     await edge.play("/scores/update", UPDATE)
-    monkeypatch.setattr(seen, "FRESH_S", 0.0)
+    monkeypatch.setattr(edge_request, "FRESH_S", 0.0)
     await edge.call("GET", path)
 
     assert [item.fresh for item in edge.fakes.calls["Top"]] == [False, True, False, False]
@@ -376,8 +376,8 @@ async def test_after_an_award_reads_on_its_connection_go_past_the_caches(
 def test_a_connection_remembers_so_many_boards_and_no_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(seen, "BOARDS_MAX", 3)
-    memory = seen.Seen()
+    monkeypatch.setattr(edge_request, "BOARDS_MAX", 3)
+    memory = edge_request.Seen()
     for number in range(1, 6):
         memory.show(f"b{number}", "", period="all", version=number)
 

@@ -5,8 +5,8 @@ import hmac
 from enum import Enum, auto
 from typing import NamedTuple
 
+from chassis.clock import parse_rfc3339
 from chassis.errors import Failed
-from chassis.times import parse_rfc3339
 from services.actions.catalogue import ActionType
 from services.actions.failures import (
     ActionClosed,

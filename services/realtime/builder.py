@@ -14,7 +14,6 @@ from chassis import clock, telemetry
 from chassis.errors import Failed
 from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
-from chassis.times import rfc3339
 from services.realtime import frames
 from services.realtime.channels import Channels
 from services.realtime.frames import Position, Publication, RankChange, Reason, Window
@@ -238,7 +237,7 @@ def _publication(
             channel=channel,
             epoch=epoch,
             offset=offset,
-            ts=rfc3339(at_ms),
+            ts=clock.rfc3339(at_ms),
             event="leaderboard.rank_change",
             data=content,
         )

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from chassis.clock import rfc3339
 from chassis.errors import Failed, Missing, from_proto
-from chassis.times import rfc3339
 from protos import scores_pb2
 from protos.scores_pb2_grpc import ScoresStub
 from services.realtime.frames import UNRANKED, Entry, Standing, Window

@@ -6,7 +6,6 @@ from chassis import clock
 from chassis.batching import Batcher
 from chassis.errors import Failed
 from chassis.telemetry import log
-from chassis.times import rfc3339
 from protos import events_pb2
 from protos.realtime_pb2 import ChannelState
 from services.realtime.channels import Channels
@@ -47,7 +46,7 @@ class UserChannels:
         self._seen[event.event_id] = True
         at_ms = clock.now_ms()
         frame = Delta(
-            channel=channel, ts=rfc3339(at_ms), event="score.updated", data=_update(event)
+            channel=channel, ts=clock.rfc3339(at_ms), event="score.updated", data=_update(event)
         )
         self._channels.publish(Publication(channel, encode(frame), at_ms))
 
@@ -64,5 +63,5 @@ def _update(event: events_pb2.ScoreEvent) -> ScoreUpdated:
         old_rank=event.old_rank if event.HasField("old_rank") else None,
         rank=event.rank if event.HasField("rank") else None,
         version=event.version,
-        timestamp=rfc3339(event.at_ms),
+        timestamp=clock.rfc3339(event.at_ms),
     )

@@ -1,8 +1,8 @@
 """The award, from a token to a ledger row, its ranks and its answer; and what changes it later.
 
 Read `pipeline.py` first, then its last steps: `write.py` (retries, breaker) and `publish.py`
-(boards, event, receipt, Settle). `records.py` and `answers.py` hold what passes through,
-`store.py` the SQL, `scores.award` in the migrations the one transaction.
+(boards, event, receipt, Settle). `records.py` holds what passes through, `store.py` the SQL,
+`scores.award` in the migrations the one transaction.
 
 Beside the path: `repeats.py` (an action that has a row), `journal.py` (Postgres is unavailable),
 `relay.py` (what a crash left in the outbox), `incidents.py` (replayed tokens, sent to fraud),

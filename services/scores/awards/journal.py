@@ -20,9 +20,13 @@ from chassis.keyring import Keyring
 from chassis.postgres import DbUnavailable
 from chassis.redis import UNAVAILABLE, Argument, Redis, Script
 from chassis.telemetry import log
-from services.scores.awards.answers import IdempotencyKeyReused, QueuedForReplay, TokenAlreadyUsed
 from services.scores.awards.publish import Publisher
-from services.scores.awards.records import Judged
+from services.scores.awards.records import (
+    IdempotencyKeyReused,
+    Judged,
+    QueuedForReplay,
+    TokenAlreadyUsed,
+)
 from services.scores.awards.write import LedgerWriter
 from services.scores.boards.changes import Row, Written
 

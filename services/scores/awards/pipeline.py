@@ -16,17 +16,18 @@ from chassis.telemetry import log
 from protos import actions_pb2, fraud_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
 from protos.fraud_pb2_grpc import FraudStub
-from services.scores.awards.answers import (
-    AccountBanned,
-    Answer,
-    Answers,
-    SuspiciousActivity,
-    TokenAlreadyUsed,
-)
 from services.scores.awards.incidents import Incidents
 from services.scores.awards.journal import ReplayJournal
 from services.scores.awards.publish import Publisher
-from services.scores.awards.records import Judged, Verified
+from services.scores.awards.records import (
+    AccountBanned,
+    Answer,
+    Answers,
+    Judged,
+    SuspiciousActivity,
+    TokenAlreadyUsed,
+    Verified,
+)
 from services.scores.awards.repeats import Repeats
 from services.scores.awards.write import LedgerWriter
 from services.scores.boards.changes import Row, Written

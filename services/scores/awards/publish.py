@@ -16,8 +16,7 @@ from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
 from protos import actions_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
-from services.scores.awards.answers import render
-from services.scores.awards.records import Judged, Receipt
+from services.scores.awards.records import Judged, Receipt, render
 from services.scores.awards.store import LedgerStore
 from services.scores.boards import Boards
 from services.scores.boards.changes import Change, Written

@@ -7,14 +7,15 @@ from chassis.errors import Failed
 from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
 from protos import scores_pb2
-from services.scores.awards.answers import (
+from services.scores.awards.records import (
     Answers,
     AwardNotFound,
     IdempotencyKeyReused,
+    Receipt,
     TokenAlreadyUsed,
+    Verified,
     render,
 )
-from services.scores.awards.records import Receipt, Verified
 from services.scores.awards.store import LedgerStore
 from services.scores.awards.write import Breaker, within
 from services.scores.boards.changes import Row

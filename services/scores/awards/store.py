@@ -11,7 +11,6 @@ from chassis import clock
 from chassis.batching import BATCH_MAX
 from chassis.ids import uuid7
 from chassis.postgres import Database
-from services.scores.awards.answers import ScoreOutOfRange
 from services.scores.awards.records import (
     Incident,
     Judged,
@@ -19,6 +18,7 @@ from services.scores.awards.records import (
     Receipt,
     Reversal,
     Sanction,
+    ScoreOutOfRange,
 )
 from services.scores.boards.changes import Change, Row, Written
 from services.scores.boards.names import Name

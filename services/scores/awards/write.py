@@ -13,8 +13,7 @@ from chassis.errors import Failed, Timeout
 from chassis.postgres import DbUnavailable
 from chassis.rpc.server import deadline
 from chassis.telemetry import log
-from services.scores.awards.answers import ScoreOutOfRange
-from services.scores.awards.records import Judged
+from services.scores.awards.records import Judged, ScoreOutOfRange
 from services.scores.awards.store import (
     BatchConflict,
     LedgerStore,
