@@ -41,7 +41,7 @@ async def _serving(**routes: Handler) -> AsyncIterator[str]:
 
 
 class _Arena:
-    """What a game server is told and asked."""
+    """What a game server sends and receives."""
 
     def __init__(self, *, expires_in: int = 300) -> None:
         self.expires_in = expires_in
