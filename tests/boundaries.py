@@ -258,6 +258,29 @@ def domain_words(root: Path) -> list[str]:
     return violations
 
 
+def private_imports(root: Path) -> list[str]:
+    """Imports of a library's inside: names with an underscore, and names it does not export."""
+    violations = []
+    for path in _our_files(root):
+        text = path.read_text()
+        lines = text.splitlines()
+        for node in ast.walk(ast.parse(text)):
+            names = [name.split(".") for name in _imported(node, package=("",))]
+            inside = any(
+                part.startswith("_") and not part.endswith("__")
+                for first, *parts in names
+                if first not in OURS
+                for part in (first, *parts)
+            )
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                statement = lines[node.lineno - 1 : node.end_lineno]
+                inside = inside or any("ignore[attr-defined]" in line for line in statement)
+            if inside:
+                place = f"{path.relative_to(root).as_posix()}:{getattr(node, 'lineno', 0)}"
+                violations.append(f"{place}: imports the inside of a library")
+    return violations
+
+
 def vague_names(root: Path) -> list[str]:
     """Folders and modules whose name does not say what they hold."""
     violations = []

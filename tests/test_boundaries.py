@@ -44,6 +44,7 @@ def plant(tmp_path: Path) -> Plant:
         boundaries.foreign_sql,
         boundaries.missing_files,
         boundaries.domain_words,
+        boundaries.private_imports,
         boundaries.vague_names,
     ],
     ids=lambda rule: str(rule.__name__),
@@ -338,6 +339,24 @@ def test_plain_words_stay_possible_in_the_chassis(plant: Plant) -> None:
 )
 def test_a_name_that_says_nothing_is_refused(path: str, plant: Plant) -> None:
     assert len(boundaries.vague_names(plant({path: ""}))) == 1
+
+
+@pytest.mark.parametrize(
+    ("source", "violations"),
+    [
+        ("from redis._parsers import BaseParser", 1),
+        ("from redis.connection import _HiredisParser", 1),
+        ("import redis._parsers", 1),
+        ("from redis.connection import BaseParser  # type: ignore[attr-defined]", 1),
+        ("from redis.exceptions import RedisError", 0),
+        ("from __future__ import annotations", 0),
+        ("from chassis.redis.link import _open", 0),
+    ],
+)
+def test_the_inside_of_a_library_is_not_imported(
+    source: str, violations: int, plant: Plant
+) -> None:
+    assert len(boundaries.private_imports(plant({"chassis/redis/link.py": source}))) == violations
 
 
 def test_kustomize_keeps_its_base(plant: Plant) -> None:

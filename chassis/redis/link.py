@@ -7,17 +7,18 @@ the server may have run it; the next call connects again.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, cast
 
 import hiredis
 import msgspec
-from redis.connection import BaseParser  # type: ignore[attr-defined]
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from chassis.redis.errors import reply_error
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]  # its words, the name first
@@ -27,9 +28,6 @@ ALONE_MAX = 16  # commands that block at a time
 REST_MIN_S, REST_MAX_S = 0.01, 0.2  # after connecting failed
 
 _MORE = object()
-
-# Makes redis-py's exception of an error reply.
-reply_error: Callable[[str], RedisError] = BaseParser.parse_error
 
 
 @dataclass(frozen=True, kw_only=True)

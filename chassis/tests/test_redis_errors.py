@@ -3,7 +3,7 @@
 import pytest
 from redis import exceptions
 
-from chassis.redis.link import reply_error
+from chassis.redis.errors import reply_error
 
 
 @pytest.mark.parametrize(

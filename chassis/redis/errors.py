@@ -1,0 +1,32 @@
+"""The errors that a Redis server returns, as redis-py's exceptions."""
+
+from redis import exceptions
+from redis.exceptions import RedisError, ResponseError
+
+_BY_CODE: dict[str, type[RedisError]] = {
+    "ASK": exceptions.AskError,
+    "CLUSTERDOWN": exceptions.ClusterDownError,
+    "CROSSSLOT": exceptions.ClusterCrossSlotError,
+    "EXECABORT": exceptions.ExecAbortError,
+    "LOADING": exceptions.BusyLoadingError,
+    "MASTERDOWN": exceptions.MasterDownError,
+    "MOVED": exceptions.MovedError,
+    "NOAUTH": exceptions.AuthenticationError,
+    "NOPERM": exceptions.NoPermissionError,
+    "NOSCRIPT": exceptions.NoScriptError,
+    "OOM": exceptions.OutOfMemoryError,
+    "READONLY": exceptions.ReadOnlyError,
+    "TRYAGAIN": exceptions.TryAgainError,
+    "WRONGPASS": exceptions.AuthenticationError,
+}
+
+
+def reply_error(reply: str) -> RedisError:
+    """The exception for an error reply: its code, then a sentence."""
+    code, _, text = reply.partition(" ")
+    if code in _BY_CODE:
+        return _BY_CODE[code](text, status_code=code)
+    if code != "ERR":
+        return ResponseError(reply)
+    full = text == "max number of clients reached"
+    return (exceptions.ConnectionError if full else ResponseError)(text, status_code=code)
