@@ -37,7 +37,7 @@ export class LiveBoard {
     socket.onclose = (closed) => this.lost(socket, closed.code);
   }
 
-  // A connection that brings nothing in time is dead, whatever the network says.
+  // A connection that brings nothing in time is dead, even if the network reports no error.
   expectFrame() {
     clearTimeout(this.silence);
     const { socket } = this;

@@ -65,7 +65,7 @@ class Launch:
                 raise self.unavailable(f"{self.directory} is in use by process {pid}")
             time.sleep(_POLL_S)
         for left in map(Path, path.read_text().splitlines()[1:]):
-            # Of a run that was killed. Nothing else is removed, whatever the file says.
+            # Of a run that was killed. Nothing else is removed, even if the file names it.
             if left.parent == _RUNS and left.name.startswith("sb-"):
                 shutil.rmtree(left, ignore_errors=True)
         self.run = Path(tempfile.mkdtemp(prefix="sb-", dir=_RUNS))

@@ -49,7 +49,7 @@ class Ties(StrEnum):
     """Ranks of equal scores: who reached it first is ahead (1 2 3 4), they share the place and
     leave the next ones out (1 2 2 4), or leave none out (1 2 2 3).
 
-    In the list itself the first to reach a score stands first, whatever their ranks.
+    In the list itself the first to reach a score stands first, also among equal ranks.
     """
 
     FIRST_TO_REACH = "first_to_reach"

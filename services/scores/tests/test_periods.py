@@ -1,4 +1,4 @@
-"""Periods: they tile time in every zone, whatever its clock leaves out or repeats."""
+"""Periods: they tile time in every zone, also where its clock leaves out or repeats an hour."""
 
 from datetime import UTC, datetime, time, timedelta
 from itertools import pairwise

@@ -44,7 +44,7 @@ def test_a_client_signature_is_an_hmac_over_the_fields_in_the_contracts_order() 
     assert made == hmac.new(KEY, text.encode(), hashlib.sha256).hexdigest()
 
 
-def test_evidence_hashes_alike_whatever_its_key_order() -> None:
+def test_evidence_hashes_alike_in_any_order_of_keys() -> None:
     assert evidence_hash({"b": 1, "a": "é"}) == evidence_hash({"a": "é", "b": 1})
     assert evidence_hash({"a": "é"}) == hashlib.sha256('{"a":"é"}'.encode()).hexdigest()
     assert evidence_hash(None) == ""
