@@ -232,7 +232,8 @@ def _again(attempt: Attempt, row: Row, now_ms: int) -> Refusal | None:
     right = proofs.signature_right(text, proof.checksum, attempt.key)
     if not right or not hmac.compare_digest(_checksum(attempt), row.completed_checksum):
         return Refusal(ActionCompleted())
-    return Refusal(TokenExpired()) if now_ms >= row.sealed.expires_at_ms else None
+    expires_at_ms = row.sealed.expires_at_ms
+    return Refusal(TokenExpired(expires_at_ms)) if now_ms >= expires_at_ms else None
 
 
 def _checksum(attempt: Attempt) -> bytes:

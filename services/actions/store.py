@@ -27,6 +27,13 @@ class Play(NamedTuple):
     daily_cap: int | None
 
 
+class Outcome(NamedTuple):
+    """What became of a play: `issued`, `pending` (too many open tokens) or `capped`."""
+
+    outcome: str
+    freed_at_ms: int  # when the first open token of its pool expires, the batch's own included
+
+
 class Completion(NamedTuple):
     """An action whose proof was verified."""
 
@@ -119,11 +126,11 @@ class ActionsStore:
                 await connection.execute("UPDATE actions.catalogue SET version = version + 1")
             return before, after
 
-    async def issue(self, plays: Sequence[Play], *, kid: int, now_ms: int) -> list[str]:
-        """Issues those that fit, in order: `issued`, `pending` or `capped` for each."""
+    async def issue(self, plays: Sequence[Play], *, kid: int, now_ms: int) -> list[Outcome]:
+        """Issues those that fit, in order."""
         sealed = [play.sealed for play in plays]
         rows = await self._fetch(
-            "SELECT ord, outcome FROM actions.issue"
+            "SELECT ord, outcome, freed_at_ms FROM actions.issue"
             "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             [one.action_id for one in sealed],
             [one.user_id for one in sealed],
@@ -138,7 +145,7 @@ class ActionsStore:
             [play.daily_cap for play in plays],
             now_ms,
         )
-        outcomes = {row["ord"]: row["outcome"] for row in rows}
+        outcomes = {row["ord"]: Outcome(row["outcome"], row["freed_at_ms"]) for row in rows}
         return [outcomes[place] for place in range(1, len(plays) + 1)]
 
     async def settled(self, action_ids: Sequence[str]) -> dict[str, str]:

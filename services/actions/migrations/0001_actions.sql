@@ -78,13 +78,13 @@ CREATE TABLE actions.incidents (  -- not yet acknowledged by fraud
 -- A generic plan made while the table is young would scan it, and stay. Poolers drop such
 -- settings of a session, and a function's own settings cannot be forgotten.
 
--- Issues a batch: a row per item, `issued`, `pending` (too many open tokens) or `capped`.
--- Several items of one player apply in order.
+-- Issues a batch: a row per item, `issued`, `pending` (too many open tokens) or `capped`, and
+-- when the first open token of its pool expires. Several items of one player apply in order.
 CREATE FUNCTION actions.issue(
   p_action uuid[], p_user uuid[], p_type text[], p_points bigint[], p_nonce bytea[],
   p_kid smallint, p_sha256 bytea[], p_expires_at_ms bigint[],
   p_pool text[], p_pool_max int[], p_cap int[], p_now_ms bigint)
-RETURNS TABLE (ord bigint, outcome text)
+RETURNS TABLE (ord bigint, outcome text, freed_at_ms bigint)
 LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off  -- estimates out of CTEs are a few rows: nested loops there are O(n²)
@@ -115,7 +115,7 @@ BEGIN
       AND a.issued_at_ms >= v_day_ms AND a.issued_at_ms < v_day_ms + 86400000
     GROUP BY a.user_id, a.action_type
   ), still_open AS MATERIALIZED (
-    SELECT a.user_id, a.pool, count(*) AS held
+    SELECT a.user_id, a.pool, count(*) AS held, min(a.expires_at_ms) AS first_ms
     FROM actions.actions a
     WHERE a.state IN ('requested', 'completed') AND a.user_id = ANY (p_user)
       AND a.expires_at_ms > p_now_ms
@@ -125,7 +125,7 @@ BEGIN
              PARTITION BY i.user_id, i.action_type ORDER BY i.ord) <= i.cap AS below_cap
     FROM item i LEFT JOIN today t ON t.user_id = i.user_id AND t.action_type = i.action_type
   ), judged AS MATERIALIZED (
-    SELECT c.*, c.below_cap AND coalesce(o.held, 0) + count(*) FILTER (WHERE c.below_cap) OVER (
+    SELECT c.*, o.first_ms, c.below_cap AND coalesce(o.held, 0) + count(*) FILTER (WHERE c.below_cap) OVER (
              PARTITION BY c.user_id, c.pool ORDER BY c.ord) <= c.pool_max AS fits
     FROM counted c LEFT JOIN still_open o ON o.user_id = c.user_id AND o.pool = c.pool
   ), issued AS (
@@ -135,7 +135,9 @@ BEGIN
            j.sha256, p_now_ms, j.expires_at_ms, j.pool, j.cap IS NOT NULL
     FROM judged j WHERE j.fits
   )
-  SELECT j.ord, CASE WHEN j.fits THEN 'issued' WHEN j.below_cap THEN 'pending' ELSE 'capped' END
+  SELECT j.ord, CASE WHEN j.fits THEN 'issued' WHEN j.below_cap THEN 'pending' ELSE 'capped' END,
+         least(j.first_ms, min(j.expires_at_ms) FILTER (WHERE j.fits) OVER (
+           PARTITION BY j.user_id, j.pool))
   FROM judged j;
 END $$;
 
