@@ -8,12 +8,14 @@ from chassis.postgres import Database
 from services.actions.catalogue import ActionType
 from services.actions.tokens import Sealed
 
+CLOSED = ("refused", "given_up")  # the states of actions that no token redeems any more
+
 
 class Row(NamedTuple):
     """What is stored of an action."""
 
     sealed: Sealed  # as its first token, but the points and the expiry of its newest
-    state: str  # requested, completed, awarded or refused
+    state: str  # requested, completed, awarded, refused or given_up
     completed_checksum: bytes | None
 
 
@@ -149,7 +151,7 @@ class ActionsStore:
         return [outcomes[place] for place in range(1, len(plays) + 1)]
 
     async def settled(self, action_ids: Sequence[str]) -> dict[str, str]:
-        """`awarded` or `refused` for each that is settled."""
+        """The state of each that is settled: `awarded`, `refused` or `given_up`."""
         rows = await self._fetch("SELECT action_id, state FROM actions.settled($1)", action_ids)
         return {str(row["action_id"]): row["state"] for row in rows}
 
@@ -163,17 +165,18 @@ class ActionsStore:
 
     async def complete(
         self, completions: Sequence[Completion], *, expires_at_ms: int
-    ) -> dict[str, bytes]:
-        """Completes those still open; the checksum that each now is completed by, by id."""
+    ) -> dict[str, tuple[bytes, bool]]:
+        """Completes those still open; by id the checksum that each now is completed by, and
+        whether it was so before."""
         rows = await self._fetch(
-            "SELECT action_id, checksum FROM actions.complete($1, $2, $3, $4, $5)",
+            "SELECT action_id, checksum, repeat FROM actions.complete($1, $2, $3, $4, $5)",
             [completion.action_id for completion in completions],
             [completion.points for completion in completions],
             [completion.checksum for completion in completions],
             [completion.token_sha256 for completion in completions],
             expires_at_ms,
         )
-        return {str(row["action_id"]): row["checksum"] for row in rows}
+        return {str(row["action_id"]): (row["checksum"], row["repeat"]) for row in rows}
 
     async def record(
         self, strikes: Sequence[Strike], incidents: Sequence[Incident], *, now_ms: int
@@ -198,7 +201,7 @@ class ActionsStore:
         return [(str(row["action_id"]), str(row["user_id"])) for row in rows]
 
     async def settle(self, states: Mapping[str, str]) -> list[str]:
-        """Settles actions, by id, as `awarded` or `refused`; awarded ones stay so. Returns the
+        """Settles open actions, by id, as `refused` or `given_up`; as `awarded` any. Returns the
         players whose tokens it settled."""
         rows = await self._fetch(
             "SELECT user_id FROM actions.settle($1, $2)", list(states), list(states.values())

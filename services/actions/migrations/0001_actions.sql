@@ -53,7 +53,7 @@ CREATE TABLE actions.actions (
   pool               text     NOT NULL,  -- whose open tokens it counts among: '' or its own type's
   capped             boolean  NOT NULL,  -- its type has a daily cap
   state              text     NOT NULL DEFAULT 'requested'
-    CHECK (state IN ('requested', 'completed', 'awarded', 'refused')),
+    CHECK (state IN ('requested', 'completed', 'awarded', 'refused', 'given_up')),
   wrong_signatures   smallint NOT NULL DEFAULT 0,
   completed_checksum bytea,  -- of the proof that completed it
   completed_sha256   bytea   -- of its newest token since then
@@ -150,7 +150,7 @@ AS $$
 BEGIN
   RETURN QUERY
   SELECT a.action_id, a.state FROM actions.actions a
-  WHERE a.action_id = ANY (p_action) AND a.state IN ('awarded', 'refused');
+  WHERE a.action_id = ANY (p_action) AND a.state IN ('awarded', 'refused', 'given_up');
 END $$;
 
 CREATE FUNCTION actions.find(p_action uuid[])
@@ -169,11 +169,11 @@ BEGIN
 END $$;
 
 -- Completes actions by their proofs' checksums: a row for each that now is completed by the
--- answered one. One that was completed by the same checksum before counts as completed now.
+-- answered one. One that was completed by the same checksum before is a repeat.
 CREATE FUNCTION actions.complete(
   p_action uuid[], p_points bigint[], p_checksum bytea[], p_sha256 bytea[],
   p_expires_at_ms bigint)
-RETURNS TABLE (action_id uuid, checksum bytea)
+RETURNS TABLE (action_id uuid, checksum bytea, repeat boolean)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 AS $$
@@ -188,12 +188,14 @@ BEGIN
          completed_sha256 = c.sha256, expires_at_ms = p_expires_at_ms
     FROM unnest(p_action, p_points, p_checksum, p_sha256)
       AS c(action_id, points, checksum, sha256)
-   WHERE a.action_id = c.action_id
+    JOIN actions.actions b ON b.action_id = c.action_id  -- as it was before
+   WHERE a.action_id = c.action_id AND a.action_id = ANY (p_action)
      AND (a.state = 'requested' OR a.state = 'completed' AND a.completed_checksum = c.checksum)
-  RETURNING a.action_id, a.completed_checksum;
+  RETURNING a.action_id, a.completed_checksum, b.state = 'completed';
 END $$;
 
--- Settles actions; awarded ones stay so. Returns the players whose tokens no longer are open.
+-- Settles open actions; one that is awarded is so whatever it was before. Returns the players
+-- whose tokens no longer are open.
 CREATE FUNCTION actions.settle(p_action uuid[], p_state text[]) RETURNS TABLE (user_id uuid)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -205,7 +207,8 @@ BEGIN
   RETURN QUERY
   UPDATE actions.actions a SET state = s.state
     FROM unnest(p_action, p_state) AS s(action_id, state)
-   WHERE a.action_id = s.action_id AND a.state NOT IN ('awarded', s.state)
+   WHERE a.action_id = s.action_id
+     AND (a.state IN ('requested', 'completed') OR s.state = 'awarded' AND a.state <> 'awarded')
   RETURNING a.user_id;
 END $$;
 
