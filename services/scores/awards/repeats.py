@@ -56,7 +56,10 @@ class Repeats:
         if same:
             receipts = await self._receipts([row.action_id for row in same.values()])
             for at, row in same.items():
-                answers[at] = render(row, receipts.get(row.action_id, NO_RECEIPT))
+                award = render(row, receipts.get(row.action_id, NO_RECEIPT))
+                # A call that was sent again is no repeat of the caller's request.
+                award.repeat = row.attempt_id != attempts[at].item.attempt.attempt_id
+                answers[at] = award
         return answers
 
     async def receipt(self, user_id: str, action_id: str) -> scores_pb2.Award:
