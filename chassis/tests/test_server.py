@@ -45,7 +45,7 @@ class Echo:
         match request:
             case b"taken":
                 error = FieldError("name", "taken", "is taken")
-                facts = {"limit": 0, "owner": "ada"}
+                facts: dict[str, int | str] = {"limit": 0, "owner": "ada"}
                 raise NameTaken(errors=[error], retry_after_s=7, reference="r1", facts=facts)
             case b"bug":
                 raise KeyError("secret detail")
