@@ -87,7 +87,7 @@ class Batcher(Generic[Item, Result]):
         passed first, the item's own failure, or what `send` raised.
         """
         if len(self._queue) >= self._queue_max:
-            raise QueueFull(retry_after_s=1)
+            raise QueueFull
         loop = self._loop
         waiting: _Waiting[Item, Result] = _Waiting(
             item, loop.time() + timeout_s, loop.create_future()

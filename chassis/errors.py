@@ -15,10 +15,11 @@
 A unit names its own failures by a class below one of these: the class name is the
 code callers switch on (`NameTaken` -> `NAME_TAKEN`), the docstring the sentence
 people read. Services raise them and know neither gRPC status codes nor HTTP.
+TooMany and Unavailable pass with time, and always say when to try again.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
 
@@ -26,7 +27,7 @@ import grpc
 from grpc import StatusCode
 
 from protos import failure_pb2
-from protos.failure_pb2 import Failure
+from protos.failure_pb2 import Fact, Failure
 
 TRAILER = "failure-bin"
 
@@ -45,6 +46,7 @@ class Failed(Exception):
 
     kind: ClassVar["Failure.Kind"] = Failure.INTERNAL
     status: ClassVar[StatusCode] = StatusCode.INTERNAL
+    again_s: ClassVar[int] = 0  # `retry_after_s` where none is stated
 
     def __init__(
         self,
@@ -54,14 +56,17 @@ class Failed(Exception):
         errors: Sequence[FieldError] = (),
         retry_after_s: int = 0,
         reference: str = "",
+        facts: Mapping[str, int | str] | None = None,
     ) -> None:
         """`detail` replaces the class's sentence, `code` the name made of the class's own;
-        `reference` is an id to quote when asking about this failure."""
+        `reference` is an id to quote when asking about this failure. `facts` are what decided
+        it, for programs, by name in camelCase: {"limitMs": 1000}; nothing in them is secret."""
         self.code = code or _code(type(self).__name__)
         self.detail = detail or " ".join((type(self).__doc__ or "").split())
         self.errors = tuple(errors)
-        self.retry_after_s = retry_after_s
+        self.retry_after_s = retry_after_s or self.again_s
         self.reference = reference
+        self.facts = facts or {}
         super().__init__(self.detail)
 
     def __str__(self) -> str:
@@ -111,13 +116,13 @@ class Conflict(Failed):
 class TooMany(Failed):
     """A limit is reached."""
 
-    kind, status = Failure.TOO_MANY, StatusCode.RESOURCE_EXHAUSTED
+    kind, status, again_s = Failure.TOO_MANY, StatusCode.RESOURCE_EXHAUSTED, 1
 
 
 class Unavailable(Failed):
     """A part that is needed is unavailable."""
 
-    kind, status = Failure.UNAVAILABLE, StatusCode.UNAVAILABLE
+    kind, status, again_s = Failure.UNAVAILABLE, StatusCode.UNAVAILABLE, 1
 
 
 class Timeout(Failed):
@@ -138,6 +143,7 @@ def to_proto(failed: Failed) -> Failure:
         ],
         retry_after_s=failed.retry_after_s,
         reference=failed.reference,
+        facts={name: _fact(value) for name, value in failed.facts.items()},
     )
 
 
@@ -149,6 +155,10 @@ def from_proto(failure: Failure) -> Failed:
         errors=[FieldError(e.field, e.code, e.detail) for e in failure.errors],
         retry_after_s=failure.retry_after_s,
         reference=failure.reference,
+        facts={
+            name: fact.text if fact.HasField("text") else fact.number
+            for name, fact in failure.facts.items()
+        },
     )
 
 
@@ -159,6 +169,10 @@ def from_call(error: grpc.aio.AioRpcError) -> Failed:
             return from_proto(Failure.FromString(cast(bytes, value)))
     kind = _BY_STATUS.get(error.code(), Internal)
     return kind(f"{error.code().name}: {error.details()}")
+
+
+def _fact(value: int | str) -> Fact:
+    return Fact(text=value) if isinstance(value, str) else Fact(number=value)
 
 
 def _code(name: str) -> str:

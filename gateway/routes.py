@@ -60,6 +60,7 @@ def routes(
             "POST", f"{API}/actions/complete", actions.complete, PLAY, policy=redemption, once=once
         ),
         Route("GET", f"{API}/actions/{{action_id:{ID}}}", actions.state, PLAY),
+        Route("DELETE", f"{API}/actions/{{action_id:{ID}}}", actions.give_up, PLAY, status=204),
         Route("POST", f"{API}/scores/update", scores.update, PLAY, policy=SCORES, once=REDEEMED),
         Route(
             "POST", f"{API}/scores/increment", scores.increment, PLAY, policy=SCORES, once=REDEEMED

@@ -150,18 +150,20 @@ class CompleteRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[CompleteItem, _Mapping]]] = ...) -> None: ...
 
 class Completed(_message.Message):
-    __slots__ = ("action_id", "action_token", "expires_at_ms", "expires_in_s", "score_increment")
+    __slots__ = ("action_id", "action_token", "expires_at_ms", "expires_in_s", "score_increment", "repeat")
     ACTION_ID_FIELD_NUMBER: _ClassVar[int]
     ACTION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_AT_MS_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_S_FIELD_NUMBER: _ClassVar[int]
     SCORE_INCREMENT_FIELD_NUMBER: _ClassVar[int]
+    REPEAT_FIELD_NUMBER: _ClassVar[int]
     action_id: str
     action_token: str
     expires_at_ms: int
     expires_in_s: int
     score_increment: int
-    def __init__(self, action_id: _Optional[str] = ..., action_token: _Optional[str] = ..., expires_at_ms: _Optional[int] = ..., expires_in_s: _Optional[int] = ..., score_increment: _Optional[int] = ...) -> None: ...
+    repeat: bool
+    def __init__(self, action_id: _Optional[str] = ..., action_token: _Optional[str] = ..., expires_at_ms: _Optional[int] = ..., expires_in_s: _Optional[int] = ..., score_increment: _Optional[int] = ..., repeat: _Optional[bool] = ...) -> None: ...
 
 class CompleteResult(_message.Message):
     __slots__ = ("completed", "failure")
@@ -252,12 +254,14 @@ class VerifyReply(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[VerifyResult, _Mapping]]] = ...) -> None: ...
 
 class SettleRequest(_message.Message):
-    __slots__ = ("awarded", "refused")
+    __slots__ = ("awarded", "refused", "given_up")
     AWARDED_FIELD_NUMBER: _ClassVar[int]
     REFUSED_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_UP_FIELD_NUMBER: _ClassVar[int]
     awarded: _containers.RepeatedScalarFieldContainer[str]
     refused: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, awarded: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[str]] = ...) -> None: ...
+    given_up: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, awarded: _Optional[_Iterable[str]] = ..., refused: _Optional[_Iterable[str]] = ..., given_up: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class SettleReply(_message.Message):
     __slots__ = ()

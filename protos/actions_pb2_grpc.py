@@ -119,7 +119,7 @@ class ActionsServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Settle(self, request, context):
-        """What became of an action: awarded, or closed by a refusal.
+        """What became of an action: awarded, closed by a refusal, or given up.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

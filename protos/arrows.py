@@ -11,10 +11,12 @@ _CALLS = {
     "auth": {"gateway": "Register Login Refresh Keys ClientToken Names", "fraud": "SetBan"},
     "actions": {
         "gateway": "Catalogue CreateType UpdateType Issue Complete Get",
-        "scores": "Verify Settle",
+        "scores": "Verify Settle Get",
     },
     "scores": {
-        "gateway": "Award Receipt History Reverse CreateBoard Boards Top Around Ranks WouldBe",
+        "gateway": (
+            "Award GiveUp Receipt History Reverse CreateBoard Boards Top Around Ranks WouldBe"
+        ),
         "realtime": "Boards Top Around",
     },
     "fraud": {

@@ -24,17 +24,23 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/failure.proto\x12\nscoreboard\"\xc3\x02\n\x07\x46\x61ilure\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.scoreboard.Failure.Kind\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12&\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x16.scoreboard.FieldError\x12\x15\n\rretry_after_s\x18\x05 \x01(\x05\x12\x11\n\treference\x18\x06 \x01(\t\"\x9f\x01\n\x04Kind\x12\x0c\n\x08INTERNAL\x10\x00\x12\x0b\n\x07INVALID\x10\x01\x12\x11\n\rUNPROCESSABLE\x10\x02\x12\x13\n\x0fUNAUTHENTICATED\x10\x03\x12\r\n\tFORBIDDEN\x10\x04\x12\x0b\n\x07MISSING\x10\x05\x12\x0c\n\x08\x43ONFLICT\x10\x06\x12\x0c\n\x08TOO_MANY\x10\x07\x12\x0f\n\x0bUNAVAILABLE\x10\x08\x12\x0b\n\x07TIMEOUT\x10\t\"9\n\nFieldError\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/failure.proto\x12\nscoreboard\"\xb2\x03\n\x07\x46\x61ilure\x12&\n\x04kind\x18\x01 \x01(\x0e\x32\x18.scoreboard.Failure.Kind\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\t\x12&\n\x06\x65rrors\x18\x04 \x03(\x0b\x32\x16.scoreboard.FieldError\x12\x15\n\rretry_after_s\x18\x05 \x01(\x05\x12\x11\n\treference\x18\x06 \x01(\t\x12-\n\x05\x66\x61\x63ts\x18\x07 \x03(\x0b\x32\x1e.scoreboard.Failure.FactsEntry\x1a>\n\nFactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x1f\n\x05value\x18\x02 \x01(\x0b\x32\x10.scoreboard.Fact:\x02\x38\x01\"\x9f\x01\n\x04Kind\x12\x0c\n\x08INTERNAL\x10\x00\x12\x0b\n\x07INVALID\x10\x01\x12\x11\n\rUNPROCESSABLE\x10\x02\x12\x13\n\x0fUNAUTHENTICATED\x10\x03\x12\r\n\tFORBIDDEN\x10\x04\x12\x0b\n\x07MISSING\x10\x05\x12\x0c\n\x08\x43ONFLICT\x10\x06\x12\x0c\n\x08TOO_MANY\x10\x07\x12\x0f\n\x0bUNAVAILABLE\x10\x08\x12\x0b\n\x07TIMEOUT\x10\t\"1\n\x04\x46\x61\x63t\x12\x10\n\x06number\x18\x01 \x01(\x03H\x00\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x42\x07\n\x05value\"9\n\nFieldError\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x03 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.failure_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_FAILURE_FACTSENTRY']._loaded_options = None
+  _globals['_FAILURE_FACTSENTRY']._serialized_options = b'8\001'
   _globals['_FAILURE']._serialized_start=37
-  _globals['_FAILURE']._serialized_end=360
-  _globals['_FAILURE_KIND']._serialized_start=201
-  _globals['_FAILURE_KIND']._serialized_end=360
-  _globals['_FIELDERROR']._serialized_start=362
-  _globals['_FIELDERROR']._serialized_end=419
+  _globals['_FAILURE']._serialized_end=471
+  _globals['_FAILURE_FACTSENTRY']._serialized_start=247
+  _globals['_FAILURE_FACTSENTRY']._serialized_end=309
+  _globals['_FAILURE_KIND']._serialized_start=312
+  _globals['_FAILURE_KIND']._serialized_end=471
+  _globals['_FACT']._serialized_start=473
+  _globals['_FACT']._serialized_end=522
+  _globals['_FIELDERROR']._serialized_start=524
+  _globals['_FIELDERROR']._serialized_end=581
 # @@protoc_insertion_point(module_scope)

@@ -30,7 +30,7 @@ class AwardRequest(_message.Message):
     def __init__(self, items: _Optional[_Iterable[_Union[AwardItem, _Mapping]]] = ...) -> None: ...
 
 class Award(_message.Message):
-    __slots__ = ("action_id", "user_id", "old_score", "new_score", "score_increment", "old_rank", "rank", "version", "at_ms", "warnings", "held")
+    __slots__ = ("action_id", "user_id", "old_score", "new_score", "score_increment", "old_rank", "rank", "version", "at_ms", "warnings", "held", "repeat")
     ACTION_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     OLD_SCORE_FIELD_NUMBER: _ClassVar[int]
@@ -42,6 +42,7 @@ class Award(_message.Message):
     AT_MS_FIELD_NUMBER: _ClassVar[int]
     WARNINGS_FIELD_NUMBER: _ClassVar[int]
     HELD_FIELD_NUMBER: _ClassVar[int]
+    REPEAT_FIELD_NUMBER: _ClassVar[int]
     action_id: str
     user_id: str
     old_score: int
@@ -53,7 +54,8 @@ class Award(_message.Message):
     at_ms: int
     warnings: _containers.RepeatedScalarFieldContainer[str]
     held: bool
-    def __init__(self, action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., score_increment: _Optional[int] = ..., old_rank: _Optional[int] = ..., rank: _Optional[int] = ..., version: _Optional[int] = ..., at_ms: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., held: _Optional[bool] = ...) -> None: ...
+    repeat: bool
+    def __init__(self, action_id: _Optional[str] = ..., user_id: _Optional[str] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., score_increment: _Optional[int] = ..., old_rank: _Optional[int] = ..., rank: _Optional[int] = ..., version: _Optional[int] = ..., at_ms: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., held: _Optional[bool] = ..., repeat: _Optional[bool] = ...) -> None: ...
 
 class AwardResult(_message.Message):
     __slots__ = ("award", "failure")
@@ -68,6 +70,18 @@ class AwardReply(_message.Message):
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[AwardResult]
     def __init__(self, results: _Optional[_Iterable[_Union[AwardResult, _Mapping]]] = ...) -> None: ...
+
+class GiveUpRequest(_message.Message):
+    __slots__ = ("user_id", "action_id")
+    USER_ID_FIELD_NUMBER: _ClassVar[int]
+    ACTION_ID_FIELD_NUMBER: _ClassVar[int]
+    user_id: str
+    action_id: str
+    def __init__(self, user_id: _Optional[str] = ..., action_id: _Optional[str] = ...) -> None: ...
+
+class GiveUpReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class ReceiptRequest(_message.Message):
     __slots__ = ("user_id", "action_id")

@@ -39,6 +39,11 @@ class ScoresStub:
                 request_serializer=protos_dot_scores__pb2.AwardRequest.SerializeToString,
                 response_deserializer=protos_dot_scores__pb2.AwardReply.FromString,
                 _registered_method=True)
+        self.GiveUp = channel.unary_unary(
+                '/scoreboard.Scores/GiveUp',
+                request_serializer=protos_dot_scores__pb2.GiveUpRequest.SerializeToString,
+                response_deserializer=protos_dot_scores__pb2.GiveUpReply.FromString,
+                _registered_method=True)
         self.Receipt = channel.unary_unary(
                 '/scoreboard.Scores/Receipt',
                 request_serializer=protos_dot_scores__pb2.ReceiptRequest.SerializeToString,
@@ -91,6 +96,13 @@ class ScoresServicer:
 
     def Award(self, request, context):
         """Awards each item at most once, however often it is asked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GiveUp(self, request, context):
+        """Uses an action up for nothing, so that it is never awarded; again does no harm.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -159,6 +171,11 @@ def add_ScoresServicer_to_server(servicer, server):
                     servicer.Award,
                     request_deserializer=protos_dot_scores__pb2.AwardRequest.FromString,
                     response_serializer=protos_dot_scores__pb2.AwardReply.SerializeToString,
+            ),
+            'GiveUp': grpc.unary_unary_rpc_method_handler(
+                    servicer.GiveUp,
+                    request_deserializer=protos_dot_scores__pb2.GiveUpRequest.FromString,
+                    response_serializer=protos_dot_scores__pb2.GiveUpReply.SerializeToString,
             ),
             'Receipt': grpc.unary_unary_rpc_method_handler(
                     servicer.Receipt,
@@ -233,6 +250,33 @@ class Scores:
             '/scoreboard.Scores/Award',
             protos_dot_scores__pb2.AwardRequest.SerializeToString,
             protos_dot_scores__pb2.AwardReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GiveUp(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Scores/GiveUp',
+            protos_dot_scores__pb2.GiveUpRequest.SerializeToString,
+            protos_dot_scores__pb2.GiveUpReply.FromString,
             options,
             channel_credentials,
             insecure,

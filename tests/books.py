@@ -28,7 +28,7 @@ async def ledger(suite: Suite, users: Iterable[str] | None = None) -> list[Award
         """
         SELECT action_id::text, user_id::text, points, old_score, new_score, version, at
         FROM scores.ledger
-        WHERE $1::uuid[] IS NULL OR user_id = ANY ($1)
+        WHERE ($1::uuid[] IS NULL OR user_id = ANY ($1)) AND kind <> 'given_up'
         ORDER BY seq
         """,
         None if users is None else list(users),
@@ -83,7 +83,7 @@ async def wrong_totals(suite: Suite, users: Iterable[str]) -> list[str]:
         SELECT p.user_id::text
         FROM scores.players p, LATERAL (
           SELECT coalesce(sum(points), 0) AS total, count(*) AS version
-          FROM scores.ledger WHERE user_id = p.user_id) l
+          FROM scores.ledger WHERE user_id = p.user_id AND kind <> 'given_up') l
         WHERE p.user_id = ANY ($1) AND (p.total <> l.total OR p.version <> l.version OR EXISTS (
           SELECT FROM (VALUES ('daily', p.day, p.day_total), ('weekly', p.week, p.week_total),
                               ('monthly', p.month, p.month_total)) AS v(board, period, total)

@@ -82,7 +82,7 @@ class Database:
         try:
             return await self._pool.fetch(sql, *arguments)
         except UNAVAILABLE as error:
-            raise DbUnavailable(retry_after_s=1) from error
+            raise DbUnavailable from error
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PoolConnectionProxy]:
@@ -91,7 +91,7 @@ class Database:
             async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
                 yield connection
         except UNAVAILABLE as error:
-            raise DbUnavailable(retry_after_s=1) from error
+            raise DbUnavailable from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PoolConnectionProxy]:

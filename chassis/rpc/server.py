@@ -125,7 +125,9 @@ async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) ->
         return web.Response(text="ok\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        return web.Response(text="ready\n") if ready() else web.Response(text="no\n", status=503)
+        if ready():
+            return web.Response(text="ready\n")
+        return web.Response(text="no\n", status=503, headers={"Retry-After": "1"})
 
     async def metrics(request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

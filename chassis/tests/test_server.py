@@ -45,7 +45,8 @@ class Echo:
         match request:
             case b"taken":
                 error = FieldError("name", "taken", "is taken")
-                raise NameTaken(errors=[error], retry_after_s=7, reference="r1")
+                facts: dict[str, int | str] = {"limit": 0, "owner": "ada"}
+                raise NameTaken(errors=[error], retry_after_s=7, reference="r1", facts=facts)
             case b"bug":
                 raise KeyError("secret detail")
             case b"unavailable":
@@ -91,6 +92,7 @@ async def test_a_failure_arrives_as_it_was_raised(channel: grpc.aio.Channel) -> 
     assert (failed.code, failed.detail) == ("NAME_TAKEN", "That name is taken.")
     assert failed.errors == (FieldError("name", "taken", "is taken"),)
     assert (failed.retry_after_s, failed.reference) == (7, "r1")
+    assert failed.facts == {"limit": 0, "owner": "ada"}
 
 
 async def test_a_bug_arrives_as_internal_without_its_details(channel: grpc.aio.Channel) -> None:
@@ -308,12 +310,13 @@ async def test_the_operations_port_shows_life_readiness_and_metrics(
     settings = ProcessSettings(tls_dir=certificates.folder / "auth")
     async with server.operations(settings, ready=lambda: ready) as port, ClientSession() as session:
 
-        async def get(path: str) -> tuple[int, str]:
+        async def get(path: str) -> tuple[int, str, str | None]:
             async with session.get(f"http://127.0.0.1:{port}{path}") as response:
-                return response.status, await response.text()
+                retry_after = response.headers.get("Retry-After")
+                return response.status, await response.text(), retry_after
 
         assert (await get("/livez"))[0] == 200
         assert (await get("/readyz"))[0] == 200
         ready = False
-        assert (await get("/readyz"))[0] == 503
+        assert await get("/readyz") == (503, "no\n", "1")
         assert "grpc_requests_total" in (await get("/metrics"))[1]

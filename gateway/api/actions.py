@@ -1,5 +1,7 @@
 """Actions: the catalogue, one-time tokens, and proofs."""
 
+from aiohttp import web
+
 from chassis.clock import rfc3339
 from chassis.errors import TooMany
 from gateway.api import scores
@@ -11,7 +13,7 @@ from gateway.edge.idempotency import Once
 from gateway.edge.limits import SCORES, Policy
 from gateway.edge.request import Request
 from gateway.upstreams import Upstreams, left_s
-from protos import actions_pb2
+from protos import actions_pb2, scores_pb2
 
 
 class ActionRequest(Body):
@@ -158,7 +160,9 @@ class Actions:
         if body.action_token is not None:
             return await self._scores.award(request, token=body.action_token, claims=body.claims())
         item = actions_pb2.CompleteItem(user_id=request.caller.user_id, claims=body.claims())
-        return answer(Completed, await self._upstreams.complete.submit(item, timeout_s=left_s()))
+        completed = await self._upstreams.complete.submit(item, timeout_s=left_s())
+        request.repeat = completed.repeat
+        return answer(Completed, completed)
 
     async def state(self, request: Request) -> Action:
         """What became of one's own play."""
@@ -166,6 +170,14 @@ class Actions:
             user_id=request.caller.user_id, action_id=request.params["action_id"]
         )
         return answer(Action, await self._upstreams.actions.Get(wanted))
+
+    async def give_up(self, request: Request) -> web.Response:
+        """Gives one's own play up: its slot is free, and nothing will be awarded for it."""
+        wanted = scores_pb2.GiveUpRequest(
+            user_id=request.caller.user_id, action_id=request.params["action_id"]
+        )
+        await self._upstreams.scores.GiveUp(wanted)
+        return web.Response(status=204)
 
 
 def action_type(found: actions_pb2.ActionType) -> ActionType:

@@ -1,6 +1,7 @@
 """How the suite is doing: every unit is checked every 2 s, and the last result is served."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
@@ -113,7 +114,11 @@ class Probes:
     async def health(self, request: Request) -> web.Response:
         """How the suite is doing; 503 where no player can play."""
         report = self._health.report()
-        return json(report, status=503 if report.status == "unhealthy" else 200)
+        if report.status != "unhealthy":
+            return json(report)
+        response = json(report, status=503)
+        response.headers["Retry-After"] = str(math.ceil(PAUSE_S))
+        return response
 
     async def livez(self, request: Request) -> web.Response:
         """Whether the event loop turns."""
@@ -122,5 +127,5 @@ class Probes:
     async def readyz(self, request: Request) -> web.Response:
         """Whether new requests are welcome."""
         if self._draining():
-            return web.Response(text="no\n", status=503)
+            return web.Response(text="no\n", status=503, headers={"Retry-After": "1"})
         return web.Response(text="ready\n")

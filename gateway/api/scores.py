@@ -233,6 +233,7 @@ class Scores:
         item.key_hash = request.key_hash
         found = await self._upstreams.award.submit(item, timeout_s=left_s())
         request.seen.award()
+        request.repeat = found.repeat
         return _award(found)
 
 

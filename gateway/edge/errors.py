@@ -101,7 +101,7 @@ def shown(failed: Failed) -> Failed:
     if isinstance(failed, QueueFull) or (
         failed.kind == Failure.UNAVAILABLE and failed.code == Unavailable().code
     ):
-        return ServiceUnavailable(retry_after_s=failed.retry_after_s or 1)
+        return ServiceUnavailable(retry_after_s=failed.retry_after_s)
     if failed.kind == Failure.TIMEOUT and failed.code == Timeout().code:
         return Timeout()
     return failed
@@ -111,6 +111,7 @@ def response(failed: Failed, request_id: str) -> web.Response:
     """The answer to a failed request: a problem, and the headers that belong to it."""
     status = _OWN_STATUS.get(type(failed)) or _STATUS.get(failed.kind, 500)
     problem: dict[str, Any] = {
+        **failed.facts,
         "type": f"urn:scoreboard:problem:{failed.code}",
         "title": failed.code.replace("_", " ").capitalize(),
         "status": status,

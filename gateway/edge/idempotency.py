@@ -2,7 +2,8 @@
 
 The mark of a key stands in Redis for 24 h and holds the body's hash. An award's answer is the
 ledger's to give again, also where the mark is lost; that of any other call is kept in it,
-sealed. While Redis is unavailable calls go on without a mark.
+sealed. Whichever gives it again, the answer says so. While Redis is unavailable calls go on
+without a mark.
 """
 
 import asyncio

@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 from cachetools import LRUCache
 
+from gateway.edge.idempotency import REPLAYED
 from gateway.edge.identity import ANONYMOUS, Caller
 from gateway.edge.limits import Standing
 
@@ -27,6 +28,7 @@ class Request:
     body: bytes = b""  # as it came, where the route takes one
     standing: Standing | None = None  # with the limits of the route
     key_hash: bytes = b""  # of caller, route and Idempotency-Key, where given
+    repeat: bool = False  # its answer was given to an earlier request
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -47,6 +49,8 @@ class Request:
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }
+        if self.repeat:
+            headers[REPLAYED] = "true"
         if self.standing is not None:
             headers |= self.standing.headers()
         return headers

@@ -136,7 +136,7 @@ class LiveHandler:
         self._permits = min(most, self._permits + (now - self._permits_at) * most)
         self._permits_at = now
         if self._permits < 1:
-            raise RateLimited(retry_after_s=1)
+            raise RateLimited
         self._permits -= 1
 
     async def _run(self, ws: web.WebSocketResponse, outlet: Outlet, request: Request) -> None:

@@ -339,6 +339,9 @@ class _Scores(scores_pb2_grpc.ScoresServicer):
         )
         return scores_pb2.AwardReply(results=results)
 
+    async def GiveUp(self, request: Any, context: Any) -> Any:
+        return await self._fakes.unary("GiveUp", request, scores_pb2.GiveUpReply())
+
     async def Receipt(self, request: Any, context: Any) -> Any:
         return await self._fakes.unary("Receipt", request, AWARD)
 

@@ -59,7 +59,7 @@ ROWS = (
     Row("DAILY_CAP_REACHED", TooMany, 429, REQUEST, retry_after_s=3600),
     Row("VALIDATION_FAILED", Unprocessable, 422),
     Row("ACCOUNT_BANNED", Forbidden, 403, reference="decision-2"),
-    Row("TOO_MANY_PENDING", TooMany, 429, REQUEST),
+    Row("TOO_MANY_PENDING", TooMany, 429, REQUEST, retry_after_s=31),
     Row("IDEMPOTENCY_KEY_REUSED", Unprocessable, 422),
     Row("QUEUED_FOR_REPLAY", Unavailable, 503, retry_after_s=5),
     Row("DB_UNAVAILABLE", Unavailable, 503, retry_after_s=1),

@@ -17,7 +17,7 @@ from chassis.testing import Certificates
 from gateway.edge import idempotency
 from gateway.edge.idempotency import Idempotency, Repeatable
 from gateway.tests.edge import KEYS, PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
-from gateway.tests.services import ACTION, ADA, ADMIN, AT, AWARD, BOB, Fakes, encoded
+from gateway.tests.services import ACTION, ADA, ADMIN, AT, AWARD, BOB, COMPLETED, Fakes, encoded
 from protos.scores_pb2 import Board
 
 BOARD = {"board": "raid", "title": "Raid"}
@@ -376,3 +376,57 @@ async def test_a_redis_that_is_silent_holds_up_few(monkeypatch: pytest.MonkeyPat
         await redis.aclose()
         silent.close()
         await silent.wait_closed()
+
+
+# ---- what is given again without a mark ----
+
+PROVED = {"proof": PROOF, "timestamp": AT}
+BY_PLAYER: dict[str, tuple[str, Any, dict[str, str]]] = {
+    "update": ("/scores/update", UPDATE, {"X-Action-Token": "v1.token"}),
+    "increment": ("/scores/increment", PROVED, {"X-Action-Token": "v1.token"}),
+    "one call": ("/actions/complete", {**PROVED, "actionToken": "v1.token"}, {}),
+    "fresh token": (
+        "/actions/complete",
+        {**PROVED, "actionId": ACTION, "actionType": "WIN_GAME"},
+        {},
+    ),
+}
+
+
+def repeat_of(message: Any) -> Any:
+    """The message as a service returns it again."""
+    again = type(message)(repeat=True)
+    again.MergeFrom(message)
+    return again
+
+
+@pytest.mark.parametrize("name", BY_PLAYER)
+async def test_a_repeat_says_so_and_is_the_first_answer_else(edge: Edge, name: str) -> None:
+    path, body, headers = BY_PLAYER[name]
+    first = await edge.play(path, body, headers=headers)
+    edge.fakes.answers |= {"Award": repeat_of(AWARD), "Complete": repeat_of(COMPLETED)}
+    again = await edge.play(path, body, headers=headers)
+
+    assert (again.status, again.body) == (200, first.body)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    assert "Idempotency-Replayed" not in first.headers
+
+
+async def test_a_repeated_grant_says_so_with_a_key_and_without(edge: Edge) -> None:
+    body = {"actionId": ACTION, "userId": ADA, "actionType": "WIN_GAME"}
+    token = edge.fakes.signer.client_token()
+    path = "/api/v1/scores/award"
+    first = await edge.call("POST", path, body, token=token)
+    edge.fakes.answers["Award"] = repeat_of(AWARD)
+    again = [await edge.call("POST", path, body, token=token, headers=h) for h in ({}, KEY)]
+
+    assert [answer.body for answer in again] == [first.body] * 2
+    assert [answer.headers["Idempotency-Replayed"] for answer in again] == ["true"] * 2
+    assert "Idempotency-Replayed" not in first.headers
+
+
+async def test_a_receipt_is_no_repeat(edge: Edge) -> None:
+    token = edge.fakes.signer.token()
+    answer = await edge.call("GET", f"/api/v1/me/scores/{ACTION}", token=token)
+
+    assert (answer.status, "Idempotency-Replayed" in answer.headers) == (200, False)

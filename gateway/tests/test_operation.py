@@ -14,6 +14,7 @@ from grpc_health.v1 import health_pb2
 from chassis.errors import Unavailable
 from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
+from gateway.api.health import Probes
 from gateway.tests.edge import UPDATE, Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import AUDIENCE, AWARD, ISSUER, Fakes, encoded
 
@@ -101,6 +102,7 @@ async def test_a_result_that_is_too_old_is_down(
     answer = await health(edge)
 
     assert (answer.status, answer.json()["status"]) == (503, "unhealthy")
+    assert answer.headers["Retry-After"] == "2"
     assert set(answer.json()["services"].values()) == {"down"}
     assert (answer.json()["redis"], answer.json()["database"]) == ("down", "down")
 
@@ -227,3 +229,10 @@ async def test_a_stop_answers_what_is_in_flight_and_takes_nothing_new(
 
     assert answer.status == 200
     assert answer.headers["Connection"] == "close"
+
+
+async def test_a_process_that_drains_says_when_to_look_again() -> None:
+    unused: Any = None
+    answer = await Probes(unused, draining=lambda: True).readyz(unused)
+
+    assert (answer.status, answer.headers["Retry-After"]) == (503, "1")

@@ -41,6 +41,7 @@ async def test_a_service_s_own_code_passes_with_the_status_of_its_kind(
         errors=[FieldError("a.b", "BAD", "It is bad.")],
         retry_after_s=7,
         reference="decision-1",
+        facts={"bound": "minDurationMs", "limitMs": 2**53, "status": "no"},
     )
     answer = await edge.play("/scores/update", UPDATE)
 
@@ -55,6 +56,8 @@ async def test_a_service_s_own_code_passes_with_the_status_of_its_kind(
         "errors": [{"field": "a.b", "code": "BAD", "detail": "It is bad."}],
         "retryAfter": 7,
         "decisionId": "decision-1",
+        "bound": "minDurationMs",
+        "limitMs": 2**53,
     }
     assert answer.headers["Retry-After"] == "7"
     assert ("WWW-Authenticate" in answer.headers) == (answer.status == 401)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chassis.errors import Missing, TooMany, Unprocessable
+from chassis.errors import Conflict, Missing, TooMany, Unprocessable
 from gateway.edge.middleware import PUBLIC
 from gateway.routes import ID
 from gateway.tests.edge import PROOF, UPDATE, Edge, api
@@ -315,6 +315,25 @@ async def test_a_service_s_refusal_passes_unchanged(edge: Edge) -> None:
     assert (missing.status, missing.code) == (404, "ACTION_NOT_FOUND")
 
 
+async def test_an_action_is_given_up_by_its_player(edge: Edge) -> None:
+    token = edge.fakes.signer.token()
+    answer = await edge.call("DELETE", f"/api/v1/actions/{ACTION}", token=token)
+
+    assert (answer.status, answer.body) == (204, b"")
+    assert "Content-Type" not in answer.headers
+    assert answer.headers["X-Request-Id"]
+    request = edge.fakes.received("GiveUp")
+    assert (request.user_id, request.action_id) == (ADA, ACTION)
+
+
+async def test_an_action_that_was_awarded_is_not_given_up(edge: Edge) -> None:
+    edge.fakes.answers["GiveUp"] = Conflict(code="ACTION_AWARDED")
+    token = edge.fakes.signer.token()
+    answer = await edge.call("DELETE", f"/api/v1/actions/{ACTION}", token=token)
+
+    assert (answer.status, answer.code) == (409, "ACTION_AWARDED")
+
+
 # ---- who may ----
 
 # What each route requires, said a second time: a route that is not here fails the test.
@@ -329,6 +348,7 @@ SCOPES: dict[tuple[str, str], str] = {
     ("POST", "/api/v1/actions/token"): "actions:write",
     ("POST", "/api/v1/actions/complete"): "actions:write",
     ("GET", "/api/v1/actions/{action_id}"): "actions:write",
+    ("DELETE", "/api/v1/actions/{action_id}"): "actions:write",
     ("POST", "/api/v1/scores/update"): "actions:write",
     ("POST", "/api/v1/scores/increment"): "actions:write",
     ("POST", "/api/v1/scores/award"): "scores:award",

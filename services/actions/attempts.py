@@ -16,10 +16,16 @@ from protos import fraud_pb2
 from protos.fraud_pb2_grpc import FraudStub
 from services.actions import proofs
 from services.actions.catalogue import ActionType, Catalogue
-from services.actions.failures import ActionCompleted, ActionNotFound, TokenExpired, TokenInvalid
+from services.actions.failures import (
+    ActionClosed,
+    ActionCompleted,
+    ActionNotFound,
+    TokenExpired,
+    TokenInvalid,
+)
 from services.actions.issuing import Settlements
 from services.actions.proofs import Claims, Refusal
-from services.actions.store import ActionsStore, Completion, Incident, Row, Strike
+from services.actions.store import CLOSED, ActionsStore, Completion, Incident, Row, Strike
 from services.actions.tokens import Sealed, Sealer
 
 COMPLETED_TTL_S = 300  # life of the token that completing returns
@@ -41,6 +47,7 @@ class Attempt:
     refusal: Refusal | None = None
     closed: bool = False  # the action, by this refusal
     fresh_token: str = ""  # of a completed action
+    repeat: bool = False  # of the request that completed it
 
 
 class IncidentRelay(OutboxRelay):
@@ -151,7 +158,7 @@ class Attempts:
             attempt.claims,
             bounds=attempt.bounds,
             value=value,
-            closed=state == "refused",
+            closed=state in CLOSED,
             now_ms=now_ms,
             points_max=self._points_max,
             key=attempt.key,
@@ -187,10 +194,20 @@ class Attempts:
         if not completions:
             return
         done = await self._store.complete(completions, expires_at_ms=expires_at_ms)
+        late: list[tuple[Attempt, str]] = []
         for attempt, completion in zip(verified, completions, strict=True):
-            if done.get(completion.action_id) != completion.checksum:
-                # Another proof completed it, or something settled it, since the row was read.
-                attempt.refusal = Refusal(ActionCompleted())
+            action_id = completion.action_id
+            checksum, attempt.repeat = done.get(action_id, (b"", False))
+            if checksum == completion.checksum:
+                done[action_id] = checksum, True  # for a copy in the same batch
+            else:
+                late.append((attempt, action_id))
+        if late:
+            # Another proof completed them, or something settled them, since the rows were read.
+            rows = await self._store.find([action_id for _, action_id in late])
+            for attempt, action_id in late:
+                closed = rows[action_id].state in CLOSED
+                attempt.refusal = Refusal(ActionClosed() if closed else ActionCompleted())
 
     async def _record(self, attempts: Sequence[Attempt], now_ms: int) -> None:
         """Stores what the refusals entail, before they are returned."""
@@ -232,7 +249,8 @@ def _again(attempt: Attempt, row: Row, now_ms: int) -> Refusal | None:
     right = proofs.signature_right(text, proof.checksum, attempt.key)
     if not right or not hmac.compare_digest(_checksum(attempt), row.completed_checksum):
         return Refusal(ActionCompleted())
-    return Refusal(TokenExpired()) if now_ms >= row.sealed.expires_at_ms else None
+    expires_at_ms = row.sealed.expires_at_ms
+    return Refusal(TokenExpired(expires_at_ms)) if now_ms >= expires_at_ms else None
 
 
 def _checksum(attempt: Attempt) -> bytes:

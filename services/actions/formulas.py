@@ -35,7 +35,7 @@ class Span(NamedTuple):
 def _evidence_points(span: Span, evidence: bytes, completion_ms: int) -> int:
     points = _integer(_object(evidence), "points")
     if not span.points_min <= points <= span.points_max:
-        raise ScoreOutOfRange(f"The points must be {span.points_min} to {span.points_max}.")
+        raise ScoreOutOfRange("computed", points, least=span.points_min, most=span.points_max)
     return points
 
 
@@ -45,7 +45,7 @@ def _ratio(span: Span, evidence: bytes, completion_ms: int) -> int:
     if whole < 1:
         raise _lacking("whole", "must be at least 1")
     if not 0 <= part <= whole:
-        raise ScoreOutOfRange("The part must be 0 to the whole.")
+        raise ScoreOutOfRange("part", part, least=0, most=whole)
     return span.scaled(part, whole)
 
 

@@ -75,9 +75,9 @@ class Grants:
         if bounds.formula:
             least, most = bounds.points_min or 1, min(most, bounds.points_max or most)
         if not least <= points <= most:
-            raise ScoreOutOfRange
+            raise ScoreOutOfRange("stated", points, least=least, most=most)
         if not bounds.formula and points != bounds.points:
-            raise ScoreMismatch
+            raise ScoreMismatch(stated=points, expected=bounds.points)
         return points
 
 

@@ -92,11 +92,19 @@ class Issuer:
         be settled; nothing is locked meanwhile.
         """
         await self._catalogue.learn({one.action_type for one in wanted})
-        too_many = TooManyPending()  # one for all: a failure costs more than a token
-        results: list[Issued | Failed] = [self._refusal(one) or too_many for one in wanted]
+        results: dict[int, Issued | Failed] = {}  # by place
         pending = await self._try(wanted, range(len(wanted)), results)
-        if not pending or not patient:
-            return results
+        if pending and patient:
+            await self._retry(wanted, pending, results)
+        return [results[place] for place in range(len(wanted))]
+
+    async def _retry(
+        self,
+        wanted: Sequence[pb.IssueItem],
+        pending: list[int],
+        results: dict[int, Issued | Failed],
+    ) -> None:
+        """Issues what fits of the places that are pending, as soon as it does, for a moment."""
         until = asyncio.get_running_loop().time() + self._settle_wait_s
         with self._settlements.watch({wanted[place].user_id for place in pending}) as watch:
             waiting = True
@@ -107,38 +115,37 @@ class Issuer:
                 again = [p for p in pending if not freed or wanted[p].user_id in freed]
                 left = await self._try(wanted, again, results)
                 pending = sorted({*pending} - {*again} | {*left})
-        return results
-
-    def _refusal(self, wanted: pb.IssueItem) -> Failed | None:
-        bounds = self._catalogue.get(wanted.action_type)
-        if bounds is None:
-            return ActionTypeUnknown()
-        return ActionTypeAuthoritative() if bounds.authoritative else None
 
     async def _try(
-        self, wanted: Sequence[pb.IssueItem], places: Iterable[int], results: list[Issued | Failed]
+        self,
+        wanted: Sequence[pb.IssueItem],
+        places: Iterable[int],
+        results: dict[int, Issued | Failed],
     ) -> list[int]:
-        """Issues what fits of the places that are pending; returns those still pending."""
+        """Issues what fits of these places; returns those with too many open tokens."""
         now_ms = clock.now_ms()
-        tried = [
-            (place, self._make(wanted[place].user_id, bounds, now_ms))
-            for place in places
-            if isinstance(results[place], TooManyPending)
-            and (bounds := self._catalogue.get(wanted[place].action_type))
-        ]
+        tried: list[tuple[int, Issued]] = []
+        for place in places:
+            bounds = self._catalogue.get(wanted[place].action_type)
+            if bounds is None:
+                results[place] = ActionTypeUnknown()
+            elif bounds.authoritative:
+                results[place] = ActionTypeAuthoritative()
+            else:
+                tried.append((place, self._make(wanted[place].user_id, bounds, now_ms)))
         if not tried:
             return []
-        outcomes = await self._store.issue(
-            [self._play(issued) for _, issued in tried], kid=self._sealer.kid, now_ms=now_ms
-        )
+        plays = [self._play(issued) for _, issued in tried]
+        outcomes = await self._store.issue(plays, kid=self._sealer.kid, now_ms=now_ms)
         left = []
-        for (place, issued), outcome in zip(tried, outcomes, strict=True):
-            if outcome == "issued":
+        for (place, issued), play, outcome in zip(tried, plays, outcomes, strict=True):
+            if outcome.outcome == "issued":
                 results[place] = issued
-            elif outcome == "capped":
-                to_midnight_ms = _DAY_MS - now_ms % _DAY_MS
-                results[place] = DailyCapReached(retry_after_s=-(-to_midnight_ms // 1000))
+            elif outcome.outcome == "capped":
+                results[place] = _capped(play, now_ms)
             else:
+                wait_s = _seconds(outcome.freed_at_ms - now_ms)
+                results[place] = TooManyPending(open_max=play.pool_max, retry_after_s=wait_s)
                 left.append(place)
         return left
 
@@ -166,6 +173,20 @@ class Issuer:
             pool_max=bounds.max_open or self._open_max,
             daily_cap=cap if cap is None or self._capped else _NO_CAP,
         )
+
+
+def _capped(play: Play, now_ms: int) -> DailyCapReached:
+    to_midnight_ms = _DAY_MS - now_ms % _DAY_MS
+    return DailyCapReached(
+        cap=play.daily_cap or _NO_CAP,
+        resets_at_ms=now_ms + to_midnight_ms,
+        retry_after_s=_seconds(to_midnight_ms),
+    )
+
+
+def _seconds(wait_ms: int) -> int:
+    """Rounded up."""
+    return -(-wait_ms // 1000)
 
 
 class _Watch:

@@ -75,6 +75,7 @@ def complete_result(attempt: Attempt) -> pb.CompleteResult:
         result.completed.expires_at_ms = sealed.expires_at_ms
         result.completed.expires_in_s = COMPLETED_TTL_S
         result.completed.score_increment = sealed.points
+        result.completed.repeat = attempt.repeat
     return result
 
 

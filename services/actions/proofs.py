@@ -159,20 +159,23 @@ def _signed(sealed: Sealed, claims: Claims, key: bytes, value: int | Failed | No
     return signed
 
 
-def _in_time(timestamp: str, now_ms: int) -> bool:
+def _timestamp(timestamp: str, now_ms: int) -> Refusal | None:
+    earliest_ms, latest_ms = now_ms - TIMESTAMP_OLD_MS, now_ms + TIMESTAMP_AHEAD_MS
     try:
-        at_ms = parse_rfc3339(timestamp)
+        in_range = earliest_ms <= parse_rfc3339(timestamp) <= latest_ms
     except ValueError:
-        return False
-    return now_ms - TIMESTAMP_OLD_MS <= at_ms <= now_ms + TIMESTAMP_AHEAD_MS
+        in_range = False
+    if in_range:
+        return None
+    return Refusal(TimestampOutOfRange(now_ms=now_ms, earliest_ms=earliest_ms, latest_ms=latest_ms))
 
 
 def _standing(sealed: Sealed, claims: Claims, *, closed: bool, now_ms: int) -> Refusal | None:
     if closed:
         return Refusal(ActionClosed())
     if now_ms >= sealed.expires_at_ms:
-        return Refusal(TokenExpired())
-    return None if _in_time(claims.timestamp, now_ms) else Refusal(TimestampOutOfRange())
+        return Refusal(TokenExpired(sealed.expires_at_ms))
+    return _timestamp(claims.timestamp, now_ms)
 
 
 def _amount(
@@ -180,15 +183,16 @@ def _amount(
 ) -> Refusal | None:
     amount = claims.score_increment
     if amount is not None and amount != value and not 1 <= amount <= points_max:
-        return Refusal(ScoreOutOfRange())
+        return Refusal(ScoreOutOfRange("stated", amount, least=1, most=points_max))
     if isinstance(value, Failed):
         return Refusal(value)
     if amount is None or value is None or amount == value:
         return None
+    failure = ScoreMismatch(stated=amount, expected=value)
     # Only the client signature covers the amount.
     if signed is not _Signed.RIGHT or claims.client_signature is None:
-        return Refusal(ScoreMismatch())
-    return Refusal(ScoreMismatch(), rule="amount", observed=amount, threshold=value, closes=True)
+        return Refusal(failure)
+    return Refusal(failure, rule="amount", observed=amount, threshold=value, closes=True)
 
 
 def _signature(sealed: Sealed, claims: Claims, signed: _Signed) -> Refusal | None:
@@ -206,20 +210,24 @@ def _times(
     if proof is None:
         return None  # verified when the action was completed
     claimed_ms, elapsed_ms = proof.completion_time_ms, now_ms - sealed.issued_at_ms
-    # No one is accused of bounds that came after the play began.
-    rule = "time" if sealed.issued_at_ms >= bounds.times_since_ms else ""
+    observed_ms = claimed_ms
     if claimed_ms > elapsed_ms + CLAIM_AHEAD_MS:
-        return _suspicious("time", claimed_ms, elapsed_ms + CLAIM_AHEAD_MS)
-    if claimed_ms < bounds.min_duration_ms:
-        return _suspicious(rule, claimed_ms, bounds.min_duration_ms)
-    if elapsed_ms < bounds.min_duration_ms:
-        return _suspicious(rule, elapsed_ms, bounds.min_duration_ms)
-    if claimed_ms > bounds.max_duration_ms:
-        return _suspicious(rule, claimed_ms, bounds.max_duration_ms)
-    return None
-
-
-def _suspicious(rule: str, observed_ms: int, threshold_ms: int) -> Refusal:
+        bound, limit_ms = "elapsedMs", elapsed_ms + CLAIM_AHEAD_MS
+    elif min(claimed_ms, elapsed_ms) < bounds.min_duration_ms:
+        bound, limit_ms = "minDurationMs", bounds.min_duration_ms
+        observed_ms = claimed_ms if claimed_ms < limit_ms else elapsed_ms
+    elif claimed_ms > bounds.max_duration_ms:
+        bound, limit_ms = "maxDurationMs", bounds.max_duration_ms
+    else:
+        return None
+    # No one is accused of bounds that came after the play began; the clock is none of them.
+    known = bound == "elapsedMs" or sealed.issued_at_ms >= bounds.times_since_ms
     return Refusal(
-        SuspiciousActivity(), rule=rule, observed=observed_ms, threshold=threshold_ms, closes=True
+        SuspiciousActivity(
+            bound=bound, limit_ms=limit_ms, claimed_ms=claimed_ms, elapsed_ms=elapsed_ms
+        ),
+        rule="time" if known else "",
+        observed=observed_ms,
+        threshold=limit_ms,
+        closes=True,
     )

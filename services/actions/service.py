@@ -124,8 +124,9 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         return reply
 
     async def Settle(self, request: pb.SettleRequest, context: Any) -> pb.SettleReply:
-        bounded([*request.refused, *request.awarded])
-        states = dict.fromkeys(request.refused, "refused")
+        bounded([*request.given_up, *request.refused, *request.awarded])
+        states = dict.fromkeys(request.given_up, "given_up")
+        states |= dict.fromkeys(request.refused, "refused")
         states |= dict.fromkeys(request.awarded, "awarded")
         if states:
             self._settlements.publish(await self._store.settle(states))

@@ -8,12 +8,14 @@ from chassis.postgres import Database
 from services.actions.catalogue import ActionType
 from services.actions.tokens import Sealed
 
+CLOSED = ("refused", "given_up")  # the states of actions that no token redeems any more
+
 
 class Row(NamedTuple):
     """What is stored of an action."""
 
     sealed: Sealed  # as its first token, but the points and the expiry of its newest
-    state: str  # requested, completed, awarded or refused
+    state: str  # requested, completed, awarded, refused or given_up
     completed_checksum: bytes | None
 
 
@@ -25,6 +27,13 @@ class Play(NamedTuple):
     pool: str  # the open tokens it counts among
     pool_max: int
     daily_cap: int | None
+
+
+class Outcome(NamedTuple):
+    """What became of a play: `issued`, `pending` (too many open tokens) or `capped`."""
+
+    outcome: str
+    freed_at_ms: int  # when the first open token of its pool expires, the batch's own included
 
 
 class Completion(NamedTuple):
@@ -119,11 +128,11 @@ class ActionsStore:
                 await connection.execute("UPDATE actions.catalogue SET version = version + 1")
             return before, after
 
-    async def issue(self, plays: Sequence[Play], *, kid: int, now_ms: int) -> list[str]:
-        """Issues those that fit, in order: `issued`, `pending` or `capped` for each."""
+    async def issue(self, plays: Sequence[Play], *, kid: int, now_ms: int) -> list[Outcome]:
+        """Issues those that fit, in order."""
         sealed = [play.sealed for play in plays]
         rows = await self._fetch(
-            "SELECT ord, outcome FROM actions.issue"
+            "SELECT ord, outcome, freed_at_ms FROM actions.issue"
             "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
             [one.action_id for one in sealed],
             [one.user_id for one in sealed],
@@ -138,11 +147,11 @@ class ActionsStore:
             [play.daily_cap for play in plays],
             now_ms,
         )
-        outcomes = {row["ord"]: row["outcome"] for row in rows}
+        outcomes = {row["ord"]: Outcome(row["outcome"], row["freed_at_ms"]) for row in rows}
         return [outcomes[place] for place in range(1, len(plays) + 1)]
 
     async def settled(self, action_ids: Sequence[str]) -> dict[str, str]:
-        """`awarded` or `refused` for each that is settled."""
+        """The state of each that is settled: `awarded`, `refused` or `given_up`."""
         rows = await self._fetch("SELECT action_id, state FROM actions.settled($1)", action_ids)
         return {str(row["action_id"]): row["state"] for row in rows}
 
@@ -156,17 +165,18 @@ class ActionsStore:
 
     async def complete(
         self, completions: Sequence[Completion], *, expires_at_ms: int
-    ) -> dict[str, bytes]:
-        """Completes those still open; the checksum that each now is completed by, by id."""
+    ) -> dict[str, tuple[bytes, bool]]:
+        """Completes those still open; by id the checksum that each now is completed by, and
+        whether it was so before."""
         rows = await self._fetch(
-            "SELECT action_id, checksum FROM actions.complete($1, $2, $3, $4, $5)",
+            "SELECT action_id, checksum, repeat FROM actions.complete($1, $2, $3, $4, $5)",
             [completion.action_id for completion in completions],
             [completion.points for completion in completions],
             [completion.checksum for completion in completions],
             [completion.token_sha256 for completion in completions],
             expires_at_ms,
         )
-        return {str(row["action_id"]): row["checksum"] for row in rows}
+        return {str(row["action_id"]): (row["checksum"], row["repeat"]) for row in rows}
 
     async def record(
         self, strikes: Sequence[Strike], incidents: Sequence[Incident], *, now_ms: int
@@ -191,7 +201,7 @@ class ActionsStore:
         return [(str(row["action_id"]), str(row["user_id"])) for row in rows]
 
     async def settle(self, states: Mapping[str, str]) -> list[str]:
-        """Settles actions, by id, as `awarded` or `refused`; awarded ones stay so. Returns the
+        """Settles open actions, by id, as `refused` or `given_up`; as `awarded` any. Returns the
         players whose tokens it settled."""
         rows = await self._fetch(
             "SELECT user_id FROM actions.settle($1, $2)", list(states), list(states.values())

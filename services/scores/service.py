@@ -36,6 +36,12 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
                 reply.results.add(award=answer)
         return reply
 
+    async def GiveUp(
+        self, request: scores_pb2.GiveUpRequest, context: Context
+    ) -> scores_pb2.GiveUpReply:
+        await self._awards.giving_up.give_up(request.user_id, request.action_id)
+        return scores_pb2.GiveUpReply()
+
     async def Receipt(
         self, request: scores_pb2.ReceiptRequest, context: Context
     ) -> scores_pb2.Award:

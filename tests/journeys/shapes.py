@@ -71,7 +71,7 @@ AWARD = {
 ACTION = {
     "actionId": ID,
     "actionType": str,
-    "state": re.compile("requested|completed|awarded|refused|expired"),
+    "state": re.compile("requested|completed|awarded|refused|given_up|expired"),
     "issuedAt": TIME,
     "expiresAt": TIME,
 }
@@ -164,6 +164,7 @@ _SHAPES: tuple[tuple[str, tuple[Shape, ...]], ...] = (
     ("POST /actions/(request|token)", (ISSUED,)),
     ("POST /actions/complete", (AWARD, COMPLETED)),
     (f"GET /actions/{_UUID}", (ACTION,)),
+    (f"DELETE /actions/{_UUID}", (None,)),
     ("POST /scores/(update|increment|award)", (AWARD,)),
     (f"GET /me/scores/{_UUID}", (AWARD,)),
     (rf"GET /me/scores{_QUERY}", ({"rows": [ROW], "nextCursor?": str},)),

@@ -88,6 +88,20 @@ async def test_a_game_server_awards_its_types_to_players_and_nothing_else(
     assert (await ada.call("GET", "/me/scores"))["rows"] == []
 
 
+async def test_a_repeated_grant_says_that_it_is_one(
+    unlimited: Suite, ada: Client, raid: str
+) -> None:
+    body = {"actionId": new_action_id(), "userId": ada.user_id, "actionType": raid}
+    async with arena(unlimited, raid) as server:
+        await server.award(ada.user_id, raid)  # gets a token
+        async with wired(unlimited, server.access_token) as wire:
+            first, again = [await wire.call("POST", "/scores/award", body) for _ in range(2)]
+
+    assert (first.status, again.status) == (200, 200)
+    assert "Idempotency-Replayed" not in first.headers
+    assert again.headers["Idempotency-Replayed"] == "true"
+
+
 async def test_of_many_repeats_at_once_one_is_awarded(
     unlimited: Suite, ada: Client, raid: str
 ) -> None:

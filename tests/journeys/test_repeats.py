@@ -16,6 +16,7 @@ from tests.suite import Suite
 from tests.wire import wired
 
 COPIES = 8
+REPLAYED = "Idempotency-Replayed"
 REUSED = (422, "IDEMPOTENCY_KEY_REUSED")
 
 
@@ -29,10 +30,12 @@ async def test_the_same_again_is_repeated_byte_for_byte(anywhere: Suite, route: 
 
         first = await wire.call("POST", route, body, headers=headers | named(key))
         assert first.status == 200, first.body
+        assert REPLAYED not in first.headers
         await eventually(lambda: has_receipt(ada, Award.parse(first.json)))
         for spelled in (key, f'"{key}"'):
             again = await wire.call("POST", route, body, headers=headers | named(spelled))
             assert (again.status, again.body) == (first.status, first.body)
+            assert again.headers[REPLAYED] == "true"
 
         # The same key with another play: refused before anything else, the play untouched.
         body, headers = redemption(route, ada, another)
@@ -41,9 +44,23 @@ async def test_the_same_again_is_repeated_byte_for_byte(anywhere: Suite, route: 
         ).refusal == REUSED
         fresh = await wire.call("POST", route, body, headers=headers | named(key + "2"))
         assert (fresh.status, fresh.json["newScore"]) == (200, 6)
+        assert REPLAYED not in fresh.headers
         # And without a key a repeat is a second redemption.
         used = await wire.call("POST", route, body, headers=headers)
         assert used.refusal == (400, "TOKEN_ALREADY_USED")
+
+
+async def test_a_completion_that_is_sent_again_says_so(anywhere: Suite) -> None:
+    name = await new_type(anywhere, points=3)
+    async with newcomer(anywhere) as ada, wired(anywhere, ada.access_token) as wire:
+        action = await ada.request_action(name)
+        body = claim(ada, action) | {"actionId": action.action_id, "actionType": name}
+        first, *again = [await wire.call("POST", "/actions/complete", body) for _ in range(3)]
+
+    assert [answer.status for answer in (first, *again)] == [200] * 3
+    assert len({answer.json["actionToken"] for answer in (first, *again)}) == 3
+    assert REPLAYED not in first.headers
+    assert {answer.headers.get(REPLAYED) for answer in again} == {"true"}
 
 
 async def test_a_key_is_its_players_own(anywhere: Suite) -> None:
@@ -75,6 +92,7 @@ async def test_of_many_at_once_under_one_key_one_counts(anywhere: Suite) -> None
         assert set(refused) <= {(409, "REQUEST_IN_PROGRESS")}
         assert len(refused) < COPIES
         assert {a.json["newScore"] for a in answers if a.status == 200} == {3}
+        assert [a.status == 200 and REPLAYED not in a.headers for a in answers].count(True) == 1
         rows = (await ada.call("GET", "/me/scores"))["rows"]
         assert [(row["kind"], row["newScore"]) for row in rows] == [("award", 3)]
         print(f"\n{Counter(answer.status for answer in answers)}")
@@ -91,6 +109,11 @@ async def test_an_administrators_call_is_done_once_too(anywhere: Suite) -> None:
 
     assert first.status == 201
     assert (again.status, again.body) == (first.status, first.body)
+    assert [REPLAYED in answer.headers for answer in (first, again, without_key)] == [
+        False,
+        True,
+        False,
+    ]
     assert other.refusal == REUSED
     assert without_key.status == 409
 

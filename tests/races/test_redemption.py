@@ -5,6 +5,7 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from typing import TypeVar
 
 import pytest
 
@@ -15,8 +16,9 @@ from tests.people import PASSWORD, address, new_type, newcomer
 from tests.suite import Suite
 
 COPIES = 200
-PLAYERS, AWARDS_EACH = 10, 100
+PLAYERS, AWARDS_EACH, PLAYS = 10, 100, 30
 TIMEOUT_S = 60.0  # for one of very many requests at once
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -77,13 +79,47 @@ async def test_a_thousand_awards_at_once_leave_no_gap_and_one_truth(
     await eventually(lambda: books.boards_agree(unlimited))
 
 
+async def test_giving_up_and_redeeming_at_once_never_both_happen(
+    unlimited: Suite, players: list[Client]
+) -> None:
+    ada = players[0]
+    name = await new_type(unlimited, points=1, max_open=PLAYS)
+    plays = [await ada.request_action(name) for _ in range(PLAYS)]
+    ways = [completed(ada), lambda action: ada.update(action, completion_time_ms=0), given_up(ada)]
+
+    async def race(play: Action) -> list[Award | ApiError | None]:
+        return await asyncio.gather(*(outcome(way(play)) for way in ways * 3))
+
+    raced = await asyncio.gather(*map(race, plays))
+
+    counts: Counter[str] = Counter()
+    for play, answers in zip(plays, raced, strict=True):
+        awards = [answer for answer in answers if isinstance(answer, Award)]
+        refusals = {answer.code for answer in answers if isinstance(answer, ApiError)}
+        state = (await ada.call("GET", f"/actions/{play.action_id}"))["state"]
+        if awards:
+            assert (len(awards), answers.count(None)) == (1, 0)
+            assert refusals == {"TOKEN_ALREADY_USED", "ACTION_AWARDED"}
+        else:
+            assert (answers.count(None), refusals, state) == (3, {"ACTION_CLOSED"}, "given_up")
+        counts["awarded" if awards else "given up"] += 1
+    assert len(await books.ledger(unlimited, [ada.user_id])) == counts["awarded"]
+    assert await books.wrong_totals(unlimited, [ada.user_id]) == []
+    assert await ada.request_action(name)  # every slot is free
+    print(f"\n{dict(counts)}")
+
+
+def given_up(client: Client) -> Callable[[Action], Awaitable[None]]:
+    return lambda action: client.give_up(action.action_id)
+
+
 def completed(client: Client) -> Callable[[Action], Awaitable[Award]]:
     """Redemption by a proof and a token in one call."""
     return lambda action: client.complete(action, completion_time_ms=0)
 
 
-async def outcome(redemption: Awaitable[Award]) -> Award | ApiError:
+async def outcome(call: Awaitable[T]) -> T | ApiError:
     try:
-        return await redemption
+        return await call
     except ApiError as refusal:
         return refusal

@@ -55,6 +55,13 @@ class Client(Api):
         body = await self.call("POST", "/actions/complete", stated)
         return replace(action, token=body["actionToken"], score_increment=body["scoreIncrement"])
 
+    async def give_up(self, action_id: str) -> None:
+        """Gives an open play up: its slot is free for another one, and it is worth nothing.
+
+        Again does no harm; an action that was awarded is refused with ACTION_AWARDED.
+        """
+        await self.call("DELETE", f"/actions/{action_id}")
+
     async def update(
         self,
         action: Action,

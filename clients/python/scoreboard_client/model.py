@@ -9,7 +9,7 @@ class ApiError(Exception):
     """A refusal: `code` is stable, `detail` a sentence, `status` HTTP's.
 
     `retry_after_s` is 0 where the server gave none; `errors` name the fields of a body
-    that did not fit.
+    that did not fit; `problem` is all that the server said, as {"bound": "minDurationMs", …}.
     """
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
@@ -19,6 +19,7 @@ class ApiError(Exception):
         self.errors: list[Mapping[str, str]] = problem.get("errors", [])
         self.retry_after_s: int = problem.get("retryAfter", 0)
         self.request_id: str = problem.get("requestId", "")
+        self.problem = problem
         super().__init__(f"{status} {self.code}: {self.detail}")
 
 

@@ -53,7 +53,7 @@ CREATE TABLE actions.actions (
   pool               text     NOT NULL,  -- whose open tokens it counts among: '' or its own type's
   capped             boolean  NOT NULL,  -- its type has a daily cap
   state              text     NOT NULL DEFAULT 'requested'
-    CHECK (state IN ('requested', 'completed', 'awarded', 'refused')),
+    CHECK (state IN ('requested', 'completed', 'awarded', 'refused', 'given_up')),
   wrong_signatures   smallint NOT NULL DEFAULT 0,
   completed_checksum bytea,  -- of the proof that completed it
   completed_sha256   bytea   -- of its newest token since then
@@ -78,13 +78,13 @@ CREATE TABLE actions.incidents (  -- not yet acknowledged by fraud
 -- A generic plan made while the table is young would scan it, and stay. Poolers drop such
 -- settings of a session, and a function's own settings cannot be forgotten.
 
--- Issues a batch: a row per item, `issued`, `pending` (too many open tokens) or `capped`.
--- Several items of one player apply in order.
+-- Issues a batch: a row per item, `issued`, `pending` (too many open tokens) or `capped`, and
+-- when the first open token of its pool expires. Several items of one player apply in order.
 CREATE FUNCTION actions.issue(
   p_action uuid[], p_user uuid[], p_type text[], p_points bigint[], p_nonce bytea[],
   p_kid smallint, p_sha256 bytea[], p_expires_at_ms bigint[],
   p_pool text[], p_pool_max int[], p_cap int[], p_now_ms bigint)
-RETURNS TABLE (ord bigint, outcome text)
+RETURNS TABLE (ord bigint, outcome text, freed_at_ms bigint)
 LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan
 SET enable_nestloop = off  -- estimates out of CTEs are a few rows: nested loops there are O(n²)
@@ -115,7 +115,7 @@ BEGIN
       AND a.issued_at_ms >= v_day_ms AND a.issued_at_ms < v_day_ms + 86400000
     GROUP BY a.user_id, a.action_type
   ), still_open AS MATERIALIZED (
-    SELECT a.user_id, a.pool, count(*) AS held
+    SELECT a.user_id, a.pool, count(*) AS held, min(a.expires_at_ms) AS first_ms
     FROM actions.actions a
     WHERE a.state IN ('requested', 'completed') AND a.user_id = ANY (p_user)
       AND a.expires_at_ms > p_now_ms
@@ -125,7 +125,7 @@ BEGIN
              PARTITION BY i.user_id, i.action_type ORDER BY i.ord) <= i.cap AS below_cap
     FROM item i LEFT JOIN today t ON t.user_id = i.user_id AND t.action_type = i.action_type
   ), judged AS MATERIALIZED (
-    SELECT c.*, c.below_cap AND coalesce(o.held, 0) + count(*) FILTER (WHERE c.below_cap) OVER (
+    SELECT c.*, o.first_ms, c.below_cap AND coalesce(o.held, 0) + count(*) FILTER (WHERE c.below_cap) OVER (
              PARTITION BY c.user_id, c.pool ORDER BY c.ord) <= c.pool_max AS fits
     FROM counted c LEFT JOIN still_open o ON o.user_id = c.user_id AND o.pool = c.pool
   ), issued AS (
@@ -135,7 +135,9 @@ BEGIN
            j.sha256, p_now_ms, j.expires_at_ms, j.pool, j.cap IS NOT NULL
     FROM judged j WHERE j.fits
   )
-  SELECT j.ord, CASE WHEN j.fits THEN 'issued' WHEN j.below_cap THEN 'pending' ELSE 'capped' END
+  SELECT j.ord, CASE WHEN j.fits THEN 'issued' WHEN j.below_cap THEN 'pending' ELSE 'capped' END,
+         least(j.first_ms, min(j.expires_at_ms) FILTER (WHERE j.fits) OVER (
+           PARTITION BY j.user_id, j.pool))
   FROM judged j;
 END $$;
 
@@ -148,7 +150,7 @@ AS $$
 BEGIN
   RETURN QUERY
   SELECT a.action_id, a.state FROM actions.actions a
-  WHERE a.action_id = ANY (p_action) AND a.state IN ('awarded', 'refused');
+  WHERE a.action_id = ANY (p_action) AND a.state IN ('awarded', 'refused', 'given_up');
 END $$;
 
 CREATE FUNCTION actions.find(p_action uuid[])
@@ -167,11 +169,11 @@ BEGIN
 END $$;
 
 -- Completes actions by their proofs' checksums: a row for each that now is completed by the
--- answered one. One that was completed by the same checksum before counts as completed now.
+-- answered one. One that was completed by the same checksum before is a repeat.
 CREATE FUNCTION actions.complete(
   p_action uuid[], p_points bigint[], p_checksum bytea[], p_sha256 bytea[],
   p_expires_at_ms bigint)
-RETURNS TABLE (action_id uuid, checksum bytea)
+RETURNS TABLE (action_id uuid, checksum bytea, repeat boolean)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
 AS $$
@@ -186,12 +188,14 @@ BEGIN
          completed_sha256 = c.sha256, expires_at_ms = p_expires_at_ms
     FROM unnest(p_action, p_points, p_checksum, p_sha256)
       AS c(action_id, points, checksum, sha256)
-   WHERE a.action_id = c.action_id
+    JOIN actions.actions b ON b.action_id = c.action_id  -- as it was before
+   WHERE a.action_id = c.action_id AND a.action_id = ANY (p_action)
      AND (a.state = 'requested' OR a.state = 'completed' AND a.completed_checksum = c.checksum)
-  RETURNING a.action_id, a.completed_checksum;
+  RETURNING a.action_id, a.completed_checksum, b.state = 'completed';
 END $$;
 
--- Settles actions; awarded ones stay so. Returns the players whose tokens no longer are open.
+-- Settles open actions; one that is awarded is so whatever it was before. Returns the players
+-- whose tokens no longer are open.
 CREATE FUNCTION actions.settle(p_action uuid[], p_state text[]) RETURNS TABLE (user_id uuid)
 LANGUAGE plpgsql VOLATILE
 SET enable_seqscan = off
@@ -203,7 +207,8 @@ BEGIN
   RETURN QUERY
   UPDATE actions.actions a SET state = s.state
     FROM unnest(p_action, p_state) AS s(action_id, state)
-   WHERE a.action_id = s.action_id AND a.state NOT IN ('awarded', s.state)
+   WHERE a.action_id = s.action_id
+     AND (a.state IN ('requested', 'completed') OR s.state = 'awarded' AND a.state <> 'awarded')
   RETURNING a.user_id;
 END $$;
 

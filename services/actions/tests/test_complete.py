@@ -83,6 +83,7 @@ async def test_the_same_request_gets_a_fresh_token_until_redemption(
         after = await actions.complete(play, claims)
 
     assert len({one.action_token for one in (first, second, third)}) == 3
+    assert [one.repeat for one in (first, second, third)] == [False, True, True]
     assert not result.HasField("failure")
     assert other.failure.code == "ACTION_COMPLETED"
     assert forged.failure.code == "ACTION_COMPLETED"
@@ -111,7 +112,7 @@ async def test_the_same_request_twice_in_one_batch_gets_two_answers(actions: Act
         item = pb.CompleteItem(user_id=play.user_id, claims=play.completion())
         reply = await actions.gateway.Complete(pb.CompleteRequest(items=[item, item]))
 
-    assert all(one.HasField("completed") for one in reply.results)
+    assert [one.completed.repeat for one in reply.results] == [False, True]
 
 
 @pytest.mark.parametrize("action_id", ["", "nonsense", new_user()])
@@ -121,6 +122,21 @@ async def test_an_unknown_action_is_not_found(actions: Actions, action_id: str) 
     claims.action_id = action_id
 
     assert (await actions.complete(play, claims)).failure.code == "ACTION_NOT_FOUND"
+
+
+async def test_of_many_copies_at_once_one_is_no_repeat(
+    actions: Actions, pool: asyncpg.Pool, certificates: Certificates
+) -> None:
+    async with open_actions(pool, certificates) as other:
+        play = await actions.issue(new_user())
+        with clock.ahead(6):
+            claims = play.completion()
+            results = await asyncio.gather(
+                *(replica.complete(play, claims) for _ in range(10) for replica in (actions, other))
+            )
+
+    assert all(result.HasField("completed") for result in results)
+    assert [result.completed.repeat for result in results].count(False) == 1
 
 
 async def test_another_players_action_is_not_found(actions: Actions) -> None:

@@ -290,3 +290,32 @@ async def test_a_changed_number_of_open_tokens_counts_from_the_next_request_on(
     assert codes(first) == ["issued"] * 2 + ["TOO_MANY_PENDING"]
     assert codes(raised) == ["issued"] * 2 + ["TOO_MANY_PENDING"]
     assert codes(shared) == ["issued"] * 3 + ["TOO_MANY_PENDING"]
+
+
+@pytest.mark.parametrize("patient", [False, True])
+async def test_too_many_open_tokens_pass_with_the_first_of_them_to_expire(
+    actions: Actions, type_name: str, *, patient: bool
+) -> None:
+    await actions.create_type(type_name, token_ttl_s=40)
+    user = new_user()
+    with clock.ahead(-9.5):
+        await actions.results(user, "WIN_GAME", type_name)
+    await actions.issue(user)
+
+    refused = await actions.results(user, type_name, "WIN_GAME", patient=patient)
+    with clock.ahead(28.5):
+        at_last = await actions.results(user, "WIN_GAME", patient=patient)
+    with clock.ahead(31):
+        free = await actions.results(user, "WIN_GAME")
+
+    assert {result.failure.retry_after_s for result in refused} <= {30, 31}
+    assert at_last[0].failure.retry_after_s in (1, 2)
+    assert codes(free) == ["issued"]
+
+
+async def test_tokens_of_the_very_same_batch_pass_too(actions: Actions, type_name: str) -> None:
+    await actions.create_type(type_name, token_ttl_s=40)
+
+    results = await actions.results(new_user(), "WIN_GAME", type_name, "WIN_GAME", "WIN_GAME")
+
+    assert [result.failure.retry_after_s for result in results] == [0, 0, 0, 40]

@@ -5,8 +5,9 @@ Read `pipeline.py` first, then its last steps: `write.py` (retries, breaker) and
 `scores.award` in the migrations the one transaction.
 
 Beside the path: `repeats.py` (an action that has a row), `journal.py` (Postgres is unavailable),
-`relay.py` (what a crash left in the outbox), `incidents.py` (replayed tokens, sent to fraud),
-`reversals.py` (void, restore), `sanctions.py` (players hidden and shown).
+`giving_up.py` (an action used up for nothing), `relay.py` (what a crash left in the outbox),
+`incidents.py` (replayed tokens, sent to fraud), `reversals.py` (void, restore), `sanctions.py`
+(players hidden and shown).
 """
 
 from chassis.postgres import Database
@@ -15,6 +16,7 @@ from chassis.redis import Redis
 from chassis.redis.lease import Lease
 from protos.actions_pb2_grpc import ActionsStub
 from protos.fraud_pb2_grpc import FraudStub
+from services.scores.awards.giving_up import GivingUp
 from services.scores.awards.incidents import Incidents
 from services.scores.awards.journal import ReplayJournal
 from services.scores.awards.pipeline import AwardPipeline
@@ -63,6 +65,7 @@ class Awards:
             publisher=self.publisher,
             incidents=self.incidents,
         )
+        self.giving_up = GivingUp(self.ledger, self.breaker, actions)
         self.relay = Relay(self.ledger, self.publisher, after_s=settings.relay_after_s)
         self.reversals = Reversals(self.ledger, self.publisher)
         self.sanctions = Sanctions(fraud, self.ledger, self.publisher)

@@ -134,6 +134,8 @@ class ReplayJournal:
                 _ITEMS.labels("unwritable").inc()
             elif isinstance(row, Written):
                 written.append((judged, row))
+            elif row.given_up:
+                log.info("journal_item_given_up", **_named(judged))
             elif _contents(judged) != _contents(row):
                 log.error("journal_item_superseded", **_named(judged))
         if written:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from chassis.errors import Failed, Forbidden, Invalid, Missing, Unavailable, Unprocessable
+from chassis.errors import Conflict, Failed, Forbidden, Invalid, Missing, Unavailable, Unprocessable
 from protos import actions_pb2, scores_pb2
 from services.scores.boards.changes import Change, Row
 
@@ -110,12 +110,23 @@ class TokenAlreadyUsed(Invalid):
     """This action token has been redeemed before."""
 
 
+class ActionClosed(Conflict):
+    """The action was given up."""
+
+
 class IdempotencyKeyReused(Unprocessable):
     """This idempotency key, or the id of this action, came before with other contents."""
 
 
 class ScoreOutOfRange(Unprocessable):
     """This award would take the score beyond what a score can be."""
+
+    def __init__(self) -> None:
+        most = 2**53 - 1
+        super().__init__(
+            f"This award would take the score beyond what a score can be, ±{most}.",
+            facts={"min": -most, "max": most},
+        )
 
 
 class SuspiciousActivity(Invalid):

@@ -8,6 +8,7 @@ from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
 from protos import scores_pb2
 from services.scores.awards.records import (
+    ActionClosed,
     Answers,
     AwardNotFound,
     IdempotencyKeyReused,
@@ -44,7 +45,7 @@ class Repeats:
 
     async def answer(self, attempts: Mapping[int, Verified], rows: Mapping[int, Row]) -> Answers:
         """What each attempt, by place, is answered by its action's row: the award if it is the
-        same request, else TokenAlreadyUsed or IdempotencyKeyReused."""
+        same request, else TokenAlreadyUsed, IdempotencyKeyReused or ActionClosed."""
         answers: Answers = {}
         same: dict[int, Row] = {}
         for at, row in rows.items():
@@ -55,13 +56,16 @@ class Repeats:
         if same:
             receipts = await self._receipts([row.action_id for row in same.values()])
             for at, row in same.items():
-                answers[at] = render(row, receipts.get(row.action_id, NO_RECEIPT))
+                award = render(row, receipts.get(row.action_id, NO_RECEIPT))
+                # A call that was sent again is no repeat of the caller's request.
+                award.repeat = row.attempt_id != attempts[at].item.attempt.attempt_id
+                answers[at] = award
         return answers
 
     async def receipt(self, user_id: str, action_id: str) -> scores_pb2.Award:
         """The award as it was answered. Raises AwardNotFound, also for another player's."""
         row = (await self.rows([action_id])).get(action_id)
-        if row is None or row.user_id != user_id:
+        if row is None or row.given_up or row.user_id != user_id:
             raise AwardNotFound
         return render(row, (await self._receipts([action_id])).get(action_id, NO_RECEIPT))
 
@@ -86,6 +90,8 @@ def _conflict(attempt: Verified, row: Row) -> Failed | None:
     item = attempt.item
     if row.attempt_id == item.attempt.attempt_id:
         return None
+    if row.given_up:
+        return IdempotencyKeyReused() if attempt.granted else ActionClosed()
     if attempt.granted:
         return None if _same_grant(attempt, row) else IdempotencyKeyReused()
     if item.key_hash and row.key_hash == item.key_hash:

@@ -78,6 +78,17 @@ class LedgerStore:
         # A row that was there has no running totals.
         return [msgspec.convert(dict(r), Written if r["inserted"] else Row) for r in records]
 
+    async def give_up(self, action_id: str, user_id: str, action_type: str) -> str:
+        """Uses an action up for nothing, unless it has a row; the kind of the row that it has."""
+        ((kind,),) = await self._fetch(
+            "SELECT scores.give_up($1, $2, $3, $4)",
+            action_id,
+            user_id,
+            action_type,
+            clock.offset(),
+        )
+        return str(kind)
+
     async def add_players(self, players: Sequence[tuple[str, str, int]]) -> None:
         """Adds those players (user id, name, name version) who have no row yet."""
         await self._fetch("SELECT scores.add_players($1, $2, $3)", *_columns(players))
@@ -95,7 +106,7 @@ class LedgerStore:
         )
 
     async def rows(self, action_ids: Sequence[str]) -> dict[str, Row]:
-        """The ledger rows of those actions, by id."""
+        """The ledger rows of those actions, by id: awards, and what was given up."""
         records = await self._fetch(
             """
             SELECT l.action_id::text, l.user_id::text, l.action_type, l.points, l.old_score,
@@ -103,7 +114,7 @@ class LedgerStore:
                    l.body_hash, (extract(epoch FROM l.at) * 1000)::bigint AS at_ms
             FROM scores.ledger l
             WHERE l.action_id = ANY ($1::uuid[]) AND l.action_id >= $2 AND l.action_id <= $3
-              AND l.kind = 'award'
+              AND l.kind IN ('award', 'given_up')
             """,
             action_ids,
             # Scalar bounds let Postgres skip the other months' partitions.

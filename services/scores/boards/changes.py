@@ -4,7 +4,7 @@ import msgspec
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An award's ledger row."""
+    """An action's ledger row: its award, or that it was given up."""
 
     action_id: str
     user_id: str
@@ -12,13 +12,18 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     points: int
     old_score: int
     new_score: int
-    version: int  # of the player, after it
+    version: int  # of the player, after it; 0: given up
     seq: int
     at_ms: int
     attempt_id: str
     client_id: str | None
     key_hash: bytes | None
     body_hash: bytes | None
+
+    @property
+    def given_up(self) -> bool:
+        """Nothing was awarded, nor will be."""
+        return self.version == 0
 
 
 class Written(Row, frozen=True, kw_only=True, gc=False):

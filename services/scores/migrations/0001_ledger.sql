@@ -24,10 +24,11 @@ CREATE TABLE scores.players (
   sanction_version bigint  NOT NULL DEFAULT 0  -- twice fraud's; one more once it ended by itself
 ) WITH (fillfactor = 80);  -- no index on a total here, so that every award stays a HOT update
 
--- An award's row is its token's redemption: a token is used if and only if its row is here.
+-- An award's row is its token's redemption: a token is used if and only if its row is here. One
+-- that its player gave up is used for nothing: points, scores, version and seq are 0.
 CREATE TABLE scores.ledger (
   action_id   uuid        NOT NULL,  -- of an award the action's id, of a reversal one of its own
-  kind        text        NOT NULL DEFAULT 'award' CHECK (kind IN ('award', 'void', 'restore')),
+  kind        text        NOT NULL DEFAULT 'award' CHECK (kind IN ('award', 'void', 'restore', 'given_up')),
   user_id     uuid        NOT NULL,
   action_type text        NOT NULL,
   points      bigint      NOT NULL,
@@ -43,7 +44,7 @@ CREATE TABLE scores.ledger (
   origin_id   uuid,  -- of a reversal: the award it is about
   PRIMARY KEY (action_id),
   CHECK (new_score = old_score + points),
-  CHECK ((kind = 'award') = (origin_id IS NULL))
+  CHECK ((kind IN ('award', 'given_up')) = (origin_id IS NULL))
 ) PARTITION BY RANGE (action_id);  -- UUIDv7 sorts by time, so bounds of months are bounds of ids
 CREATE INDEX ledger_of_player ON scores.ledger (user_id, seq);
 CREATE INDEX ledger_by_time ON scores.ledger USING brin (at);

@@ -209,6 +209,24 @@ BEGIN
   END IF;
 END $$;
 
+-- Uses an action up for nothing, unless it has a row. Returns the kind of the row that it has.
+CREATE FUNCTION scores.give_up(p_action uuid, p_user uuid, p_type text, p_offset interval)
+RETURNS text LANGUAGE plpgsql
+SET enable_seqscan = off
+AS $$
+BEGIN
+  -- As awards do, so that the row never meets an award's that is not committed: that would make
+  -- all of its batch wait, and begin again.
+  PERFORM FROM scores.players p WHERE p.user_id = p_user FOR NO KEY UPDATE;
+  INSERT INTO scores.ledger (action_id, kind, user_id, action_type, points, old_score, new_score,
+                             version, seq, at, attempt_id)
+  VALUES (p_action, 'given_up', p_user, p_type, 0, 0, 0, 0, 0,
+          date_trunc('milliseconds', clock_timestamp() + p_offset), p_action)
+  ON CONFLICT (action_id) DO NOTHING;
+  -- With a fresh snapshot, which sees the row that it waited for.
+  RETURN (SELECT l.kind FROM scores.ledger l WHERE l.action_id = p_action);
+END $$;
+
 -- Writes the receipts of awards whose board and event are acknowledged, and takes them out of
 -- the outbox, or only marks them while their settlement is outstanding. Not worth a wait for
 -- the disk: the relay does again what a crash forgets.

@@ -244,4 +244,4 @@ async def _available(read: Awaitable[T]) -> T:
     try:
         return await read
     except DbUnavailable:
-        raise BoardsUnavailable(retry_after_s=1) from None
+        raise BoardsUnavailable from None

@@ -140,7 +140,7 @@ class Table:
 
     def _need(self, entries: int) -> None:
         if entries > len(self._entries) and not self._complete:
-            raise BoardsUnavailable("Only the first places can be read now.", retry_after_s=1)
+            raise BoardsUnavailable("Only the first places can be read now.")
 
 
 class DegradedReads:
@@ -233,7 +233,7 @@ class DegradedReads:
             for standing in await self._boards.of(missing):
                 here = (standing.board, standing.period) == (period.board.name, period.start_ms)
                 if here and standing.seq and not standing.hidden:
-                    raise BoardsUnavailable(retry_after_s=1)
+                    raise BoardsUnavailable
         return table
 
     async def _take(self, period: Period) -> Table:

@@ -51,7 +51,7 @@ _HISTORY = """
     SELECT l.action_id::text, l.kind, l.origin_id::text, l.action_type, l.points, l.old_score,
            l.new_score, l.version, l.seq, (extract(epoch FROM l.at) * 1000)::bigint AS at_ms
     FROM scores.ledger l
-    WHERE l.user_id = $1 AND l.seq < coalesce($2, 9223372036854775807)
+    WHERE l.user_id = $1 AND l.seq < coalesce($2, 9223372036854775807) AND l.kind <> 'given_up'
     ORDER BY l.seq DESC LIMIT $3
 """
 _SNAPSHOT = """

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from chassis.errors import Missing
 from protos import actions_pb2, actions_pb2_grpc, failure_pb2, fraud_pb2, fraud_pb2_grpc
 
 
@@ -10,6 +11,8 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
 
     def __init__(self) -> None:
         self.settled: list[tuple[str, bool]] = []
+        self.given_up: list[str] = []
+        self.owners: dict[str, str] = {}  # of the actions that Get finds
         self.settlements = 0  # calls
         self.verified = 0
         self.unavailable = False
@@ -28,7 +31,13 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
         self.settlements += 1
         self.settled += [(action, True) for action in request.awarded]
         self.settled += [(action, False) for action in request.refused]
+        self.given_up += request.given_up
         return actions_pb2.SettleReply()
+
+    async def Get(self, request: actions_pb2.GetActionRequest, context: Any) -> actions_pb2.Action:
+        if self.owners.get(request.action_id) != request.user_id:
+            raise Missing(code="ACTION_NOT_FOUND")
+        return actions_pb2.Action(action_id=request.action_id, action_type="WIN_GAME")
 
     def _result(self, item: actions_pb2.VerifyItem) -> actions_pb2.VerifyResult:
         if item.HasField("grant"):

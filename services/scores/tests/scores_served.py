@@ -87,6 +87,13 @@ def item(
     )
 
 
+def repeated(award: scores_pb2.Award) -> scores_pb2.Award:
+    """The award as another attempt is answered."""
+    again = scores_pb2.Award(repeat=True)
+    again.MergeFrom(award)
+    return again
+
+
 async def clear(admin: asyncpg.Pool) -> None:
     """Empties the tables: no players, no boards but the built-in ones, no periods but to come."""
     await admin.execute(

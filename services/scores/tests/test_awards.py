@@ -17,6 +17,7 @@ from services.scores.awards import publish
 from services.scores.awards.records import Receipt
 from services.scores.boards.rules import moment
 from services.scores.tests.conftest import Scores, item
+from services.scores.tests.scores_served import repeated
 
 ADA, BOB = uuid7(), uuid7()
 
@@ -108,7 +109,7 @@ async def test_the_same_attempt_again_gets_the_same_answer(scores: Scores) -> No
 
     again = (await scores.award(attempt))[0]
 
-    assert again == first
+    assert again == first  # a call that was sent again is no repeat of the player's
 
 
 async def test_an_idempotency_key_repeats_the_answer_and_refuses_another_body(
@@ -122,9 +123,17 @@ async def test_an_idempotency_key_repeats_the_answer_and_refuses_another_body(
         for key, body in ((b"k" * 32, b"b" * 32), (b"k" * 32, b"c" * 32), (b"", b"b" * 32))
     ]
 
-    assert same == first
+    assert not first.repeat
+    assert same == repeated(first)
     assert other == "IDEMPOTENCY_KEY_REUSED"
     assert none == "TOKEN_ALREADY_USED"
+
+
+async def test_of_copies_in_one_batch_under_one_key_the_first_is_no_repeat(scores: Scores) -> None:
+    action, key, body = uuid7(), b"k" * 32, b"b" * 32
+    copies = [item(ADA, action_id=action, key=key, body=body) for _ in range(3)]
+
+    assert [answer.repeat for answer in await scores.award(*copies)] == [False, True, True]
 
 
 async def test_a_used_token_says_so_even_when_verify_refuses_it_for_another_reason(

@@ -79,10 +79,10 @@ class UpkeepStore:
         return [(str(record["user_id"]), record["version"]) for record in records]
 
     async def awarded_since(self, since_ms: int) -> list[str]:
-        """The players who have ledger rows made at `since_ms` (Unix ms) or later."""
+        """The players who have awards or reversals made at `since_ms` (Unix ms) or later."""
         records = await self._fetch(
             "SELECT DISTINCT l.user_id FROM scores.ledger l"
-            " WHERE l.at >= to_timestamp($1::bigint / 1000.0)",
+            " WHERE l.at >= to_timestamp($1::bigint / 1000.0) AND l.kind <> 'given_up'",
             since_ms,
         )
         return [str(record["user_id"]) for record in records]

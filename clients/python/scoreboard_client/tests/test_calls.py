@@ -131,3 +131,29 @@ async def test_pages_and_the_ledger_are_walked_to_their_end() -> None:
 
     assert (pages, rows) == ([[0], [1], [2]], [0, 1, 2])
     assert seen[1] == "limit=100&period=previous&cursor=1"
+
+
+async def test_a_play_is_given_up_by_its_action() -> None:
+    given_up: list[str] = []
+
+    async def delete(request: web.Request) -> web.StreamResponse:
+        given_up.append(request.path)
+        return web.Response(status=204)
+
+    async with _serving(DELETE_actions_a1=delete) as url, Client(url) as client:
+        await client.give_up("a1")
+
+    assert given_up == ["/api/v1/actions/a1"]
+
+
+async def test_a_refusal_shows_all_that_the_server_said() -> None:
+    problem = {"code": "SUSPICIOUS_ACTIVITY", "bound": "minDurationMs", "limitMs": 1000}
+
+    async def refuse(request: web.Request) -> web.StreamResponse:
+        return web.json_response(problem, status=400, content_type="application/problem+json")
+
+    async with _serving(DELETE_actions_a1=refuse) as url, Client(url) as client:
+        with pytest.raises(ApiError) as refused:
+            await client.give_up("a1")
+
+    assert refused.value.problem == problem
