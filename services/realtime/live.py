@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 from chassis.errors import Failed
 from chassis.process import background
 from chassis.redis import UNAVAILABLE, Redis
-from chassis.redis.stream import StreamReader
+from chassis.redis.stream import EntriesLost, StreamReader
 from chassis.telemetry import log
 from protos.events_pb2 import ScoreEvents
 from protos.streams import AWARDS
@@ -40,6 +40,7 @@ async def live(redis: Redis, source: Source) -> AsyncIterator[tuple[Channels, Us
         replica.follow_boards(),
         replica.follow_histories(),
         replica.follow_events(),
+        replica.refresh_users(),
     ):
         await replica.all_shown()
         yield replica.channels, replica.users
@@ -56,6 +57,7 @@ class _Live:
         self.channels = Channels()
         self.builder = Builder(self._store, source, self.channels)
         self.users = UserChannels(source, self.channels)
+        self._events_lost = asyncio.Event()
 
     async def start(self) -> None:
         """Returns when the boards are read; waits for Redis and scores until then."""
@@ -107,11 +109,22 @@ class _Live:
             try:
                 await self._take_events()
                 available = True
+            except EntriesLost:
+                # Which boards and players they were of is not known: all of them are read.
+                self.builder.mark_all_dirty()
+                self._events_lost.set()
             except UNAVAILABLE as error:
                 if available:
                     log.warning("events_not_read", error=repr(error))
                 available = False
                 await asyncio.sleep(RETRY_S)
+
+    async def refresh_users(self) -> None:
+        """Sends watchers their players' states whenever events were lost, forever."""
+        while True:
+            await self._events_lost.wait()
+            self._events_lost.clear()
+            await self.users.refresh()
 
     async def _read_boards(self) -> None:
         windows = await self._source.windows()
