@@ -37,7 +37,8 @@ class Board:
 class Personal:
     """An event of one's own channel: `score.updated`, `leaderboard.overtaken` …
 
-    The first is `subscribed`, with one's present `{score, rank, version}`.
+    The first is `subscribed`, with one's present `{score, rank, version}`; so is a `snapshot`, sent
+    when events before it may be lost.
     """
 
     event: str
@@ -138,6 +139,8 @@ class Live:
             case "snapshot" if view:
                 _apply(view, frame)
                 return [_board(frame["channel"], view)]
+            case "snapshot":
+                return [Personal("snapshot", frame["data"])]
             case "delta" if view:
                 return self._delta(socket, view, frame)
             case "delta":
