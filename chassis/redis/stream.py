@@ -136,25 +136,23 @@ class StreamReader:
         self._look = Script.read(redis, __package__, "look.lua")
         self._server_due = 0.0  # of the event loop's clock
 
-    async def begin(self) -> None:
-        """Takes the stream's end as the position. Raises what UNAVAILABLE lists."""
+    async def begin(self) -> Position:
+        """Takes the stream's end as the position, and returns it. Raises what UNAVAILABLE lists."""
         self.position = (await self._state("", server=True)).end
+        return self.position
 
     async def read(self, *, count: int, block_ms: int) -> list[Entry]:
         """The next entries, waiting up to `block_ms` for one.
 
         Raises EntriesLost, and what UNAVAILABLE lists.
         """
-        if self.position is None:
-            await self.begin()
-        before = self.position
-        assert before is not None
+        before = self.position or await self.begin()
         try:
             found: Any = await self._redis.xread(
                 {self.stream: before.entry_id}, count=count, block=block_ms
             )
             # Behind the read: what is trimmed between the two was read, or is seen to be lost.
-            await self._check(before)
+            self.position = await self._checked(before)
         except UNAVAILABLE:
             self._server_due = 0.0  # it may be another one when it is back
             raise
@@ -168,8 +166,9 @@ class StreamReader:
             self.position = self.position._replace(entry_id=entries[-1].id, entries=read)
         return entries
 
-    async def _check(self, before: Position) -> None:
-        """Raises EntriesLost, the position moved to the end, where entries behind `before` are."""
+    async def _checked(self, before: Position) -> Position:
+        """`before`, of the server that has it. Raises EntriesLost, the position moved to the end,
+        where entries behind it are lost."""
         now_s = asyncio.get_running_loop().time()
         with_server = now_s >= self._server_due
         state = await self._state(before.entry_id, server=with_server)
@@ -180,11 +179,13 @@ class StreamReader:
             await self.begin()
             log.warning("stream_entries_lost", stream_key=self.stream, since_ms=before.at_ms)
             raise EntriesLost(self.stream, since_ms=before.at_ms)
-        self.position = before._replace(server=known)
+        return before._replace(server=known)
 
     async def _state(self, entry_id: str, *, server: bool) -> "_State":
         wanted = "server" if server else ""
-        held, added, removed, last, now_ms, name = await self._look([self.stream], [entry_id, wanted])
+        held, added, removed, last, now_ms, name = await self._look(
+            [self.stream], [entry_id, wanted]
+        )
         # Of a stream that is not there: whatever it will hold is appended from now on.
         end = last.decode() or f"{now_ms - 1}-0"
         return _State(bool(held), removed, Position(end, added, name.decode()))

@@ -76,13 +76,13 @@ class Follower:
             entries = await self._reader.read(count=ENTRIES_MAX, block_ms=BLOCK_MS)
         except EntriesLost as lost:
             since_ms = max(0, lost.since_ms + clock.offset_ms())
-            await self._copy([], progress, self._at_reader()._replace(since_ms=since_ms))
+            await self._copy([], progress, self._read_upto(progress)._replace(since_ms=since_ms))
             log.warning("awards_catch_up_began", since=clock.rfc3339(since_ms))
             return True
         if not entries:
             return False
         events = [event for entry in entries for event in _read(entry)]
-        await self._copy(events, progress, self._at_reader())
+        await self._copy(events, progress, self._read_upto(progress))
         return len(entries) == ENTRIES_MAX
 
     async def _catch_up(self, progress: Progress, since_ms: int) -> None:
@@ -98,10 +98,8 @@ class Follower:
         await self._copy(list(page.events), progress, upto)
         self._show(page.upto_ms, ended=not page.next_cursor)
 
-    def _at_reader(self) -> Progress:
-        position = self._reader.position
-        assert position is not None
-        return Progress(position)
+    def _read_upto(self, before: Progress) -> Progress:
+        return Progress(self._reader.position or before.position)
 
     async def _copy(self, events: list[ScoreEvent], after: Progress, upto: Progress) -> None:
         try:

@@ -139,12 +139,10 @@ class Live:
             case "snapshot" if view:
                 _apply(view, frame)
                 return [_board(frame["channel"], view)]
-            case "snapshot":
-                return [Personal("snapshot", frame["data"])]
             case "delta" if view:
                 return self._delta(socket, view, frame)
-            case "delta":
-                return [Personal(frame["event"], frame["data"])]
+            case "snapshot" | "delta":
+                return [Personal(frame.get("event", "snapshot"), frame["data"])]
         return []
 
     def _delta(

@@ -33,6 +33,7 @@ class Ledger(ScoresServicer):
         self.events: list[ScoreEvent] = []
         self.requests: list[ChangesRequest] = []
         self.unavailable = False
+        self.stub: ScoresStub  # as fraud calls it
 
     async def Changes(self, request: ChangesRequest, context: Any) -> ChangesReply:
         if self.unavailable:
@@ -58,7 +59,8 @@ async def scores(ledger: Ledger, certificates: Certificates) -> AsyncIterator[Sc
         callers=callers("scores"),
         caller="fraud",
     ) as channel:
-        yield ScoresStub(channel)
+        ledger.stub = ScoresStub(channel)
+        yield ledger.stub
 
 
 @pytest.fixture
@@ -165,8 +167,7 @@ async def test_what_was_in_a_stream_that_was_deleted_comes_from_the_ledger(
 
 
 async def test_a_catch_up_goes_on_after_a_restart_where_it_was(
-    follower: Follower, pool: asyncpg.Pool, redis: Redis, scores: ScoresStub, ledger: Ledger,
-    user: str,
+    follower: Follower, pool: asyncpg.Pool, redis: Redis, ledger: Ledger, user: str
 ) -> None:
     await _append(redis, _award(user, 1))
     await follower.step()
@@ -176,7 +177,7 @@ async def test_a_catch_up_goes_on_after_a_restart_where_it_was(
         await follower.step()
     since_ms = ledger.requests[0].since_ms
 
-    later = Follower(FraudStore(Database(pool)), redis, scores)
+    later = Follower(FraudStore(Database(pool)), redis, ledger.stub)
     ledger.unavailable = True
     with pytest.raises(Failed):
         await later.step()
@@ -210,14 +211,13 @@ async def test_a_catch_up_shows_how_far_behind_it_is(
 
 
 async def test_one_of_two_replicas_copies_each_page(
-    follower: Follower, pool: asyncpg.Pool, redis: Redis, scores: ScoresStub, ledger: Ledger,
-    user: str,
+    follower: Follower, pool: asyncpg.Pool, redis: Redis, ledger: Ledger, user: str
 ) -> None:
     await _append(redis, _award(user, 1))
     await follower.step()
     ledger.events = [_award(user, number) for number in range(1, 5001)]
     await redis.delete(AWARDS)
-    later = Follower(FraudStore(Database(pool)), redis, scores)
+    later = Follower(FraudStore(Database(pool)), redis, ledger.stub)
 
     async with background(follower.run(), later.run()):
         await eventually(partial(_copied_all, pool, user, 5001), timeout_s=20)
