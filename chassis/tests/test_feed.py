@@ -148,8 +148,8 @@ async def test_entries_lost_from_the_stream_are_fetched_from_the_owner_at_once(
         await eventually(waits)
         owner.entries = [Entry(2)]
         # In one step, so that the reader cannot read between the two.
-        pipe = redis.pipeline(transaction=True)
-        await pipe.xadd("state", {"batch": b"2"}).delete("state").execute()
+        add = ("XADD", "state", "*", "batch", "2")
+        await redis.execute_many([add, ("DEL", "state")], atomic=True)
 
         async def learnt() -> bool:
             return known == [2]

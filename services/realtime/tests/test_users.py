@@ -138,8 +138,8 @@ async def test_after_events_were_lost_watched_players_and_boards_are_read_again(
     # Moved, and published in a stream that is deleted in the same step.
     scores.boards["all_time"].scores["ada"] = 70
     scores.versions["ada"] = 2
-    pipe = redis.pipeline(transaction=True)
-    await pipe.xadd(AWARDS, {"batch": b""}).delete(AWARDS).execute()
+    add = ("XADD", AWARDS, "*", "batch", "")
+    await redis.execute_many([add, ("DEL", AWARDS)], atomic=True)
 
     await gateway.leads(70)
     await gateway.until(lambda: len(gateway.states("user:ada")) == 2)
