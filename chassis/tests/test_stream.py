@@ -13,7 +13,6 @@ from chassis.redis.stream import Bound, EntriesLost, Position, StreamReader, Str
 from chassis.testing import eventually
 
 STREAM = "{s}:stream"
-WIDE = Bound(entries_max=1_000_000, bytes_max=2**30, kept_s=3600)
 
 
 def writer(redis: Redis, **bound: Any) -> StreamWriter:
