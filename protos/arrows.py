@@ -18,6 +18,7 @@ _CALLS = {
             "Award GiveUp Receipt History Reverse CreateBoard Boards Top Around Ranks WouldBe"
         ),
         "realtime": "Boards Top Around",
+        "fraud": "Changes",
     },
     "fraud": {
         "actions": "Report",
@@ -34,6 +35,10 @@ CALLERS: Mapping[str, Mapping[str, frozenset[str]]] = {
     }
     for unit, calls in _CALLS.items()
 }
+
+# The one kind of arrow that may point back: a reader of a stream calls its writer, off every path,
+# for what it lost. It starts, serves and stops without it.
+CATCH_UPS = frozenset({("scores", "Changes")})
 
 
 def callers(unit: str) -> Mapping[str, frozenset[str]]:

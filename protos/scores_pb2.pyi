@@ -1,4 +1,5 @@
 from protos import actions_pb2 as _actions_pb2
+from protos import events_pb2 as _events_pb2
 from protos import failure_pb2 as _failure_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -170,6 +171,26 @@ class ReverseReply(_message.Message):
     new_score: int
     dry_run: bool
     def __init__(self, rows: _Optional[_Iterable[_Union[LedgerRow, _Mapping]]] = ..., more: _Optional[bool] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., dry_run: _Optional[bool] = ...) -> None: ...
+
+class ChangesRequest(_message.Message):
+    __slots__ = ("since_ms", "cursor", "limit")
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    since_ms: int
+    cursor: str
+    limit: int
+    def __init__(self, since_ms: _Optional[int] = ..., cursor: _Optional[str] = ..., limit: _Optional[int] = ...) -> None: ...
+
+class ChangesReply(_message.Message):
+    __slots__ = ("events", "next_cursor", "upto_ms")
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_CURSOR_FIELD_NUMBER: _ClassVar[int]
+    UPTO_MS_FIELD_NUMBER: _ClassVar[int]
+    events: _containers.RepeatedCompositeFieldContainer[_events_pb2.ScoreEvent]
+    next_cursor: str
+    upto_ms: int
+    def __init__(self, events: _Optional[_Iterable[_Union[_events_pb2.ScoreEvent, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., upto_ms: _Optional[int] = ...) -> None: ...
 
 class Board(_message.Message):
     __slots__ = ("board", "title", "operator", "order", "ties", "reset", "window", "public", "resets_at_ms", "reset_at", "zone", "action_types")

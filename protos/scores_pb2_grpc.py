@@ -59,6 +59,11 @@ class ScoresStub:
                 request_serializer=protos_dot_scores__pb2.ReverseRequest.SerializeToString,
                 response_deserializer=protos_dot_scores__pb2.ReverseReply.FromString,
                 _registered_method=True)
+        self.Changes = channel.unary_unary(
+                '/scoreboard.Scores/Changes',
+                request_serializer=protos_dot_scores__pb2.ChangesRequest.SerializeToString,
+                response_deserializer=protos_dot_scores__pb2.ChangesReply.FromString,
+                _registered_method=True)
         self.Boards = channel.unary_unary(
                 '/scoreboard.Scores/Boards',
                 request_serializer=protos_dot_scores__pb2.BoardsRequest.SerializeToString,
@@ -128,6 +133,13 @@ class ScoresServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Changes(self, request, context):
+        """The ledger as events, for a reader that lost entries of `{events}:awards`.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Boards(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -191,6 +203,11 @@ def add_ScoresServicer_to_server(servicer, server):
                     servicer.Reverse,
                     request_deserializer=protos_dot_scores__pb2.ReverseRequest.FromString,
                     response_serializer=protos_dot_scores__pb2.ReverseReply.SerializeToString,
+            ),
+            'Changes': grpc.unary_unary_rpc_method_handler(
+                    servicer.Changes,
+                    request_deserializer=protos_dot_scores__pb2.ChangesRequest.FromString,
+                    response_serializer=protos_dot_scores__pb2.ChangesReply.SerializeToString,
             ),
             'Boards': grpc.unary_unary_rpc_method_handler(
                     servicer.Boards,
@@ -358,6 +375,33 @@ class Scores:
             '/scoreboard.Scores/Reverse',
             protos_dot_scores__pb2.ReverseRequest.SerializeToString,
             protos_dot_scores__pb2.ReverseReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Changes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Scores/Changes',
+            protos_dot_scores__pb2.ChangesRequest.SerializeToString,
+            protos_dot_scores__pb2.ChangesReply.FromString,
             options,
             channel_credentials,
             insecure,

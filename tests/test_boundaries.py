@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.arrows import CALLERS
+from protos.arrows import CALLERS, CATCH_UPS
 from tests import boundaries
 
 ROOT = Path(__file__).parent.parent
@@ -55,7 +55,11 @@ def test_this_tree_keeps(rule: Rule) -> None:
 
 def test_units_call_only_along_the_arrows_and_no_arrow_points_back() -> None:
     assert boundaries.undrawn_calls(ROOT, CALLERS) == []
-    assert boundaries.cycles(CALLERS) == []
+    paths = {
+        unit: {name: who for name, who in methods.items() if (unit, name) not in CATCH_UPS}
+        for unit, methods in CALLERS.items()
+    }
+    assert boundaries.cycles(paths) == []
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from chassis.errors import Failed
 from chassis.redis.client import UNAVAILABLE, Redis
-from chassis.redis.stream import StreamReader
+from chassis.redis.stream import EntriesLost, StreamReader
 from chassis.telemetry import log
 
 CATCH_UP_S = 30.0
@@ -94,6 +94,9 @@ class Feed(Generic[Entry]):
                     await reader.begin()
                     self._wanted.set()  # what came before that position, and after the last call
                 entries = await reader.read(count=PAGE, block_ms=_BLOCK_MS)
+            except EntriesLost:
+                self._wanted.set()  # the owner has all of them
+                continue
             except UNAVAILABLE as error:
                 if available:
                     log.warning("feed_unavailable", stream_key=self._stream, error=repr(error))

@@ -130,3 +130,28 @@ async def test_without_the_stream_its_owner_gets_two_requests_a_second(
 
         await eventually(learnt, timeout_s=3)
     await redis.aclose()
+
+
+async def test_entries_lost_from_the_stream_are_fetched_from_the_owner_at_once(
+    redis: Redis,
+) -> None:
+    """By the regular request alone they would be missing for up to 30 s."""
+    owner, known = Owner(), list[int]()
+    await redis.xadd("state", {"batch": b"1"})
+    following = follower(owner, known)
+    async with background(following.follow(redis)):
+
+        async def waits() -> bool:
+            blocked = (await redis.info("clients"))["blocked_clients"]
+            return blocked == 1 and len(owner.requests) >= 1
+
+        await eventually(waits)
+        owner.entries = [Entry(2)]
+        # In one step, so that the reader cannot read between the two.
+        add = ("XADD", "state", "*", "batch", "2")
+        await redis.execute_many([add, ("DEL", "state")], atomic=True)
+
+        async def learnt() -> bool:
+            return known == [2]
+
+        await eventually(learnt)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from gateway.live import frames
 from protos import realtime_pb2
@@ -132,8 +132,8 @@ class Channel:
         return frames.encode(
             frames.Snapshot(
                 channel=self.name,
-                epoch=self.epoch,
-                offset=self.offset,
+                epoch=self.epoch or UNSET,
+                offset=self.offset if self.epoch else UNSET,
                 reason=reason,
                 data=Raw(self.snapshot),
                 stale=self.stale,

@@ -182,13 +182,14 @@ class Welcome(_Out, tag="welcome"):
 
 
 class Snapshot(_Out, tag="snapshot"):
-    """`reason`: conflated, epochChanged, tooManyChanges, gap or stale."""
+    """`reason`: conflated, epochChanged, tooManyChanges, gap or stale. A personal channel's has
+    no epoch and no offset."""
 
     channel: str
-    epoch: str
-    offset: int
     reason: str
     data: Raw
+    epoch: str | UnsetType = UNSET
+    offset: int | UnsetType = UNSET
     stale: bool = False
 
 

@@ -214,6 +214,8 @@ class Hub:
         if channel.awaited is not None:
             channel.awaited.set_result(not state.unknown)
             channel.awaited = None
+        elif channel.personal and not state.unknown:
+            ready = [channel.snapshot_frame("gap")]  # not requested for a joiner: events are lost
         await self._fan_out(channel, ready)
 
     async def _take_publications(

@@ -335,3 +335,28 @@ async def test_each_hold_of_a_personal_channel_requests_its_present_state(server
     channel = await server.hub.hold(name)
 
     assert json.loads(channel.snapshot)["version"] == 3
+
+
+async def test_a_state_of_a_personal_channel_that_was_not_requested_is_a_snapshot_for_its_player(
+    server: Live,
+) -> None:
+    """Realtime sends one when it has lost events, and the next one on a new stream."""
+    name = f"user:{ADA}"
+    channel, frames = await server.hub.hold(name), list[dict[str, Any]]()
+
+    class Player:
+        def deliver(self, channel: Channel, ready: bytes, count: int) -> None:
+            frames.extend(unpack(ready))
+
+    channel.join(Player(), 1, None)
+    await server.hub.hold(name)  # another one joins: nothing for the first
+    board = server.feed.boards[name]
+    board.data = {"score": 9, "rank": 1, "version": 3}
+    server.feed.send(realtime_pb2.FeedFrame(state=board.state(realtime_pb2.Position())))
+
+    async def received() -> bool:
+        return bool(frames)
+
+    await eventually(received)
+
+    assert frames == [{"type": "snapshot", "channel": name, "reason": "gap", "data": board.data}]

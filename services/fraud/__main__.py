@@ -6,12 +6,15 @@ from pathlib import Path
 from chassis.postgres import expect_schema, open_database
 from chassis.process import background, run
 from chassis.redis import open_redis
+from chassis.redis.stream import StreamWriter
 from chassis.rpc.client import open_channel
 from chassis.rpc.server import serve
 from chassis.rpc.tls import Identity
 from protos.arrows import callers
 from protos.auth_pb2_grpc import AuthStub
 from protos.fraud_pb2_grpc import add_FraudServicer_to_server
+from protos.scores_pb2_grpc import ScoresStub
+from protos.streams import SANCTIONS
 from services.fraud.follower import Follower
 from services.fraud.sanctions import SanctionCache, open_relay, publish, send_bans
 from services.fraud.sanctions_store import SanctionStore
@@ -30,12 +33,15 @@ async def main(settings: Settings) -> None:
         open_database(settings.database_url) as database,
         open_redis(settings.redis_url) as redis,
         open_channel(settings.auth_target, unit="auth", identity=identity) as auth,
+        open_channel(settings.scores_target, unit="scores", identity=identity) as scores,
     ):
         await expect_schema(database, schema="fraud", folder=MIGRATIONS)
         fraud_store, store = FraudStore(database), SanctionStore(database)
         sanctions = SanctionCache(store)
         await sanctions.refresh()
-        stream = open_relay(store, target="stream", deliver=partial(publish, redis, store))
+        writer = StreamWriter(redis, SANCTIONS, settings.published_sanctions)
+        deliver = partial(publish, redis, writer, store)
+        stream = open_relay(store, target="stream", deliver=deliver)
         bans = open_relay(store, target="auth", deliver=partial(send_bans, AuthStub(auth)))
         service = FraudService(
             fraud_store,
@@ -44,7 +50,7 @@ async def main(settings: Settings) -> None:
             sanctions,
             relays=(stream, bans),
         )
-        follower = Follower(fraud_store, redis)
+        follower = Follower(fraud_store, redis, ScoresStub(scores))
         async with background(sanctions.follow(), stream.run(), bans.run(), follower.run()):
             await serve(
                 partial(add_FraudServicer_to_server, service),

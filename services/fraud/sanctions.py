@@ -10,16 +10,15 @@ from chassis.ids import uuid7
 from chassis.postgres import DbUnavailable
 from chassis.postgres.outbox import OutboxRelay
 from chassis.redis import Redis
+from chassis.redis.stream import StreamWriter
 from chassis.telemetry import log
 from protos import auth_pb2, events_pb2, fraud_pb2
 from protos.auth_pb2_grpc import AuthStub
-from protos.streams import SANCTIONS
 from services.fraud.evaluations import Kind, Sanction
 from services.fraud.sanctions_store import Delivery, SanctionStore
 from services.fraud.windows import VERDICT_KEPT_MS
 
 GENERATION = "{fraud}:generation"  # missing once Redis has lost its data
-STREAM_KEPT_MS = 24 * 3600 * 1000
 REFRESH_S = 0.25  # after which a replica has the sanctions of another
 RELAY_S = 0.5  # between two looks at the outbox without a wake-up
 SET_BAN_TIMEOUT_S = 2.0
@@ -85,8 +84,10 @@ def open_relay(
     return OutboxRelay(f"sanctions:{target}", send, pause_s=pause_s, pause_max_s=pause_s)
 
 
-async def publish(redis: Redis, store: SanctionStore, due: Sequence[Delivery]) -> list[int]:
-    """Appends one entry to `{fraud}:sanctions`; everything again after Redis lost its data.
+async def publish(
+    redis: Redis, stream: StreamWriter, store: SanctionStore, due: Sequence[Delivery]
+) -> list[int]:
+    """Appends one entry to the stream of sanctions; everything again after Redis lost its data.
 
     Raises DbUnavailable, and what UNAVAILABLE lists.
     """
@@ -98,9 +99,7 @@ async def publish(redis: Redis, store: SanctionStore, due: Sequence[Delivery]) -
         return []
     sanctions = [to_proto(delivery.sanction) for delivery in due]
     batch = events_pb2.SanctionEvents(sanctions=sanctions).SerializeToString()
-    # The ids of the stream follow the clock of Redis, which ours may be ahead of.
-    oldest = f"{clock.now_ms() - clock.offset_ms() - STREAM_KEPT_MS}-0"
-    await redis.xadd(SANCTIONS, {"batch": batch}, minid=oldest, approximate=True)
+    await stream.append(batch)
     versions = [sanction.version for sanction in sanctions]
     log.info("sanctions_published", versions=versions)
     return versions

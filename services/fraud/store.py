@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.postgres import Database
+from chassis.redis.stream import Position
 from protos.events_pb2 import ScoreEvent
 from protos.fraud_pb2 import Incident
 from services.fraud import rules
@@ -17,6 +18,15 @@ from services.fraud.rules import Decision, Reason
 from services.fraud.sanctions_store import Connection, record_sanctions, sanctions_of
 
 _KINDS = {number: name.lower() for name, number in ScoreEvent.Kind.items()}
+
+
+class Progress(NamedTuple):
+    """How far the awards were copied: from the stream, and by a catch-up from the ledger."""
+
+    position: Position
+    # While a catch-up runs: of what was published since then (Unix ms); None: none runs.
+    since_ms: int | None = None
+    cursor: str = ""  # behind what it has copied
 
 
 class FraudStore:
@@ -66,21 +76,28 @@ class FraudStore:
             await _open_cases(connection, cases)
         return cases
 
-    async def position(self) -> str:
-        """How far the stream of awards was copied: the id of an entry."""
-        sql = "SELECT entry_id FROM fraud.positions WHERE stream = 'awards'"
-        (row,) = await self._database.fetch(sql)
-        return str(row["entry_id"])
+    async def progress(self) -> Progress:
+        """How far the stream of awards was copied."""
+        sql = """
+            SELECT entry_id, entries, server, since_ms, cursor
+              FROM fraud.positions WHERE stream = 'awards'"""
+        ((entry_id, entries, server, since_ms, cursor),) = await self._database.fetch(sql)
+        return Progress(Position(entry_id, entries, server), since_ms, cursor)
 
-    async def copy(self, events: Sequence[ScoreEvent], *, after: str, upto: str) -> str | None:
-        """Appends the events that are new and moves the position from `after` to `upto`.
+    async def copy(
+        self, events: Sequence[ScoreEvent], *, after: Progress, upto: Progress
+    ) -> Progress | None:
+        """Appends the events that are new and moves the progress from `after` to `upto`.
 
-        Returns the new position; None, and nothing was done, if another replica moved it first.
+        Returns the new progress; None, and nothing was done, if another replica moved it first.
         """
         sql = """
             WITH moved AS (
-                UPDATE fraud.positions SET entry_id = $2, seq = greatest(seq, $3)
-                 WHERE stream = 'awards' AND entry_id = $1 RETURNING entry_id
+                UPDATE fraud.positions
+                   SET entry_id = $14, entries = $15, server = $16, since_ms = $17, cursor = $18
+                 WHERE stream = 'awards' AND entry_id = $1 AND since_ms IS NOT DISTINCT FROM $2
+                   AND cursor = $3
+                RETURNING entry_id
             ), copied AS (
                 INSERT INTO fraud.events (event_id, kind, seq, user_id, version, action_type,
                                           points, old_score, new_score, at)
@@ -95,7 +112,6 @@ class FraudStore:
                 ON CONFLICT (event_id) DO NOTHING
             )
             SELECT m.entry_id FROM moved m"""
-        seq = max((event.seq for event in events), default=0)
         columns = (
             [e.event_id for e in events],
             [_KINDS[e.kind] for e in events],
@@ -108,8 +124,11 @@ class FraudStore:
             [e.new_score for e in events],
             [e.at_ms for e in events],
         )
-        rows = await self._database.fetch(sql, after, upto, seq, *columns)
-        return rows[0]["entry_id"] if rows else None
+        expected = (after.position.entry_id, after.since_ms, after.cursor)
+        rows = await self._database.fetch(
+            sql, *expected, *columns, *upto.position, upto.since_ms, upto.cursor
+        )
+        return upto if rows else None
 
 
 async def _load(connection: Connection, evaluations: Sequence[Evaluation]) -> EvaluationBatch:

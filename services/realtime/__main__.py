@@ -22,7 +22,7 @@ async def main(settings: Settings) -> None:
     async with (
         open_redis(settings.redis_url) as redis,
         open_channel(settings.scores_target, unit="scores", identity=identity) as scores,
-        live(redis, Source(ScoresStub(scores))) as (channels, users),
+        live(redis, Source(ScoresStub(scores)), history=settings.history) as (channels, users),
     ):
         service = RealtimeService(channels, users)
         await serve(

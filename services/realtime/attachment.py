@@ -54,8 +54,11 @@ class Attachment:
             self.end("slow", at_once=True)
 
     def hold(self, channel: str) -> object:
-        """Holds a channel's publications until `release` with the returned ticket."""
-        held: list[Publication] = []
+        """Holds a channel's publications until `release` with the returned ticket.
+
+        Those of an earlier ticket, which ends, are held on.
+        """
+        held = list(self._held.get(channel, ()))
         self._held[channel] = held
         return held
 

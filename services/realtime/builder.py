@@ -78,6 +78,11 @@ class Builder:
             if job.not_before <= time.monotonic():
                 self._wake.set()  # else `build` wakes when the pause ends
 
+    def mark_all_dirty(self) -> None:
+        """Marks every board as changed: which ones were is not known."""
+        for board in self._jobs:
+            self.mark_dirty(board)
+
     def reread(self, board: str) -> None:
         """Reads the board's channel again before publishing: Redis may have lost its end."""
         if job := self._jobs.get(board):

@@ -61,6 +61,14 @@ class Channels:
         """Whether any gateway watches."""
         return channel in self._watchers
 
+    def watchers(self, prefix: str) -> dict[str, tuple[Attachment, ...]]:
+        """Who watches, by the channels of that prefix."""
+        return {
+            channel: tuple(watchers)
+            for channel, watchers in self._watchers.items()
+            if channel.startswith(prefix)
+        }
+
     def publish(self, publication: Publication) -> None:
         """Sends to the watchers of a channel; nothing is kept."""
         for watcher in tuple(self._watchers.get(publication.channel, ())):

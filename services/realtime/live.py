@@ -9,14 +9,14 @@ from google.protobuf.message import DecodeError
 from chassis.errors import Failed
 from chassis.process import background
 from chassis.redis import UNAVAILABLE, Redis
-from chassis.redis.stream import StreamReader
+from chassis.redis.stream import Bound, EntriesLost, StreamReader
 from chassis.telemetry import log
 from protos.events_pb2 import ScoreEvents
 from protos.streams import AWARDS
 from services.realtime.builder import Builder, channel_of
 from services.realtime.channels import Channels
 from services.realtime.source import Source
-from services.realtime.store import LiveStore
+from services.realtime.store import HISTORY, LiveStore
 from services.realtime.user_channels import UserChannels
 
 BOARDS_S = 10.0  # between two requests for the boards
@@ -27,12 +27,14 @@ BATCHES_MAX = 16  # of events in one read, so that writers keep up with the read
 
 
 @asynccontextmanager
-async def live(redis: Redis, source: Source) -> AsyncIterator[tuple[Channels, UserChannels]]:
+async def live(
+    redis: Redis, source: Source, *, history: Bound = HISTORY
+) -> AsyncIterator[tuple[Channels, UserChannels]]:
     """The channels, with their builder and readers running within the context.
 
     Begins once every board can be shown. An unexpected error of a reader ends the context.
     """
-    replica = _Live(redis, source)
+    replica = _Live(redis, source, history)
     await replica.start()
     async with background(
         replica.builder.hold_leases(),
@@ -40,6 +42,7 @@ async def live(redis: Redis, source: Source) -> AsyncIterator[tuple[Channels, Us
         replica.follow_boards(),
         replica.follow_histories(),
         replica.follow_events(),
+        replica.refresh_users(),
     ):
         await replica.all_shown()
         yield replica.channels, replica.users
@@ -49,13 +52,14 @@ async def live(redis: Redis, source: Source) -> AsyncIterator[tuple[Channels, Us
 class _Live:
     """The parts of one replica, and the readers that keep its channels up to date."""
 
-    def __init__(self, redis: Redis, source: Source) -> None:
+    def __init__(self, redis: Redis, source: Source, history: Bound) -> None:
         self._source = source
-        self._store = LiveStore(redis)
+        self._store = LiveStore(redis, history)
         self._events = StreamReader(redis, AWARDS)
         self.channels = Channels()
         self.builder = Builder(self._store, source, self.channels)
         self.users = UserChannels(source, self.channels)
+        self._events_lost = asyncio.Event()
 
     async def start(self) -> None:
         """Returns when the boards are read; waits for Redis and scores until then."""
@@ -107,11 +111,22 @@ class _Live:
             try:
                 await self._take_events()
                 available = True
+            except EntriesLost:
+                # Which boards and players they were of is not known: all of them are read.
+                self.builder.mark_all_dirty()
+                self._events_lost.set()
             except UNAVAILABLE as error:
                 if available:
                     log.warning("events_not_read", error=repr(error))
                 available = False
                 await asyncio.sleep(RETRY_S)
+
+    async def refresh_users(self) -> None:
+        """Sends watchers their players' states whenever events were lost, forever."""
+        while True:
+            await self._events_lost.wait()
+            self._events_lost.clear()
+            await self.users.refresh()
 
     async def _read_boards(self) -> None:
         windows = await self._source.windows()

@@ -3,12 +3,27 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from chassis.redis.stream import Bound
 from chassis.settings import Between, ProcessSettings
+from services.realtime.store import HISTORY
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ProcessSettings):
     redis_url: str
     scores_target: str  # host:port, or dns:///… for several replicas
+    # What the history of each live channel may hold.
+    history_entries_max: Annotated[int, Between(1, HISTORY.entries_max)] = HISTORY.entries_max
+    history_bytes_max: Annotated[int, Between(2**16, 2**30)] = HISTORY.bytes_max
+    history_kept_s: Annotated[float, Between(60, 90 * 86400)] = HISTORY.kept_s
     # Gateways stay attached: user channels lose what is published between two streams.
     connection_age_s: Annotated[float, Between(0, 86400)] = 0.0
+
+    @property
+    def history(self) -> Bound:
+        """The bound of each channel's history."""
+        return Bound(
+            entries_max=self.history_entries_max,
+            bytes_max=self.history_bytes_max,
+            kept_s=self.history_kept_s,
+        )

@@ -12,9 +12,12 @@ from typing import Any, Literal
 
 from chassis.redis import Call, Redis, Script
 from chassis.redis.lease import Leases
+from chassis.redis.stream import Bound
 from services.realtime.channels import HISTORY_MAX
 from services.realtime.frames import Position, Publication
 
+# Of each channel's history. One without a publication for so long begins again with a new epoch.
+HISTORY = Bound(entries_max=HISTORY_MAX, bytes_max=2**22, kept_s=7 * 86400)
 PUBLICATIONS_MAX = 256  # of each channel in one read
 
 Outcome = Literal["published", "fenced", "moved"]
@@ -32,8 +35,9 @@ class Draft:
 class LiveStore:
     """Every method raises what `chassis.redis.UNAVAILABLE` lists."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, history: Bound = HISTORY) -> None:
         self._redis = redis
+        self._history = history
         self._leases = Leases(redis)
         self._publish = Script.read(redis, __package__, "publish.lua")
 
@@ -48,8 +52,17 @@ class LiveStore:
 
     async def publish(self, drafts: Sequence[Draft]) -> list[Outcome]:
         """Appends each publication whose channel still stands where its draft continues it."""
-        answers = await self._publish.many([_call(draft) for draft in drafts])
+        answers = await self._publish.many([self._call(draft) for draft in drafts])
         return [answer.decode() for answer in answers]
+
+    def _call(self, draft: Draft) -> Call:
+        publication, after = draft.publication, draft.after
+        key, to = _key(publication.channel), publication.position
+        content = (publication.frame, publication.snapshot, publication.at_ms)
+        positions = (after.epoch, after.offset, to.epoch, to.offset)
+        kept = self._history
+        bound = (kept.entries_max, kept.bytes_max, round(kept.kept_s * 1000))
+        return (key, f"{key}:meta"), (draft.fence, *positions, *content, *bound)
 
     async def stored(self, channel: str) -> tuple[Position, list[Publication]]:
         """Where a channel stands, and its whole history, oldest first."""
@@ -79,14 +92,6 @@ class LiveStore:
 def _key(channel: str) -> str:
     # One tag for all, since one read waits on all channels.
     return f"live:{{channels}}:{channel}"
-
-
-def _call(draft: Draft) -> Call:
-    publication, after = draft.publication, draft.after
-    key, to = _key(publication.channel), publication.position
-    content = (publication.frame, publication.snapshot, publication.at_ms)
-    positions = (after.epoch, after.offset, to.epoch, to.offset)
-    return (key, f"{key}:meta"), (draft.fence, *positions, *content, HISTORY_MAX)
 
 
 def _position(meta: Sequence[bytes | None]) -> Position:

@@ -1,5 +1,7 @@
 """User channels: the standing of a player, and every award of the player."""
 
+import asyncio
+
 import cachetools
 
 from chassis import clock
@@ -35,6 +37,18 @@ class UserChannels:
             log.warning("standing_unknown", code=failed.code)
             return ChannelState(channel=channel, snapshot=encode(UNRANKED), stale=True)
         return ChannelState(channel=channel, snapshot=encode(standing))
+
+    async def refresh(self) -> None:
+        """Sends every watcher the present state of its player: awards of it may be lost."""
+        watched = self._channels.watchers(PREFIX)
+        channels = list(watched)
+        for start in range(0, len(channels), USERS_MAX):
+            part = channels[start : start + USERS_MAX]
+            tickets = [(watcher, watcher.hold(c)) for c in part for watcher in watched[c]]
+            states = await asyncio.gather(*(self.state(channel) for channel in part))
+            by_watcher = [state for state, c in zip(states, part, strict=True) for _ in watched[c]]
+            for (watcher, ticket), state in zip(tickets, by_watcher, strict=True):
+                watcher.release(ticket, state)
 
     def publish(self, event: events_pb2.ScoreEvent) -> None:
         """Publishes an award once on the channel of its player, if a gateway here watches it."""

@@ -42,7 +42,7 @@ async def main(settings: Settings) -> None:
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
         await expect_schema(database, schema="scores", folder=MIGRATIONS)
-        boards = Boards(database, redis)
+        boards = Boards(database, redis, events=settings.events)
         awards = Awards(
             boards,
             database,

@@ -52,6 +52,11 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
     ) -> scores_pb2.ReverseReply:
         return await self._awards.reversals.reverse(request)
 
+    async def Changes(
+        self, request: scores_pb2.ChangesRequest, context: Context
+    ) -> scores_pb2.ChangesReply:
+        return await self._reads.changes.changes(request)
+
     async def CreateBoard(self, request: scores_pb2.Board, context: Context) -> scores_pb2.Board:
         return await self._upkeep.filling.create(request)
 

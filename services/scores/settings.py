@@ -4,11 +4,30 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from chassis.keyring import Keyring
+from chassis.redis.stream import Bound
 from chassis.settings import Between, ProcessSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreSettings:
+class EventSettings:
+    """What the stream of events may hold; readers behind it catch up from the ledger."""
+
+    events_entries_max: Annotated[int, Between(100, 100_000_000)] = 1_000_000
+    events_bytes_max: Annotated[int, Between(2**20, 2**36)] = 2**28
+    events_kept_s: Annotated[float, Between(60, 30 * 86400)] = 86400.0
+
+    @property
+    def events(self) -> Bound:
+        """Its bound."""
+        return Bound(
+            entries_max=self.events_entries_max,
+            bytes_max=self.events_bytes_max,
+            kept_s=self.events_kept_s,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreSettings(EventSettings):
     """The settings of the commands that look after the stores."""
 
     database_url: str
@@ -18,7 +37,7 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings(ProcessSettings):
+class Settings(ProcessSettings, EventSettings):
     """Settings of the scores service; see `ProcessSettings` for those of every process."""
 
     database_url: str

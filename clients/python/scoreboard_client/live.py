@@ -37,7 +37,8 @@ class Board:
 class Personal:
     """An event of one's own channel: `score.updated`, `leaderboard.overtaken` …
 
-    The first is `subscribed`, with one's present `{score, rank, version}`.
+    The first is `subscribed`, with one's present `{score, rank, version}`; so is a `snapshot`, sent
+    when events before it may be lost.
     """
 
     event: str
@@ -140,8 +141,8 @@ class Live:
                 return [_board(frame["channel"], view)]
             case "delta" if view:
                 return self._delta(socket, view, frame)
-            case "delta":
-                return [Personal(frame["event"], frame["data"])]
+            case "snapshot" | "delta":
+                return [Personal(frame.get("event", "snapshot"), frame["data"])]
         return []
 
     def _delta(

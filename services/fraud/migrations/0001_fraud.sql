@@ -86,10 +86,15 @@ CREATE TABLE fraud.events (  -- append-only: fraud's own copy of the awards
 
 CREATE TABLE fraud.positions (  -- how far a stream has been copied
   stream   text   PRIMARY KEY,
-  entry_id text   NOT NULL,
-  seq      bigint NOT NULL  -- the highest of the ledger among what was copied
+  entry_id text   NOT NULL,  -- with the two below: chassis.redis.stream.Position
+  entries  bigint NOT NULL,
+  server   text   NOT NULL,
+  -- While a catch-up from the ledger runs: of what was published since then (Unix ms), and the
+  -- cursor behind what is copied. Null: none runs.
+  since_ms bigint,
+  cursor   text   NOT NULL DEFAULT ''
 );
-INSERT INTO fraud.positions (stream, entry_id, seq) VALUES ('awards', '0-0', 0);
+INSERT INTO fraud.positions (stream, entry_id, entries, server) VALUES ('awards', '0-0', 0, '');
 
 GRANT USAGE ON SCHEMA fraud TO fraud;
 GRANT SELECT ON fraud.migrations TO fraud;

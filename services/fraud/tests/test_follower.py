@@ -1,30 +1,80 @@
 """The follower: fraud's own copy of the awards, each event once."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from functools import partial
+from typing import Any
 
 import asyncpg
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis import clock
+from chassis.errors import Failed, Unavailable
 from chassis.ids import uuid7
 from chassis.postgres import Database
 from chassis.process import background
 from chassis.redis import Redis
-from chassis.testing import eventually
+from chassis.redis.stream import Position
+from chassis.testing import Certificates, eventually, served
+from protos.arrows import callers
 from protos.events_pb2 import ScoreEvent, ScoreEvents
+from protos.scores_pb2 import ChangesReply, ChangesRequest
+from protos.scores_pb2_grpc import ScoresServicer, ScoresStub, add_ScoresServicer_to_server
 from protos.streams import AWARDS
 from services.fraud.follower import Follower
-from services.fraud.store import FraudStore
+from services.fraud.store import FraudStore, Progress
+
+
+class Ledger(ScoresServicer):
+    """Scores as the follower sees it: pages of what a test puts into `events`."""
+
+    def __init__(self) -> None:
+        self.events: list[ScoreEvent] = []
+        self.requests: list[ChangesRequest] = []
+        self.unavailable = False
+        self.stub: ScoresStub  # as fraud calls it
+
+    async def Changes(self, request: ChangesRequest, context: Any) -> ChangesReply:
+        if self.unavailable:
+            raise Unavailable
+        self.requests.append(request)
+        start = int(request.cursor or 0)
+        end = start + request.limit
+        more = str(end) if end < len(self.events) else ""
+        return ChangesReply(events=self.events[start:end], next_cursor=more)
 
 
 @pytest.fixture
-async def follower(pool: asyncpg.Pool, database: dict[str, str], redis: Redis) -> Follower:
+async def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+async def scores(ledger: Ledger, certificates: Certificates) -> AsyncIterator[ScoresStub]:
+    async with served(
+        "scores",
+        partial(add_ScoresServicer_to_server, ledger),
+        certificates=certificates,
+        callers=callers("scores"),
+        caller="fraud",
+    ) as channel:
+        ledger.stub = ScoresStub(channel)
+        yield ledger.stub
+
+
+@pytest.fixture
+async def follower(
+    pool: asyncpg.Pool, database: dict[str, str], redis: Redis, scores: ScoresStub
+) -> Follower:
     """One that starts at the beginning of an empty stream."""
     connection = await asyncpg.connect(database["admin"])
-    await connection.execute("UPDATE fraud.positions SET entry_id = '0-0', seq = 0")
+    await connection.execute(
+        "UPDATE fraud.positions"
+        " SET entry_id = '0-0', entries = 0, server = '', since_ms = NULL, cursor = ''"
+    )
     await connection.close()
-    return Follower(FraudStore(Database(pool)), redis)
+    return Follower(FraudStore(Database(pool)), redis, scores)
 
 
 async def test_an_event_that_comes_twice_is_copied_once(
@@ -62,13 +112,13 @@ async def test_an_event_that_comes_late_is_copied_too(
 
 
 async def test_a_follower_goes_on_where_another_left_off(
-    follower: Follower, pool: asyncpg.Pool, redis: Redis, user: str
+    follower: Follower, pool: asyncpg.Pool, redis: Redis, scores: ScoresStub, user: str
 ) -> None:
     await _append(redis, _award(user, 1))
     await follower.step()
     await _append(redis, _award(user, 2))
 
-    later = Follower(FraudStore(Database(pool)), redis)
+    later = Follower(FraudStore(Database(pool)), redis, scores)
     await asyncio.gather(later.step(), follower.step())
 
     assert await _copied(pool, user) == 2
@@ -78,21 +128,99 @@ async def test_only_the_replica_that_read_from_the_present_position_moves_it(
     follower: Follower, pool: asyncpg.Pool
 ) -> None:
     store = FraudStore(Database(pool))
-    assert await store.copy([], after="0-0", upto="5-0")
-    assert not await store.copy([], after="0-0", upto="4-0")
-    assert await store.position() == "5-0"
+    first, second = Progress(Position("5-0", 5, "a")), Progress(Position("5-0", 5, "a"), 7, "x")
+    assert await store.copy([], after=Progress(Position()), upto=first)
+    assert not await store.copy([], after=Progress(Position()), upto=Progress(Position("4-0")))
+    assert await store.copy([], after=first, upto=second)
+    assert not await store.copy([], after=first, upto=Progress(Position("6-0")))
+    assert await store.progress() == second
 
 
 async def test_a_stream_that_is_not_there_yet_is_waited_for(
-    follower: Follower, pool: asyncpg.Pool, redis: Redis, user: str
+    follower: Follower, pool: asyncpg.Pool, redis: Redis, ledger: Ledger, user: str
 ) -> None:
     async with background(follower.run()):
         await follower_waits(redis)
         await _append(redis, _award(user, 1))
         await eventually(partial(_copied, pool, user))
-        await redis.delete(AWARDS)
-        await _append(redis, _award(user, 2))
-        await eventually(partial(_both, pool, user))
+    assert ledger.requests == []
+
+
+async def test_what_was_in_a_stream_that_was_deleted_comes_from_the_ledger(
+    follower: Follower, pool: asyncpg.Pool, redis: Redis, ledger: Ledger, user: str
+) -> None:
+    """Also while nothing new is published."""
+    first, second = _award(user, 1), _award(user, 2)
+    await _append(redis, first)
+    await follower.step()
+    ledger.events = [first, second]
+    await _append(redis, second)
+    await redis.delete(AWARDS)
+
+    async with background(follower.run()):
+        await eventually(partial(_copied_all, pool, user, 2))
+        await follower_waits(redis)
+        await _append(redis, _award(user, 3))
+        await eventually(partial(_copied_all, pool, user, 3))
+
+    assert len(ledger.requests) == 1
+
+
+async def test_a_catch_up_goes_on_after_a_restart_where_it_was(
+    follower: Follower, pool: asyncpg.Pool, redis: Redis, ledger: Ledger, user: str
+) -> None:
+    await _append(redis, _award(user, 1))
+    await follower.step()
+    ledger.events = [_award(user, number) for number in range(1, 3501)]
+    await redis.delete(AWARDS)
+    for _ in range(3):  # the loss, and two pages
+        await follower.step()
+    since_ms = ledger.requests[0].since_ms
+
+    later = Follower(FraudStore(Database(pool)), redis, ledger.stub)
+    ledger.unavailable = True
+    with pytest.raises(Failed):
+        await later.step()
+    ledger.unavailable = False
+    for _ in range(2):
+        await later.step()
+
+    assert [(r.since_ms, r.cursor) for r in ledger.requests] == [
+        (since_ms, cursor) for cursor in ("", "1000", "2000", "3000")
+    ]
+    assert await _copied(pool, user) == 3501
+    assert (await FraudStore(Database(pool)).progress()).since_ms is None
+
+
+async def test_a_catch_up_shows_how_far_behind_it_is(
+    follower: Follower, redis: Redis, ledger: Ledger, user: str
+) -> None:
+    await _append(redis, _award(user, 1))
+    await follower.step()
+    ledger.events = [_award(user, number) for number in range(1, 1501)]
+    await redis.delete(AWARDS)
+    await follower.step()
+
+    def behind() -> float | None:
+        return REGISTRY.get_sample_value("fraud_awards_behind_seconds")
+
+    await follower.step()
+    assert (behind() or 0) > 1_000_000_000  # the fake ledger's time is 0
+    await follower.step()
+    assert behind() == 0
+
+
+async def test_one_of_two_replicas_copies_each_page(
+    follower: Follower, pool: asyncpg.Pool, redis: Redis, ledger: Ledger, user: str
+) -> None:
+    await _append(redis, _award(user, 1))
+    await follower.step()
+    ledger.events = [_award(user, number) for number in range(1, 5001)]
+    await redis.delete(AWARDS)
+    later = Follower(FraudStore(Database(pool)), redis, ledger.stub)
+
+    async with background(follower.run(), later.run()):
+        await eventually(partial(_copied_all, pool, user, 5001), timeout_s=20)
 
 
 async def test_an_unreadable_entry_is_skipped(
@@ -143,5 +271,5 @@ async def _copied(pool: asyncpg.Pool, user: str) -> int:
     return int(await pool.fetchval(sql, user))
 
 
-async def _both(pool: asyncpg.Pool, user: str) -> bool:
-    return await _copied(pool, user) == 2
+async def _copied_all(pool: asyncpg.Pool, user: str, events: int) -> bool:
+    return await _copied(pool, user) == events

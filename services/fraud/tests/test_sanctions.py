@@ -16,6 +16,7 @@ from chassis.postgres import Database
 from chassis.postgres.outbox import OutboxRelay
 from chassis.process import background
 from chassis.redis import Redis
+from chassis.redis.stream import Bound, StreamWriter
 from chassis.testing import Certificates, eventually, served
 from protos import auth_pb2, auth_pb2_grpc
 from protos.arrows import callers
@@ -27,6 +28,8 @@ from services.fraud import evaluations
 from services.fraud.sanctions import GENERATION, SanctionCache, open_relay, publish, send_bans
 from services.fraud.sanctions_store import SanctionStore
 from services.fraud.tests.fraud_served import Fraud, attempt, open_fraud
+
+BOUND = Bound(entries_max=1000, bytes_max=2**24, kept_s=86400)
 
 
 async def test_sanctions_since_returns_each_players_latest_by_rising_version(fraud: Fraud) -> None:
@@ -229,7 +232,7 @@ async def _auth(
 
 def _stream(pool: asyncpg.Pool, redis: Redis, *, pause_s: float = 0.1) -> OutboxRelay:
     store = SanctionStore(Database(pool))
-    deliver = partial(publish, redis, store)
+    deliver = partial(publish, redis, StreamWriter(redis, SANCTIONS, BOUND), store)
     return open_relay(store, target="stream", deliver=deliver, pause_s=pause_s)
 
 

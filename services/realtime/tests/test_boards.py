@@ -6,6 +6,7 @@ from typing import Any
 
 from chassis import clock
 from chassis.redis import Redis
+from chassis.redis.stream import Bound
 from services.realtime.channels import HISTORY_MAX
 from services.realtime.frames import Position, Publication
 from services.realtime.store import Draft, LiveStore
@@ -204,6 +205,27 @@ async def test_a_board_that_is_reset_begins_a_new_epoch_at_that_moment(
 
     assert gateway.position(channel)[0] != before[0]
     assert gateway.window(channel)["entries"] == []
+
+
+async def test_a_history_is_bounded_by_bytes_and_goes_with_its_last_publication(
+    redis: Redis,
+) -> None:
+    store = LiveStore(redis, Bound(entries_max=100, bytes_max=50_000, kept_s=60))
+    drafts = [
+        Draft(
+            Publication(BOARD, b"x" * 500, n, Position("e", n), b"y" * 500),
+            fence=1,
+            after=Position("e", n - 1) if n > 1 else Position(),
+        )
+        for n in range(1, 91)
+    ]
+
+    assert set(await store.publish(drafts)) == {"published"}
+
+    key = f"live:{{channels}}:{BOARD}"
+    assert 40 <= await redis.xlen(key) <= 50
+    for one in (key, f"{key}:meta"):
+        assert 0 < await redis.ttl(one) <= 60
 
 
 async def _keep_awarding(scores: FakeScores) -> None:

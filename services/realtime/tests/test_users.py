@@ -2,6 +2,7 @@
 
 from chassis.redis import Redis
 from protos import events_pb2
+from protos.streams import AWARDS
 from services.realtime.tests.gateway import BOARD, decoded
 from services.realtime.tests.replica import Attach, Replica
 from services.realtime.tests.scores import FakeScores
@@ -124,3 +125,24 @@ async def test_awards_are_published_also_when_scores_was_unavailable(
 
     await scores.award(("ada", 50))
     await gateway.receives(1, "user:ada")
+
+
+async def test_after_events_were_lost_watched_players_and_boards_are_read_again(
+    replica: Replica, attach: Attach, scores: FakeScores, redis: Redis
+) -> None:
+    gateway = await attach(replica, BOARD, "user:ada", "user:bob")
+    await gateway.begun(BOARD, "user:ada", "user:bob")
+    await scores.award(("ada", 50))
+    await gateway.receives(1, "user:ada")
+
+    # Moved, and published in a stream that is deleted in the same step.
+    scores.boards["all_time"].scores["ada"] = 70
+    scores.versions["ada"] = 2
+    add = ("XADD", AWARDS, "*", "batch", "")
+    await redis.execute_many([add, ("DEL", AWARDS)], atomic=True)
+
+    await gateway.leads(70)
+    await gateway.until(lambda: len(gateway.states("user:ada")) == 2)
+    assert decoded(gateway.states("user:ada")[1].snapshot) == {"score": 70, "rank": 1, "version": 2}
+    await scores.award(("bob", 20))
+    await gateway.receives(1, "user:bob")

@@ -10,6 +10,7 @@ from services.scores.awards.publish import Publisher
 from services.scores.awards.records import Receipt
 from services.scores.awards.store import LedgerStore
 from services.scores.boards.changes import Change
+from services.scores.boards.events import LATE_S
 
 relayed = Counter("scoreboard_awards_relayed_total", "Awards published by the relay")
 outbox_age = Gauge(
@@ -39,6 +40,9 @@ class Relay:
         outbox_age.set(max((now_ms - o.at_ms for o in outstanding), default=0) / 1000)
         while outstanding:
             unpublished = [o for o in outstanding if not o.published]
+            if late := [o.at_ms for o in unpublished if now_ms - o.at_ms > LATE_S * 1000]:
+                # Before they are published: a reader that loses them has to look so far back.
+                await self._ledger.note_late(min(late))
             if awards := [c for c in unpublished if c.kind == "award"]:
                 await self._publish_awards(awards)
             if others := [c for c in unpublished if c.kind != "award"]:

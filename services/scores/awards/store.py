@@ -21,6 +21,7 @@ from services.scores.awards.records import (
     ScoreOutOfRange,
 )
 from services.scores.boards.changes import Change, Row, Written
+from services.scores.boards.events import LATE_KEPT_DAYS
 from services.scores.boards.names import Name
 
 MONTHS_AHEAD = 3
@@ -174,6 +175,23 @@ class LedgerStore:
             BATCH_MAX,
         )
         return [Outstanding(**record) for record in records]
+
+    async def note_late(self, oldest_ms: int) -> None:
+        """Records that a change as old as `oldest_ms` (Unix ms) is published only now."""
+        await self._fetch(
+            """
+            WITH dropped AS (
+              DELETE FROM scores.late_publications
+              WHERE minute < clock_timestamp() + $2 - make_interval(days => $3)
+            )
+            INSERT INTO scores.late_publications AS o (minute, oldest)
+            VALUES (date_trunc('minute', clock_timestamp() + $2), to_timestamp($1::bigint / 1000.0))
+            ON CONFLICT (minute) DO UPDATE SET oldest = least(o.oldest, excluded.oldest)
+            """,
+            oldest_ms,
+            clock.offset(),
+            LATE_KEPT_DAYS,
+        )
 
     async def total(self, user_id: str) -> int | None:
         """The player's total; None: there is no such player."""

@@ -8,6 +8,7 @@ they stand) and `events.py` (the stream of changes). `ranking.py` has what every
 
 from chassis.postgres import Database
 from chassis.redis import Redis
+from chassis.redis.stream import Bound
 from services.scores.boards.events import Events
 from services.scores.boards.names import Names
 from services.scores.boards.places import Places
@@ -18,12 +19,13 @@ from services.scores.boards.store import BoardStore
 class Boards:
     """The room, composed; `registry.refresh` comes before anything else."""
 
-    def __init__(self, database: Database, redis: Redis) -> None:
+    def __init__(self, database: Database, redis: Redis, *, events: Bound) -> None:
+        """`events` bounds the stream of events."""
         self.store = BoardStore(database)
         self.registry = Registry(self.store)
         self.names = Names(redis, self.store)
         self.places = Places(redis, self.registry, self.store)
-        self.events = Events(redis, self.registry)
+        self.events = Events(redis, self.registry, events)
 
     async def run(self) -> None:
         """The work in the background, forever."""

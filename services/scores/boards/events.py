@@ -3,22 +3,25 @@
 import uuid
 from collections.abc import Collection, Sequence
 
-from chassis import clock
 from chassis.redis import Redis
+from chassis.redis.stream import Bound, StreamWriter
 from protos import events_pb2
 from protos.streams import AWARDS
 from services.scores.boards.changes import Change, Written
 from services.scores.boards.places import Ranks
 from services.scores.boards.registry import Registry
 
-KEPT_MS = 24 * 3600 * 1000
+# Publications later than this after the change are recorded, and for how long: a reader that lost
+# entries since then begins further back.
+LATE_S = 300.0
+LATE_KEPT_DAYS = 30
 
 
 class Events:
     """The writing end of the stream. Methods raise RedisError."""
 
-    def __init__(self, redis: Redis, registry: Registry) -> None:
-        self._redis = redis
+    def __init__(self, redis: Redis, registry: Registry, bound: Bound) -> None:
+        self._stream = StreamWriter(redis, AWARDS, bound)
         self._registry = registry
 
     async def publish(self, changes: Sequence[Change | Written], ranks: Sequence[Ranks]) -> None:
@@ -27,7 +30,7 @@ class Events:
         batch = events_pb2.ScoreEvents(boards=touched)
         for change, rank in zip(changes, ranks, strict=True):
             _add(batch, change, rank)
-        await self._append(batch)
+        await self._stream.append(batch.SerializeToString())
 
     async def close(self, board: str, period: str, *, at_ms: int) -> None:
         """Publishes that the period of the board is closed, each time by the same event."""
@@ -37,12 +40,8 @@ class Events:
             period=period,
             at_ms=at_ms,
         )
-        await self._append(events_pb2.ScoreEvents(events=[event], boards=[board]))
-
-    async def _append(self, batch: events_pb2.ScoreEvents) -> None:
-        # The stream's ids follow Redis' clock, which ours may be ahead of.
-        oldest = clock.now_ms() - clock.offset_ms() - KEPT_MS
-        await self._redis.xadd(AWARDS, {"batch": batch.SerializeToString()}, minid=str(oldest))
+        batch = events_pb2.ScoreEvents(events=[event], boards=[board])
+        await self._stream.append(batch.SerializeToString())
 
     def _boards(self, action_types: Collection[str]) -> list[str]:
         """The boards that are touched; all of them by what has no action type."""

@@ -47,7 +47,8 @@ CREATE TABLE scores.ledger (
   CHECK ((kind IN ('award', 'given_up')) = (origin_id IS NULL))
 ) PARTITION BY RANGE (action_id);  -- UUIDv7 sorts by time, so bounds of months are bounds of ids
 CREATE INDEX ledger_of_player ON scores.ledger (user_id, seq);
-CREATE INDEX ledger_by_time ON scores.ledger USING brin (at);
+-- Summarised as it grows: what is not, is read by every catch-up (scores.changes).
+CREATE INDEX ledger_by_time ON scores.ledger USING brin (at) WITH (autosummarize = on);
 
 CREATE FUNCTION scores.refuse() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -93,6 +94,13 @@ CREATE TABLE scores.outbox (  -- changes whose boards, event or settlement are n
   hidden      boolean     NOT NULL,
   at          timestamptz NOT NULL,
   published   boolean     NOT NULL DEFAULT false  -- boards and event are; the settlement is not
+);
+
+-- Publications of changes that were written long before, by the minute: a reader that lost entries
+-- of the stream since then may lack changes as old as `oldest`.
+CREATE TABLE scores.late_publications (
+  minute timestamptz PRIMARY KEY,
+  oldest timestamptz NOT NULL
 );
 
 CREATE TABLE scores.receipts (  -- what was answered beside the ledger row
@@ -143,5 +151,5 @@ GRANT USAGE ON SEQUENCE scores.seq TO scores;
 GRANT SELECT ON scores.migrations, scores.in_force TO scores;
 GRANT SELECT, INSERT ON scores.ledger, scores.reversals, scores.receipts TO scores;
 GRANT SELECT, INSERT, UPDATE ON scores.players TO scores;
-GRANT SELECT, INSERT, UPDATE, DELETE ON scores.outbox TO scores;
+GRANT SELECT, INSERT, UPDATE, DELETE ON scores.outbox, scores.late_publications TO scores;
 GRANT SELECT, INSERT, DELETE ON scores.incidents TO scores;

@@ -3,7 +3,8 @@
 Read `calls.py` (requests checked and rendered, with `answers.py` and `cursors.py`), then
 `board_reads.py` (which store serves a read) and the stores: `cache.py` (this process's memory),
 `live.py` with its scripts (Redis), `degraded.py` (Postgres while Redis cannot serve), and the final
-tables of the room `periods`. `store.py` has the SQL.
+tables of the room `periods`. `changes.py` is the ledger for readers that lost events. `store.py`
+has the SQL.
 """
 
 from chassis.keyring import Keyring
@@ -16,10 +17,11 @@ from services.scores.periods import Periods
 from services.scores.reads.board_reads import BoardReads
 from services.scores.reads.cache import Cache
 from services.scores.reads.calls import ReadCalls
+from services.scores.reads.changes import Changes
 from services.scores.reads.cursors import Cursors
 from services.scores.reads.degraded import DegradedReads
 from services.scores.reads.live import LiveReads
-from services.scores.reads.store import HistoryStore, SnapshotStore
+from services.scores.reads.store import ChangesStore, HistoryStore, SnapshotStore
 
 WARM_PAUSE_S = 30
 
@@ -46,6 +48,8 @@ class Reads:
             self.degraded,
             self.cache,
         )
+        # From the primary: a replica may lack what the stream has published and lost.
+        self.changes = Changes(ChangesStore(database))
         self.calls = ReadCalls(
             boards.registry, self.boards, HistoryStore(reader), Cursors(cursor_keys)
         )

@@ -5,7 +5,12 @@ from asyncpg import Record
 from chassis import clock
 from chassis.postgres import Database
 from chassis.postgres.replica import Reader
+from services.scores.boards.events import LATE_KEPT_DAYS
 from services.scores.boards.rules import Period
+
+# Between a change's time and its publication, where no late one is recorded: a transaction takes
+# seconds, publication some more, and the clocks of Redis and Postgres differ.
+OVERLAP_S = 600.0
 
 
 class HistoryStore:
@@ -20,6 +25,32 @@ class HistoryStore:
         Raises DbUnavailable.
         """
         return await self._read(_HISTORY, user_id, before_seq, limit)
+
+
+class ChangesStore:
+    """The ledger in the order of time. Every method raises DbUnavailable."""
+
+    def __init__(self, database: Database) -> None:
+        self._fetch = database.fetch
+
+    async def begin(self, since_ms: int) -> int:
+        """From when on (Unix ms) rows are to be read for all that was published since."""
+        sql = """
+            SELECT (extract(epoch FROM scores.changes_from(to_timestamp($1::bigint / 1000.0),
+                    make_interval(secs => $2), make_interval(secs => $3), $4)) * 1000)::bigint"""
+        ((at_ms,),) = await self._fetch(
+            sql, since_ms, OVERLAP_S, LATE_KEPT_DAYS * 86400, clock.offset()
+        )
+        return int(at_ms)
+
+    async def after(self, at_ms: int, seq: int, *, limit: int) -> list[Record]:
+        """Rows behind that time and sequence, oldest first; fewer than `limit`: the last ones."""
+        sql = """
+            SELECT c.kind, c.event_id::text, c.origin_id::text, c.seq, c.user_id::text, c.username,
+                   c.version, c.action_type, c.points, c.old_score, c.new_score, c.at_ms, c.hidden
+            FROM scores.changes(to_timestamp($1::bigint / 1000.0), $2, $3, $4) c
+            ORDER BY c.at_ms, c.seq"""
+        return await self._fetch(sql, at_ms, seq, limit, clock.offset())
 
 
 class SnapshotStore:

@@ -14,6 +14,7 @@ from chassis.keyring import Keyring
 from chassis.postgres import Database, open_pool
 from chassis.process import background
 from chassis.redis import Redis
+from chassis.redis.stream import Bound
 from chassis.testing import Certificates, served
 from protos import actions_pb2, actions_pb2_grpc, fraud_pb2_grpc, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
@@ -31,6 +32,7 @@ from services.scores.tests.fakes import FakeActions, FakeFraud
 from services.scores.upkeep import Upkeep
 
 KEYS = Keyring(f"1:{'A' * 43}")
+EVENTS = Bound(entries_max=100_000, bytes_max=2**26, kept_s=86400)
 
 
 @dataclass
@@ -98,7 +100,8 @@ async def clear(admin: asyncpg.Pool) -> None:
     """Empties the tables: no players, no boards but the built-in ones, no periods but to come."""
     await admin.execute(
         "TRUNCATE scores.players, scores.ledger, scores.outbox, scores.receipts,"
-        " scores.reversals, scores.standings, scores.finals, scores.left_out, scores.incidents"
+        " scores.reversals, scores.standings, scores.finals, scores.left_out, scores.incidents,"
+        " scores.late_publications"
     )
     await admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
     await admin.execute("DELETE FROM scores.boards WHERE NOT built_in")
@@ -112,6 +115,8 @@ async def open_scores(
     *,
     journal_max: int = 1000,
     empty: bool = True,
+    events: Bound = EVENTS,
+    caller: str = "gateway",
 ) -> AsyncIterator[Scores]:
     """The service with empty tables (not `empty`: as they are), served over gRPC.
 
@@ -145,7 +150,7 @@ async def open_scores(
         database = Database(pool)
         to_actions, to_fraud = ActionsStub(actions_channel), FraudStub(fraud_channel)
         settings = _settings(urls["scores"], journal_max)
-        boards = Boards(database, redis)
+        boards = Boards(database, redis, events=events)
         await boards.registry.refresh()
         awards = Awards(
             boards, database, redis, actions=to_actions, fraud=to_fraud, settings=settings
@@ -161,7 +166,7 @@ async def open_scores(
                 partial(add_ScoresServicer_to_server, ScoresService(awards, reads, upkeep)),
                 certificates=certificates,
                 callers=callers("scores"),
-                caller="gateway",
+                caller=caller,
             )
         )
         yield Scores(

@@ -85,7 +85,7 @@ async def _stores(settings: StoreSettings | Settings) -> AsyncIterator[_Opened]:
         open_database(settings.database_url, connections_max=3) as database,
         open_redis(settings.redis_url) as redis,
     ):
-        boards = Boards(database, redis)
+        boards = Boards(database, redis, events=settings.events)
         await boards.registry.refresh()
         yield boards, database, redis
 

@@ -136,14 +136,17 @@ async def test_ones_own_events_come_beside_the_board() -> None:
         await socket.send_json({"type": "welcome", "subs": subs})
         event = {"channel": "user:u1", "event": "score.updated", "data": {"newScore": 9}}
         await socket.send_json({"type": "delta"} | event)
+        gap = {"channel": "user:u1", "reason": "gap", "data": {"score": 12}}
+        await socket.send_json({"type": "snapshot"} | gap)
         await socket.receive()
 
     async with _serving(script) as url:
-        events = await _take(Live(url, token="jwt"), 3)
+        events = await _take(Live(url, token="jwt"), 4)
 
     assert events[1:] == [
         Personal("subscribed", {"score": 5, "rank": 1, "version": 1}),
         Personal("score.updated", {"newScore": 9}),
+        Personal("snapshot", {"score": 12}),
     ]
 
 
