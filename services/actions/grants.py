@@ -75,7 +75,7 @@ class Grants:
         if bounds.formula:
             least, most = bounds.points_min or 1, min(most, bounds.points_max or most)
         if not least <= points <= most:
-            raise ScoreOutOfRange
+            raise ScoreOutOfRange(f"The points must be {least} to {most}.")
         if not bounds.formula and points != bounds.points:
             raise ScoreMismatch
         return points

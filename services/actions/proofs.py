@@ -180,7 +180,7 @@ def _amount(
 ) -> Refusal | None:
     amount = claims.score_increment
     if amount is not None and amount != value and not 1 <= amount <= points_max:
-        return Refusal(ScoreOutOfRange())
+        return Refusal(ScoreOutOfRange(f"The points must be 1 to {points_max}."))
     if isinstance(value, Failed):
         return Refusal(value)
     if amount is None or value is None or amount == value:
