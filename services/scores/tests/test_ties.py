@@ -1,4 +1,4 @@
-"""Ties: among equal scores who reached the score first is ahead, whatever was undone since.
+"""Ties: among equal scores who reached the score first is ahead, also after voids and restores.
 
 Who has the same score again, award after award, reached it with the first of them.
 """
