@@ -247,7 +247,7 @@ async def test_a_server_that_took_over_while_another_replica_worked_is_noticed(
 
 
 async def _one_point_by_hand(scores: Scores, period: Period, user: str) -> None:
-    row = await scores.redis.hget(period.keys.members, keys.packed(user))
+    row: Any = await scores.redis.hget(period.keys.members, keys.packed(user))
     assert row is not None
     await scores.redis.zincrby(period.keys.entries, 1, row[8:16] + keys.packed(user))
 

@@ -16,6 +16,7 @@ from chassis import clock
 from chassis.ids import uuid7
 from services.scores.awards.records import Judged, Reversal, Sanction
 from services.scores.boards import keys
+from services.scores.boards.changes import Written
 from services.scores.boards.rules import Board, Operator, Order, Reset
 from services.scores.tests import model
 from services.scores.tests.conftest import Scores, item
@@ -58,7 +59,8 @@ class Ledger:
             )
             for user, points in plays
         ]
-        rows = await self.scores.awards.writer.insert(judged)
+        rows = [r for r in await self.scores.awards.writer.insert(judged) if isinstance(r, Written)]
+        assert len(rows) == len(plays)
         await self.scores.boards.places.apply(rows)
         self.model.plays += [Play(r.action_id, r.user_id, r.points, 0, r.seq) for r in rows]
 
