@@ -162,7 +162,7 @@ async def _compare(
         _expect((status, found.get("rank")), (200, position), "a rank")
         _expect(_shown(found["neighbours"]), near, "neighbours")
         _expect(found["total"], players, "a total")
-        _expect(found["percentile"], round(100 * (players - position) / players, 1), "percentile")
+        _expect(found["percentile"], 1000 * (players - position) // players / 10, "percentile")
         places.append(own)
     return places
 

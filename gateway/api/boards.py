@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import Meta, field
 
 from gateway.api.answers import Answer, answer
-from gateway.api.claims import UserId
+from gateway.api.claims import EXACT_MAX, UserId
 from gateway.api.query import cursor, number, period
 from gateway.edge.body import Body
 from gateway.edge.etags import Etags
@@ -68,7 +68,8 @@ class Top(Answer, omit_defaults=True):
 
 
 class Place(Answer):
-    """A player's place; `percentile` is the share of players strictly behind."""
+    """A player's place; `percentile` is the share of players strictly behind, rounded down to one
+    decimal."""
 
     board: str
     period: str
@@ -143,7 +144,7 @@ class Boards:
         return answer(
             Place,
             found,
-            percentile=round(100 * found.behind / found.total, 1) if found.total else 0.0,
+            percentile=_percentile(found),
             neighbours=[
                 answer(Neighbour, entry, own=entry.user_id == user_id) for entry in found.neighbours
             ],
@@ -162,7 +163,7 @@ class Boards:
     async def would_be(self, request: Request) -> WouldBe:
         """The rank that a score would have."""
         board, asked = request.params["board"], period(request)
-        score = number(request, "score", low=-(2**63), high=2**63 - 1)
+        score = number(request, "score", low=-EXACT_MAX, high=EXACT_MAX)
         item = scores_pb2.WouldBeItem(
             board=board, score=score, period=asked, anonymous=_anonymous(request)
         )
@@ -183,6 +184,12 @@ def _page(message: bytes) -> bytes:
         seal=answer(Seal, found.seal) if found.HasField("seal") else None,
     )
     return msgspec.json.encode(page)
+
+
+def _percentile(place: scores_pb2.Place) -> float:
+    # Rounded down: 100 would claim that all players are behind, the player's own row too.
+    tenths = 1000 * place.behind // max(place.total, 1)
+    return tenths / 10
 
 
 def _entries(found: Iterable[scores_pb2.Entry]) -> list[Entry]:

@@ -11,5 +11,5 @@ Token = Annotated[str, Meta(max_length=2048)]
 Signature = Annotated[str, Meta(max_length=256)]
 Title = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00]*$")]
 Small = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-# What JSON numbers hold exactly everywhere.
-Exact = Annotated[int, Meta(ge=-(2**53) + 1, le=2**53 - 1)]
+EXACT_MAX = 2**53 - 1  # what JSON numbers hold exactly everywhere; no score is beyond it
+Exact = Annotated[int, Meta(ge=-EXACT_MAX, le=EXACT_MAX)]

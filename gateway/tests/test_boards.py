@@ -53,6 +53,30 @@ async def test_a_place_with_its_own_row_marked(edge: Edge) -> None:
     assert [(i.user_id, i.radius) for i in edge.fakes.calls["Around"]] == [(ADA, 2), (ADA, 5)]
 
 
+@pytest.mark.parametrize(
+    ("behind", "total", "percentile"),
+    [
+        (1999, 2000, 99.9),  # 99.95
+        (9_999_999, 10_000_000, 99.9),
+        (2, 3, 66.6),
+        (29, 100, 29.0),
+        (2**53 - 2, 2**53 - 1, 99.9),
+        (0, 1, 0.0),
+        (0, 0, 0.0),
+    ],
+)
+async def test_a_percentile_is_rounded_down_to_one_decimal(
+    edge: Edge, behind: int, total: int, percentile: float
+) -> None:
+    place = scores_pb2.Place()
+    place.CopyFrom(PLACE)
+    place.behind, place.total = behind, total
+    edge.fakes.answers["Around"] = place
+
+    answer = await edge.call("GET", f"{API}/leaderboards/all_time/players/{ADA}")
+    assert answer.json()["percentile"] == percentile
+
+
 async def test_the_boards_and_the_ranks_of_friends(edge: Edge) -> None:
     boards = await edge.call("GET", "/api/v1/leaderboards")
     ranks = await edge.call("POST", "/api/v1/leaderboards/all_time/ranks", {"userIds": [ADA, BOB]})
@@ -180,7 +204,7 @@ async def test_the_boards_show_their_rules_and_keep_closed_ones_from_strangers(
 
 async def test_the_rank_that_a_score_would_have(edge: Edge) -> None:
     path = f"{API}/leaderboards/all_time/would-be"
-    for score in (-(2**63), 0, 2**63 - 1):
+    for score in (1 - 2**53, 0, 2**53 - 1):
         answer = await edge.call("GET", f"{path}?score={score}")
         assert answer.json() == {
             "board": "all_time",
@@ -200,8 +224,9 @@ async def test_the_rank_that_a_score_would_have(edge: Edge) -> None:
         ("?score=", "OUT_OF_RANGE"),
         ("?score=1.5", "OUT_OF_RANGE"),
         ("?score=%2B5", "OUT_OF_RANGE"),
-        (f"?score={2**63}", "OUT_OF_RANGE"),
-        (f"?score={-(2**63) - 1}", "OUT_OF_RANGE"),
+        (f"?score={2**53}", "OUT_OF_RANGE"),
+        (f"?score={-(2**53)}", "OUT_OF_RANGE"),
+        (f"?score={2**63 - 1}", "OUT_OF_RANGE"),
         ("?score=" + "9" * 5000, "OUT_OF_RANGE"),
     ],
 )
@@ -211,6 +236,9 @@ async def test_a_score_that_is_none_is_named(edge: Edge, query: str, code: str) 
     assert (answer.status, answer.code) == (422, "VALIDATION_FAILED")
     [error] = answer.json()["errors"]
     assert (error["field"], error["code"]) == ("score", code)
+    if code == "OUT_OF_RANGE":
+        assert error["detail"] == "A whole number from -9007199254740991 to 9007199254740991."
+    assert edge.fakes.calls["WouldBe"] == []
 
 
 async def test_what_is_not_ranked_or_degraded_is_said(edge: Edge) -> None:

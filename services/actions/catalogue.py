@@ -73,8 +73,9 @@ class ActionType:
         named, titled = is_name(self.action_type), 1 <= len(title) <= 80 and title.isprintable()
         yield named, "actionType", "PATTERN", "must match [A-Z][A-Z0-9_]{1,39}"
         yield titled, "title", "LENGTH", "must be 1 to 80 printable characters"
-        within = f"must be between 1 and {points_max}"
-        yield (0 if self.formula else 1) <= self.points <= points_max, "points", "RANGE", within
+        least = 0 if self.formula else 1
+        within = f"must be between {least} and {points_max}"
+        yield least <= self.points <= points_max, "points", "RANGE", within
         yield from self._formula_checks(points_max)
         yield shortest_ms >= 0, "minDurationMs", "RANGE", "must not be negative"
         within = f"must be between minDurationMs and {DURATION_MS_MAX}"

@@ -70,7 +70,7 @@ class Ranking:
             "userId": row.user_id,
             "rank": self.rank(row),
             "score": row.score,
-            "percentile": round(100 * self._behind(row) / len(self.rows), 1),
+            "percentile": 1000 * self._behind(row) // len(self.rows) / 10,
             "total": len(self.rows),
             "pointsToNextRank": self._to_next(row),
             "neighbours": [entries[n] | {"own": n == at} for n in near],
@@ -98,6 +98,12 @@ class Ranking:
             for number, play in reversed(own):  # so that the first of equals is what stays
                 if not self.rules.better(score, play.points):
                     score, reached = play.points, (number, play)
+            number, play = reached
+        else:
+            for number, play in reversed(own):  # so that the first of equals in a row is what stays
+                if play.points != score:
+                    break
+                reached = number, play
             number, play = reached
         return Row(user, play.username, score, number, play.at)
 

@@ -103,6 +103,18 @@ async def test_a_field_that_does_not_fit_is_named(
     assert [problem.field for problem in refused.value.errors] == [field]
 
 
+@pytest.mark.parametrize(("formula", "least"), [("", 1), ("ratio", 0)])
+async def test_the_range_of_points_is_named_as_it_is_checked(
+    actions: Actions, type_name: str, formula: str, least: int
+) -> None:
+    spans = {"formula": formula, "points_min": 1, "points_max": 2} if formula else {}
+    with pytest.raises(Unprocessable) as refused:
+        await actions.create_type(type_name, points=least - 1, **spans)
+
+    (problem,) = refused.value.errors
+    assert (problem.field, problem.detail) == ("points", f"must be between {least} and 1000")
+
+
 @pytest.mark.parametrize("name", ["", "A", "win", "1UP", "A-B", "A" * 41, "AB\n", "ÄB"])
 async def test_a_name_of_another_form_is_refused(actions: Actions, name: str) -> None:
     with pytest.raises(Unprocessable) as refused:

@@ -119,7 +119,7 @@ class IdempotencyKeyReused(Unprocessable):
 
 
 class ScoreOutOfRange(Unprocessable):
-    """This award would take the score beyond what a score can be."""
+    """No award is worth less than 1, and none takes a score beyond 9007199254740991 either way."""
 
     def __init__(self) -> None:
         most = 2**53 - 1

@@ -31,7 +31,11 @@ def check_fields(*checks: tuple[object, str, str, str]) -> None:
 
 
 class Operator(StrEnum):
-    """How the awards of a player make a score: their sum, the best of them, the latest."""
+    """How the awards of a player make a score: their sum, the best of them, the latest.
+
+    An award that leaves the score as it is leaves the place among equals as well: of the latest
+    awards that are equal in a row the first reached the score.
+    """
 
     SUM = "sum"
     BEST = "best"

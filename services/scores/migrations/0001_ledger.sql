@@ -44,6 +44,7 @@ CREATE TABLE scores.ledger (
   origin_id   uuid,  -- of a reversal: the award it is about
   PRIMARY KEY (action_id),
   CHECK (new_score = old_score + points),
+  CHECK (kind <> 'award' OR points > 0),  -- so that each award moves the player's sums
   CHECK ((kind IN ('award', 'given_up')) = (origin_id IS NULL))
 ) PARTITION BY RANGE (action_id);  -- UUIDv7 sorts by time, so bounds of months are bounds of ids
 CREATE INDEX ledger_of_player ON scores.ledger (user_id, seq);

@@ -82,12 +82,25 @@ CREATE TABLE scores.left_out (
   PRIMARY KEY (board, period, user_id)
 );
 
--- Among the awards of one player on one board the first by this key gives the place: the newest
--- for sum and latest, the oldest of the best ones for best.
-CREATE FUNCTION scores.place_key(operator text, ordering text, points bigint, seq bigint)
-RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
-  SELECT CASE WHEN operator <> 'best' THEN -seq WHEN ordering = 'ascending' THEN points ELSE -points END
-$$;
+-- A player's place on a board after one more award: the score, and sequence and time (Unix ms) of
+-- the award that reached it. An award that leaves the score as it is leaves the place as well.
+CREATE FUNCTION scores.place_after(
+  place bigint[], operator text, ordering text, points bigint, seq bigint, at timestamptz)
+RETURNS bigint[] LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+  v_score bigint := CASE WHEN place IS NULL OR operator = 'latest' THEN points
+                         WHEN operator = 'sum' THEN place[1] + points
+                         WHEN ordering = 'ascending' THEN least(place[1], points)
+                         ELSE greatest(place[1], points) END;
+BEGIN
+  RETURN CASE WHEN v_score = place[1] THEN place
+              ELSE ARRAY[v_score, seq, (extract(epoch FROM at) * 1000)::bigint] END;
+END $$;
+
+-- The place that a player's awards give on a board, taken in the order of the ledger: everything
+-- that places players uses this, so that counting one award and counting all again agree.
+CREATE AGGREGATE scores.place(operator text, ordering text, points bigint, seq bigint, at timestamptz)
+  (SFUNC = scores.place_after, STYPE = bigint[]);
 
 -- Where players stand in every period that is not closed. The built-in boards' running periods
 -- stand in the player's row; a finished one that stands there still counts until it is closed.
@@ -114,17 +127,13 @@ LANGUAGE sql STABLE AS $$
   WHERE p.user_id = ANY (p_user)
 $$;
 
--- What the awards in force say of players on every board's open periods. `place` is what is
--- wanted of the award that gives the place: arrays are compared by their first values, so no
--- award has to be sorted.
+-- What the awards in force say of players on every board's open periods.
 CREATE FUNCTION scores.counted(p_user uuid[])
 RETURNS TABLE (board text, period bigint, user_id uuid, score bigint, seq bigint, at timestamptz)
 LANGUAGE sql STABLE AS $$
-  SELECT c.board, c.period, c.user_id, CASE c.operator WHEN 'sum' THEN c.sum ELSE c.place[3] END,
-         c.place[2], to_timestamp(c.place[4] / 1000.0)
-  FROM (SELECT b.board, p.period, f.user_id, b.operator, sum(f.points)::bigint AS sum,
-               min(ARRAY[scores.place_key(b.operator, b.ordering, f.points, f.seq), f.seq, f.points,
-                         (extract(epoch FROM f.at) * 1000)::bigint]) AS place
+  SELECT c.board, c.period, c.user_id, c.place[1], c.place[2], to_timestamp(c.place[3] / 1000.0)
+  FROM (SELECT b.board, p.period, f.user_id,
+               scores.place(b.operator, b.ordering, f.points, f.seq, f.at ORDER BY f.seq) AS place
         FROM scores.in_force f
         JOIN scores.boards b ON b.action_types = '{}' OR f.action_type = ANY (b.action_types)
         JOIN scores.periods p ON p.board = b.board AND p.closed_at IS NULL AND p.starts <= f.at AND f.at < p.ends

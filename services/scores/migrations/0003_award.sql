@@ -181,11 +181,10 @@ BEGIN
 
   IF v_added THEN  -- the boards that an admin added
     INSERT INTO scores.standings AS t (board, period, user_id, score, seq, at)
-    SELECT c.board, c.period, c.user_id,
-           CASE c.operator WHEN 'sum' THEN c.sum ELSE c.score END, c.seq, c.at
-    FROM (SELECT m.board, m.period, m.user_id, m.operator, m.score, m.seq, m.at,
-                 sum(m.score) OVER mine::bigint AS sum,
-                 row_number() OVER (mine ORDER BY scores.place_key(m.operator, m.ordering, m.score, m.seq), m.seq) AS place
+    SELECT c.board, c.period, c.user_id, c.place[1], c.place[2], to_timestamp(c.place[3] / 1000.0)
+    FROM (SELECT m.board, m.period, m.user_id,
+                 -- What stood there before counts as the first award.
+                 scores.place(m.operator, m.ordering, m.score, m.seq, m.at ORDER BY m.seq) AS place
           FROM (WITH moved AS (
                   SELECT b.board, p.period, b.operator, b.ordering, l.user_id, l.points, l.seq, l.at
                   FROM scores.ledger l
@@ -202,8 +201,7 @@ BEGIN
                 FROM (SELECT DISTINCT board, period, operator, ordering, user_id FROM moved) d
                 JOIN scores.standings k USING (board, period, user_id)
                 WHERE k.seq IS NOT NULL) m
-          WINDOW mine AS (PARTITION BY m.board, m.period, m.user_id)) c
-    WHERE c.place = 1
+          GROUP BY m.board, m.period, m.user_id) c
     ON CONFLICT (board, period, user_id)
     DO UPDATE SET score = excluded.score, seq = excluded.seq, at = excluded.at;
   END IF;

@@ -60,19 +60,17 @@ AS $$
     JOIN scores.periods p ON p.board = b.board AND p.closed_at IS NOT NULL AND p.starts <= l.at AND l.at < p.ends
     WHERE l.action_id = ANY (p_award)
   ), said AS (
-    SELECT c.board, c.period, CASE c.operator WHEN 'sum' THEN c.sum ELSE c.points END AS score, c.seq
-    FROM (SELECT t.board, t.period, t.operator, f.points, f.seq, sum(f.points) OVER mine::bigint AS sum,
-                 row_number() OVER (mine ORDER BY scores.place_key(t.operator, t.ordering, f.points, f.seq), f.seq) AS place
-          FROM touched t
-          JOIN scores.in_force f ON f.user_id = p_user AND t.starts <= f.at AND f.at < t.ends
-            AND (t.action_types = '{}' OR f.action_type = ANY (t.action_types))
-          WINDOW mine AS (PARTITION BY t.board, t.period)) c
-    WHERE c.place = 1
+    SELECT t.board, t.period,
+           scores.place(t.operator, t.ordering, f.points, f.seq, f.at ORDER BY f.seq) AS place
+    FROM touched t
+    JOIN scores.in_force f ON f.user_id = p_user AND t.starts <= f.at AND f.at < t.ends
+      AND (t.action_types = '{}' OR f.action_type = ANY (t.action_types))
+    GROUP BY t.board, t.period
   )
   UPDATE scores.finals o SET removed = NOT o.removed
   FROM touched t LEFT JOIN said n ON n.board = t.board AND n.period = t.period
   WHERE o.board = t.board AND o.period = t.period AND o.user_id = p_user
-    AND o.removed = coalesce(n.score = o.score AND n.seq = o.seq, false)
+    AND o.removed = coalesce(n.place[1] = o.score AND n.place[2] = o.seq, false)
 $$;
 
 -- Voids a player's awards that are in force, or restores voided ones: those made in

@@ -72,8 +72,8 @@ LANGUAGE sql STABLE AS $$
     SELECT v.origin_id FROM reversal v
     WHERE v.kind = 'void' AND NOT EXISTS (SELECT FROM reversal r WHERE r.reverses_id = v.row_id)
   ), counted AS (
-    SELECT l.user_id, b.operator, b.ordering, l.points, l.seq, l.at, sum(l.points) OVER mine::bigint AS sum,
-           row_number() OVER (mine ORDER BY scores.place_key(b.operator, b.ordering, l.points, l.seq), l.seq) AS place
+    SELECT l.user_id, CASE b.ordering WHEN 'ascending' THEN 1 ELSE -1 END AS sign,
+           scores.place(b.operator, b.ordering, l.points, l.seq, l.at ORDER BY l.seq) AS place
     FROM scores.boards b
     JOIN scores.periods p ON p.board = b.board AND p.period = p_period AND p.closed_at IS NOT NULL
     JOIN scores.ledger l ON l.kind = 'award' AND l.at >= p.starts AND l.at < p.ends
@@ -81,12 +81,9 @@ LANGUAGE sql STABLE AS $$
     WHERE b.board = p_board AND l.action_id NOT IN (SELECT v.origin_id FROM void v)
       AND NOT EXISTS (SELECT FROM scores.left_out o
                       WHERE o.board = p_board AND o.period = p_period AND o.user_id = l.user_id)
-    WINDOW mine AS (PARTITION BY l.user_id)
-  ), placed AS (
-    SELECT c.user_id, CASE c.operator WHEN 'sum' THEN c.sum ELSE c.points END AS score, c.seq, c.at,
-           CASE c.ordering WHEN 'ascending' THEN 1 ELSE -1 END AS sign
-    FROM counted c WHERE c.place = 1
+    GROUP BY l.user_id, b.ordering
   )
-  SELECT row_number() OVER (ORDER BY d.sign * d.score, d.seq), d.user_id, d.score, d.seq, d.at
-  FROM placed d ORDER BY 1
+  SELECT row_number() OVER (ORDER BY c.sign * c.place[1], c.place[2]), c.user_id, c.place[1], c.place[2],
+         to_timestamp(c.place[3] / 1000.0)
+  FROM counted c ORDER BY 1
 $$;

@@ -29,14 +29,20 @@ async def lines(pool: asyncpg.Pool, board: Board) -> list[Line]:
           SELECT l.user_id, min(l.seq) AS seq, sum(l.points)::bigint AS points
           FROM scores.ledger l
           GROUP BY l.user_id, coalesce(l.origin_id, l.action_id) HAVING sum(l.points) <> 0
+        ), step AS (
+          SELECT a.user_id, a.seq, a.points,
+                 lag(a.points) OVER (PARTITION BY a.user_id ORDER BY a.seq) AS before
+          FROM award a
         ), score AS (
           SELECT a.user_id,
                  CASE $1 WHEN 'sum' THEN sum(a.points)::bigint
                          WHEN 'best' THEN $2 * min($2 * a.points)
                          ELSE (array_agg(a.points ORDER BY a.seq DESC))[1] END AS score,
-                 CASE $1 WHEN 'best' THEN (array_agg(a.seq ORDER BY $2 * a.points, a.seq))[1]
-                         ELSE max(a.seq) END AS seq
-          FROM award a JOIN scores.players p ON p.user_id = a.user_id AND NOT p.hidden
+                 CASE $1 WHEN 'sum' THEN max(a.seq)
+                         WHEN 'best' THEN (array_agg(a.seq ORDER BY $2 * a.points, a.seq))[1]
+                         ELSE max(a.seq) FILTER (WHERE a.points IS DISTINCT FROM a.before)
+                         END AS seq
+          FROM step a JOIN scores.players p ON p.user_id = a.user_id AND NOT p.hidden
           GROUP BY a.user_id
         )
         SELECT s.user_id, s.score, s.seq,

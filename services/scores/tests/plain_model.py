@@ -1,6 +1,7 @@
 """Boards as one would work them out by hand, to hold the whole service against."""
 
 from dataclasses import dataclass, field
+from itertools import takewhile
 
 from services.scores.boards.rules import Board, Operator, Ties
 
@@ -49,7 +50,9 @@ class Model:
         if board.operator is Operator.SUM:
             return Spot(user, sum(p.points for p in plays), plays[-1].seq)
         if board.operator is Operator.LATEST:
-            return Spot(user, plays[-1].points, plays[-1].seq)
+            # Of the equal ones in a row the first reached the score.
+            run = takewhile(lambda play: play.points == plays[-1].points, reversed(plays))
+            return Spot(user, plays[-1].points, list(run)[-1].seq)
         best = (max if board.descending else min)(p.points for p in plays)
         return Spot(user, best, next(p.seq for p in plays if p.points == best))
 

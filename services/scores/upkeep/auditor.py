@@ -1,7 +1,6 @@
 """The auditor: compares boards with Postgres, and Postgres with the ledger, all the time."""
 
 import asyncio
-from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Sequence
 from dataclasses import dataclass
 
@@ -173,7 +172,9 @@ class Auditor:
         places = await self._places({user for part in parts for user in part.everyone})
         wrong = []
         for part, known in zip(parts, states, strict=True):
-            there = places[_key(part.period)]
+            there = places.get(_key(part.period))
+            if there is None:
+                continue
             users = [
                 user
                 for user, state in zip(part.everyone, known, strict=True)
@@ -184,16 +185,27 @@ class Auditor:
         return [part for part in wrong if part]
 
     async def _places(self, users: Collection[str]) -> dict[tuple[str, int], dict[str, Standing]]:
-        """Where those players stand, by board and period."""
-        places: dict[tuple[str, int], dict[str, Standing]] = defaultdict(dict)
-        for standing in await self._boards.store.of(list(users)):
-            places[standing.board, standing.period][standing.user_id] = standing
+        """Where those players stand, by board and period; closed periods are left out.
+
+        A period may be closed that the registry still has as open: its players then have no
+        standings any more, and what Redis has of them is not read again.
+        """
+        standings = await self._boards.store.of(list(users))
+        # Read after the standings: what is open by now was open then, so none of them is missing.
+        places: dict[tuple[str, int], dict[str, Standing]] = {
+            key: {} for key in await self._store.open_periods()
+        }
+        for standing in standings:
+            if (there := places.get((standing.board, standing.period))) is not None:
+                there[standing.user_id] = standing
         return places
 
     async def _repair(self, found: Part) -> None:
         period = found.period
         states = await self._redis_boards.states(period, found.users)
-        places = (await self._places(found.users))[_key(period)]
+        places = (await self._places(found.users)).get(_key(period))
+        if places is None:
+            return
         # What Postgres does not have, or not in that version, this service did not put there.
         ghosts = [
             user

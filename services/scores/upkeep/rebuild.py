@@ -56,7 +56,7 @@ class Rebuild:
         self._store = store
         self._lease = Lease(redis, "lease:scores:rebuild", ttl_s=LEASE_S)
         self._look = Script.read(redis, __package__, "epoch.lua")
-        self._epochs: dict[str, bytes] = {}
+        self._epochs: dict[str, bytes] = {}  # of the boards that had begun, at the last look
         self._settled = asyncio.Event()
 
     async def run(self) -> None:
@@ -92,13 +92,11 @@ class Rebuild:
         await asyncio.gather(*map(self._redis_boards.prepare, coming))
         states = await self._look.many([(period.keys, ()) for period in begun])
         missing = [period for period, (ready, _) in zip(begun, states, strict=True) if not ready]
-        if fence and missing:
-            await self.complete(missing, self._lease, fence)
-        epochs = {period.tag: epoch for period, (_, epoch) in zip(begun, states, strict=True)}
-        kept = [period.tag for period in begun if period not in missing]
-        if fence and any(epochs[tag] != self._epochs.get(tag) for tag in kept):
-            await self._place_again()
-        self._epochs = epochs
+        if fence:
+            if missing:
+                await self.complete(missing, self._lease, fence)
+            epochs = {period.tag: epoch for period, (_, epoch) in zip(begun, states, strict=True)}
+            await self._follow(epochs, kept=[p.tag for p in begun if p not in missing])
         if fence or not missing:
             self._settled.set()
 
@@ -160,14 +158,27 @@ class Rebuild:
             # Awards put them there meanwhile, possibly late.
             await self._boards.places.place(await self._boards.store.of(list(users)))
 
-    async def _place_again(self) -> None:
-        """Puts players awarded lately where they stand: another server may lack the last awards."""
+    async def _follow(self, epochs: dict[str, bytes], *, kept: Sequence[str]) -> None:
+        """Places players again where a board that was kept is on a server not seen before.
+
+        Each period has keys of its own: one that begins is on a server that was seen with others.
+        """
+        if not {epochs[tag] for tag in kept} <= set(self._epochs.values()):
+            placed = await self._place_again()
+            if any(self._epochs.get(tag, epochs[tag]) != epochs[tag] for tag in kept):
+                log.warning("redis_changed", placed_again=placed)
+        self._epochs = epochs
+
+    async def _place_again(self) -> int:
+        """Puts players awarded lately where they stand: another server may lack the last awards.
+
+        Returns how many.
+        """
         users = await self._store.awarded_since(clock.now_ms() - round(LOST_MAX_S * 1000))
         for i in range(0, len(users), PLAYERS_AT_ONCE):
             standings = await self._boards.store.of(users[i : i + PLAYERS_AT_ONCE])
             await self._boards.places.place(standings)
-        if self._epochs:
-            log.warning("redis_changed", placed_again=len(users))
+        return len(users)
 
 
 class _ProgressMeter:

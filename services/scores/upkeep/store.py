@@ -78,6 +78,13 @@ class UpkeepStore:
         )
         return [(str(record["user_id"]), record["version"]) for record in records]
 
+    async def open_periods(self) -> list[tuple[str, int]]:
+        """The board and the start (Unix ms) of every period that is not closed."""
+        records = await self._fetch(
+            "SELECT p.board, p.period FROM scores.periods p WHERE p.closed_at IS NULL"
+        )
+        return [(record["board"], record["period"]) for record in records]
+
     async def awarded_since(self, since_ms: int) -> list[str]:
         """The players who have awards or reversals made at `since_ms` (Unix ms) or later."""
         records = await self._fetch(
