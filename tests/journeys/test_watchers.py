@@ -122,4 +122,4 @@ async def same(reader: Client, watcher: Watcher, boards: dict[str, str]) -> bool
 
 def rows(entries: list[dict[str, Any]]) -> list[tuple[Any, ...]]:
     """What both have of an entry, in their order."""
-    return [(e["rank"], e["username"], e["score"]) for e in entries]
+    return [(e["position"], e["rank"], e["userId"], e["username"], e["score"]) for e in entries]

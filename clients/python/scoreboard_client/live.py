@@ -28,7 +28,7 @@ class Board:
     channel: str
     epoch: str
     offset: int
-    entries: list[dict[str, Any]]  # rank, userId, username, score; by rank
+    entries: list[dict[str, Any]]  # position, rank, userId, username, score; by position
     total: int
     recovered: bool = False  # made of replayed changes after a reconnection
 
@@ -214,10 +214,10 @@ def _apply(view: _View, frame: dict[str, Any]) -> None:
         view.entries.pop(user, None)
     for change in data["changes"]:
         view.entries[change["userId"]] = {
-            name: change[name] for name in ("rank", "userId", "username", "score")
+            name: change[name] for name in ("position", "rank", "userId", "username", "score")
         }
 
 
 def _board(channel: str, view: _View, *, recovered: bool = False) -> Board:
-    entries = sorted(view.entries.values(), key=lambda entry: entry["rank"])
+    entries = sorted(view.entries.values(), key=lambda entry: entry["position"])
     return Board(channel, view.epoch, view.offset, entries, view.total, recovered)
