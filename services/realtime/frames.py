@@ -136,6 +136,14 @@ class Publication:
         )
 
 
+def window(snapshot: bytes) -> Window | None:
+    """The window in a snapshot; None where a process of another version wrote it differently."""
+    try:
+        return msgspec.json.decode(snapshot, type=Window)
+    except msgspec.ValidationError:
+        return None
+
+
 def difference(before: Window, after: Window) -> RankChange | None:
     """What changed between two windows of one period; None for nothing."""
     were = {entry.user_id: entry for entry in before.entries}

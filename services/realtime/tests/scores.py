@@ -54,6 +54,7 @@ class FakeScores(ScoresServicer):
         self._redis = redis
         self.boards = {name: FakeBoard() for name in BOARDS}
         self.versions: dict[str, int] = {}
+        self.boards_calls = 0
         self.top_calls = 0
         self.around_calls = 0
         self.unavailable = False
@@ -103,6 +104,7 @@ class FakeScores(ScoresServicer):
 
     async def Boards(self, request: Any, context: Any) -> scores_pb2.BoardsReply:
         self._check()
+        self.boards_calls += 1
         return scores_pb2.BoardsReply(
             boards=[
                 scores_pb2.Board(board=name, window=board.window)
