@@ -27,7 +27,7 @@ KINDS = tuple(
 )
 SEED = 20261130
 PLAYERS = 14  # more than a window shows
-ROUNDS = 60  # stand for an hour of play
+ROUNDS = 40  # stand for an hour of play
 AT_ONCE = 4  # players of one round
 
 
@@ -85,7 +85,8 @@ async def test_at_rest_watchers_of_boards_of_every_kind_see_the_list_that_rest_s
     game, boards = Game(crowd.players, crowd.types), {}
     for operator, order, ties in KINDS:
         board = game.board(operator=operator, order=order, ties=ties)
-        boards[(await added(unlimited, board))["board"]] = f"{operator} {order} {ties}"
+        await crowd.admin.call("POST", "/admin/boards", board)
+        boards[board["board"]] = f"{operator} {order} {ties}"
     channels = tuple(f"leaderboard:{board}" for board in boards)
 
     def line() -> Live:
@@ -100,6 +101,18 @@ async def test_at_rest_watchers_of_boards_of_every_kind_see_the_list_that_rest_s
             await crowd.go_on(ROUNDS // 2)
             for watcher in (early, late):
                 await eventually(lambda seen=watcher: same(reader, seen, boards), timeout_s=5)
+
+
+async def test_a_board_can_be_watched_as_soon_as_it_is_made(anywhere: Suite, game: Game) -> None:
+    for _ in range(3):
+        board = (await added(anywhere, game.board()))["board"]
+        line = Live(anywhere.url, boards=(f"leaderboard:{board}",), headers=address())
+
+        async with watching(line) as watcher:
+            await game.play((0, 1))
+            # Shown again and again, also to who watches before anything has happened.
+            await watcher.board(lambda shown: shown.total == 1)
+        game.plays.clear()
 
 
 async def same(reader: Client, watcher: Watcher, boards: dict[str, str]) -> bool:

@@ -50,6 +50,7 @@ class _View:
     offset: int = 0
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     total: int = 0
+    request_id: int = 0  # of the last `subscribe`
     repair: asyncio.Task[None] | None = None
 
 
@@ -140,6 +141,12 @@ class Live:
                 return [_board(frame["channel"], view)]
             case "delta" if view:
                 return self._delta(socket, view, frame)
+            case "unsubscribed" if view and frame["code"] == "unavailable":
+                self._subscribe_again(socket, frame["channel"], view)
+            case "error" if frame["retryable"]:
+                for channel, refused in self._views.items():
+                    if refused.request_id == frame.get("id"):
+                        self._subscribe_again(socket, channel, refused)
             case "delta":
                 return [Personal(frame["event"], frame["data"])]
         return []
@@ -151,17 +158,23 @@ class Live:
         if frame["epoch"] == view.epoch and ahead == 1:
             _apply(view, frame)
             return [_board(frame["channel"], view)]
-        is_gap = frame["epoch"] != view.epoch or ahead > 1
-        if is_gap and (view.repair is None or view.repair.done()):
-            view.repair = asyncio.create_task(self._repair(socket, frame["channel"], view))
+        if frame["epoch"] != view.epoch or ahead > 1:
+            self._subscribe_again(socket, frame["channel"], view)
         return []
+
+    def _subscribe_again(
+        self, socket: aiohttp.ClientWebSocketResponse, channel: str, view: _View
+    ) -> None:
+        """From the last position, after a moment: a gap seldom has one victim."""
+        if view.repair is None or view.repair.done():
+            view.repair = asyncio.create_task(self._repair(socket, channel, view))
 
     async def _repair(
         self, socket: aiohttp.ClientWebSocketResponse, channel: str, view: _View
     ) -> None:
-        """Subscribes again from the last position, after a moment: a gap seldom has one victim."""
         await asyncio.sleep(random.uniform(0, 2))  # noqa: S311
-        again = {"type": "subscribe", "id": next(self._ids), **_subscription(channel, view)}
+        view.request_id = next(self._ids)
+        again = {"type": "subscribe", "id": view.request_id, **_subscription(channel, view)}
         with suppress(ConnectionError):
             await socket.send_json(again)
 

@@ -247,6 +247,18 @@ async def test_a_gateway_behind_the_history_gets_all_that_is_kept(
     assert too_late.history[0].offset == in_time.offset - HISTORY_MAX + 1
 
 
+async def test_a_window_that_another_version_wrote_begins_a_new_epoch(
+    redis: Redis, new_replica: NewReplica, attach: Attach, scores: FakeScores
+) -> None:
+    await scores.award(("ada", 5))
+    await _fill(redis, 1, b'{"board":"all_time","period":"all","entries":[{"rank":1}],"total":1}')
+
+    gateway = await attach(await new_replica(), BOARD)
+
+    await gateway.moved_on("e")
+    assert gateway.best() == 5
+
+
 async def test_a_board_that_is_reset_begins_a_new_epoch_at_that_moment(
     new_replica: NewReplica, attach: Attach, scores: FakeScores
 ) -> None:
@@ -273,10 +285,12 @@ async def _keep_awarding(scores: FakeScores) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _fill(redis: Redis, publications: int) -> None:
+_WINDOW = b'{"board":"all_time","period":"all","entries":[],"total":0,"updatedAt":null}'
+
+
+async def _fill(redis: Redis, publications: int, window: bytes = _WINDOW) -> None:
     """Publishes that many windows without changes."""
     store = LiveStore(redis)
-    window = b'{"board":"all_time","period":"all","entries":[],"total":0,"updatedAt":""}'
     drafts = [
         Draft(
             Publication(BOARD, b"{}", n, Position("e", n), window),

@@ -155,6 +155,25 @@ async def test_a_gap_is_repaired_by_subscribing_again() -> None:
     assert [(board.offset, board.entries[0]["score"]) for board in boards] == [(4, 5), (6, 7)]
 
 
+async def test_a_board_that_is_unavailable_is_subscribed_again() -> None:
+    async def script(socket: web.WebSocketResponse, connect: dict[str, Any]) -> None:
+        await socket.send_json({"type": "welcome", "subs": []})
+        await socket.send_json({"type": "unsubscribed", "channel": BOARD, "code": "unavailable"})
+        again = await socket.receive_json()
+        assert (again["type"], again["channel"]) == ("subscribe", BOARD)
+        refusal = {"type": "error", "code": "unavailable", "message": "", "retryable": True}
+        await socket.send_json(refusal | {"id": again["id"]})
+        assert (await socket.receive_json())["type"] == "subscribe"
+        await socket.send_json(_subscribed(1, [_entry("a", 1, 5)]))
+        await socket.receive()
+
+    async with _serving(script) as url:
+        (board,) = await _take(Live(url), 1)
+
+    assert isinstance(board, Board)
+    assert board.offset == 1
+
+
 async def test_ones_own_events_come_beside_the_board() -> None:
     async def script(socket: web.WebSocketResponse, connect: dict[str, Any]) -> None:
         assert connect["token"] == "jwt"
