@@ -24,9 +24,7 @@ NAMES = ["ada", "bob", "cleo", "dmitri", "eve_the_third", "Farouk-77", "gwen", "
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 
 
-def entry(
-    name: str, score: int, position: int, *, rank: int | None = None
-) -> dict[str, Any]:
+def entry(name: str, score: int, position: int, *, rank: int | None = None) -> dict[str, Any]:
     """A place of the window; `rank` where it is not the position."""
     return {
         "position": position,
@@ -174,7 +172,7 @@ async def test_a_board_that_never_changed_shows_no_time(page: Page, server: Live
     server.feed.send(realtime_pb2.FeedFrame(state=state))
 
     await expect(page.locator("#empty")).to_be_visible()
-    await expect(page.locator("#updated")).to_have_text("–")
+    await expect(page.locator("#updated")).to_have_text("\N{EN DASH}")
 
 
 async def test_on_a_phone_nothing_is_cut_off(page: Page, server: Live, tmp_path: Path) -> None:

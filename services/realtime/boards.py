@@ -1,4 +1,4 @@
-"""The boards there are: read from scores now and then, and at once for a channel that is missing."""
+"""The boards there are: read from scores now and then, and at once for a missing channel."""
 
 import asyncio
 from collections.abc import Sequence

@@ -50,7 +50,7 @@ class _View:
     offset: int = 0
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     total: int = 0
-    request_id: int = 0  # of the last `subscribe`
+    request_id: int = 0  # of the last `subscribe`; 0: there was none
     repair: asyncio.Task[None] | None = None
 
 
@@ -141,12 +141,8 @@ class Live:
                 return [_board(frame["channel"], view)]
             case "delta" if view:
                 return self._delta(socket, view, frame)
-            case "unsubscribed" if view and frame["code"] == "unavailable":
-                self._subscribe_again(socket, frame["channel"], view)
-            case "error" if frame["retryable"]:
-                for channel, refused in self._views.items():
-                    if refused.request_id == frame.get("id"):
-                        self._subscribe_again(socket, channel, refused)
+            case "unsubscribed" | "error" if frame["code"] == "unavailable":
+                self._unavailable(socket, frame)
             case "delta":
                 return [Personal(frame["event"], frame["data"])]
         return []
@@ -161,6 +157,12 @@ class Live:
         if frame["epoch"] != view.epoch or ahead > 1:
             self._subscribe_again(socket, frame["channel"], view)
         return []
+
+    def _unavailable(self, socket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]) -> None:
+        """A board of `connect` by its channel, one of `subscribe` by the id of that."""
+        for channel, view in self._views.items():
+            if frame.get("channel") == channel or frame.get("id") == view.request_id:
+                self._subscribe_again(socket, channel, view)
 
     def _subscribe_again(
         self, socket: aiohttp.ClientWebSocketResponse, channel: str, view: _View

@@ -88,5 +88,3 @@ async def test_who_stopped_watching_meanwhile_gets_nothing(
     await other.receives(1, NEW)
 
     assert gateway.items[NEW] == []
-
-

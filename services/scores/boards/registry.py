@@ -117,7 +117,6 @@ class Registry:
             except DbUnavailable as error:
                 log.warning("boards_refresh_failed", error=repr(error))
 
-
     async def _refresh_for(self, waiting: Sequence[None], timeout_s: float) -> Sequence[None]:
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self._refreshed_s + PAUSE_S - loop.time())

@@ -51,9 +51,7 @@ async def lines(pool: asyncpg.Pool, board: Board) -> list[Line]:
         sign,
         board.ties.value,
     )
-    return [
-        Line(r["position"], str(r["user_id"]), r["score"], r["seq"], r["rank"]) for r in rows
-    ]
+    return [Line(r["position"], str(r["user_id"]), r["score"], r["seq"], r["rank"]) for r in rows]
 
 
 def boards(**rules: Any) -> list[Board]:

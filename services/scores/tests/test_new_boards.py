@@ -59,9 +59,7 @@ async def test_an_award_of_another_replica_is_on_it_and_published(
         await other.award(item(player, 7))
         await other.awards.drain()
 
-    await model.Reader(scores, BOARD).agrees(
-        await model.lines(scores.pool, BOARD), absent=uuid7()
-    )
+    await model.Reader(scores, BOARD).agrees(await model.lines(scores.pool, BOARD), absent=uuid7())
     entries: Any = await redis.xrange(AWARDS)
     (batch,) = (events_pb2.ScoreEvents.FromString(fields[b"batch"]) for _, fields in entries)
     assert BOARD.name in batch.boards
