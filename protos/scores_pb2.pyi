@@ -231,20 +231,22 @@ class BoardsReply(_message.Message):
     def __init__(self, boards: _Optional[_Iterable[_Union[Board, _Mapping]]] = ...) -> None: ...
 
 class Entry(_message.Message):
-    __slots__ = ("rank", "user_id", "username", "score", "reached_at_ms", "removed")
+    __slots__ = ("rank", "user_id", "username", "score", "reached_at_ms", "removed", "position")
     RANK_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     USERNAME_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     REACHED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     REMOVED_FIELD_NUMBER: _ClassVar[int]
+    POSITION_FIELD_NUMBER: _ClassVar[int]
     rank: int
     user_id: str
     username: str
     score: int
     reached_at_ms: int
     removed: bool
-    def __init__(self, rank: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., score: _Optional[int] = ..., reached_at_ms: _Optional[int] = ..., removed: _Optional[bool] = ...) -> None: ...
+    position: int
+    def __init__(self, rank: _Optional[int] = ..., user_id: _Optional[str] = ..., username: _Optional[str] = ..., score: _Optional[int] = ..., reached_at_ms: _Optional[int] = ..., removed: _Optional[bool] = ..., position: _Optional[int] = ...) -> None: ...
 
 class TopItem(_message.Message):
     __slots__ = ("board", "limit", "period", "cursor", "version_min", "fresh", "anonymous")

@@ -141,7 +141,8 @@ class ScoresServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Boards(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """None that was listed before the call is missing, unless Postgres is unavailable.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')

@@ -28,8 +28,12 @@ class Friends(Body):
 
 
 class Entry(Answer, kw_only=True, omit_defaults=True):
-    """One row of a board; `removed` from a closed period by what came after it."""
+    """One row of a board; `removed` from a closed period by what came after it.
 
+    `position` is the place in the board's order, `rank` what ties make of it.
+    """
+
+    position: int
     rank: int
     user_id: str
     username: str
@@ -60,7 +64,7 @@ class Top(Answer, omit_defaults=True):
     period: str
     entries: list[Entry]
     total: int
-    updated_at: str
+    updated_at: str | None  # None: never
     degraded: bool
     resets_at: str | None
     next_cursor: str | None

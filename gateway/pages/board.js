@@ -17,7 +17,7 @@ const [rows, board, template] = ["rows", "board", "row"].map(byId);
 const numbers = new Intl.NumberFormat();
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
-const players = new Map(); // userId → {userId, username, score, rank}
+const players = new Map(); // userId → {userId, username, score, position, rank}
 const shown = new Map(); // userId → its row and what the row says
 let leader = null;
 let painting = 0;
@@ -32,11 +32,9 @@ function take(data, event) {
   } else {
     return;
   }
-  const moment = new Date(data.updatedAt);
   byId("total").textContent = numbers.format(data.total);
   byId("total-unit").textContent = data.total === 1 ? "player" : "players";
-  byId("updated").textContent = moment.toLocaleTimeString();
-  byId("updated").dateTime = moment.toISOString();
+  showUpdated(data.updatedAt);
   // Many deltas may come within one frame of the screen.
   painting ||= requestAnimationFrame(paint);
 }
@@ -44,7 +42,7 @@ function take(data, event) {
 function paint() {
   painting = 0;
   const first = shown.size === 0;
-  const entries = [...players.values()].sort((a, b) => a.rank - b.rank).slice(0, WINDOW);
+  const entries = [...players.values()].sort((a, b) => a.position - b.position).slice(0, WINDOW);
   const before = new Map();
   shown.forEach(({ row }, userId) => before.set(userId, row.getBoundingClientRect().top));
 
@@ -146,6 +144,13 @@ function hue(text) {
   let sum = 7;
   for (const letter of text) sum = (sum * 31 + letter.codePointAt(0)) % 3_600;
   return sum / 10;
+}
+
+// Null for a board that never changed.
+function showUpdated(at) {
+  const updated = byId("updated");
+  updated.textContent = at ? new Date(at).toLocaleTimeString() : "–";
+  updated.dateTime = at ?? "";
 }
 
 function showStatus(state) {

@@ -189,8 +189,15 @@ TYPE = actions_pb2.ActionType(
     max_open=5,
 )
 ENTRIES = [
-    scores_pb2.Entry(rank=1, user_id=BOB, username="bob", score=150, reached_at_ms=AT_MS),
-    scores_pb2.Entry(rank=2, user_id=ADA, username="ada", score=100, reached_at_ms=AT_MS),
+    scores_pb2.Entry(
+        position=position,
+        rank=position,
+        user_id=user_id,
+        username=name,
+        score=score,
+        reached_at_ms=AT_MS,
+    )
+    for position, user_id, name, score in ((1, BOB, "bob", 150), (2, ADA, "ada", 100))
 ]
 TOP = scores_pb2.Top(
     board="all_time", period="all", entries=ENTRIES, total=7, updated_at_ms=AT_MS, version=9

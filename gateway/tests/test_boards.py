@@ -12,7 +12,15 @@ from gateway.tests.services import ADA, AT, AT_MS, BOB, PLACE, TOP
 from protos import scores_pb2
 
 API = "/api/v1"
-ROW = {"userId": ADA, "username": "ada", "score": 100, "rank": 2, "reachedAt": AT}
+ROW = {
+    "position": 2,
+    "rank": 2,
+    "userId": ADA,
+    "username": "ada",
+    "score": 100,
+    "reachedAt": AT,
+}
+FIRST = ROW | {"position": 1, "rank": 1, "userId": BOB, "username": "bob", "score": 150}
 
 
 async def test_the_top_of_a_board(edge: Edge) -> None:
@@ -21,7 +29,7 @@ async def test_the_top_of_a_board(edge: Edge) -> None:
     assert answer.json() == {
         "board": "all_time",
         "period": "all",
-        "entries": [{**ROW, "userId": BOB, "username": "bob", "score": 150, "rank": 1}, ROW],
+        "entries": [FIRST, ROW],
         "total": 7,
         "updatedAt": AT,
         "degraded": False,
@@ -30,6 +38,14 @@ async def test_the_top_of_a_board(edge: Edge) -> None:
     }
     await edge.call("GET", "/api/v1/leaderboards/daily")
     assert [(i.board, i.limit) for i in edge.fakes.calls["Top"]] == [("all_time", 3), ("daily", 10)]
+
+
+async def test_a_board_that_never_changed_has_no_time_of_its_last_change(edge: Edge) -> None:
+    edge.fakes.answers["Top"] = scores_pb2.Top(board="all_time", period="all")
+
+    found = (await edge.call("GET", f"{API}/leaderboard")).json()
+
+    assert (found["entries"], found["updatedAt"]) == ([], None)
 
 
 @pytest.mark.parametrize("limit", ["0", "101", "-1", "1.0", "x", "", "٣", "9" * 40])

@@ -16,6 +16,7 @@ from gateway.live import frames
 from gateway.live.hub import HubLimits
 from gateway.live.limits import LiveLimits
 from gateway.tests.feed import Live, live
+from protos import realtime_pb2
 
 CHROMIUM = shutil.which("chromium")
 NAMES = ["ada", "bob", "cleo", "dmitri", "eve_the_third", "Farouk-77", "gwen", "hal", "ines", "jo"]
@@ -23,8 +24,15 @@ NAMES = ["ada", "bob", "cleo", "dmitri", "eve_the_third", "Farouk-77", "gwen", "
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 
 
-def entry(name: str, score: int, rank: int) -> dict[str, Any]:
-    return {"rank": rank, "userId": f"id-{name}", "username": name, "score": score}
+def entry(name: str, score: int, position: int, *, rank: int | None = None) -> dict[str, Any]:
+    """A place of the window; `rank` where it is not the position."""
+    return {
+        "position": position,
+        "rank": rank or position,
+        "userId": f"id-{name}",
+        "username": name,
+        "score": score,
+    }
 
 
 def board(*names: str) -> dict[str, Any]:
@@ -101,7 +109,9 @@ def overtake(server: Live, name: str, score: int) -> None:
     entries = server.feed.board.data["entries"]
     old = next(e["rank"] for e in entries if e["username"] == name)
     moved = [{**entry(name, score, 1), "oldRank": old}] + [
-        {**e, "rank": e["rank"] + 1, "oldRank": e["rank"]} for e in entries if e["rank"] < old
+        {**e, "position": e["rank"] + 1, "rank": e["rank"] + 1, "oldRank": e["rank"]}
+        for e in entries
+        if e["rank"] < old
     ]
     by_user = {change["userId"]: change for change in moved}
     server.feed.board.data["entries"] = sorted(
@@ -137,6 +147,32 @@ async def test_the_board_is_shown_and_moves(page: Page, server: Live, tmp_path: 
     await expect(page.locator("#news")).to_have_text("cleo takes the lead with 12,345.")
     await page.wait_for_timeout(700)
     await page.screenshot(path=tmp_path / "moved.png")
+
+
+async def test_equal_ranks_stand_in_the_order_of_positions(page: Page, server: Live) -> None:
+    await expect(page.locator("#rows tr")).to_have_count(10)
+    ada, bob, cleo = (entry(name, 9_000, n, rank=1) for n, name in enumerate(NAMES[:3], 1))
+    tied = [{**one, "oldRank": None} for one in (ada, bob, cleo)]
+    server.feed.publish(changes=tied, removed=[], total=1_284)
+    await expect(page.locator("#rows tr").nth(2).locator(".rank span")).to_have_text("1")
+
+    # Only the order changes, and no rank.
+    turned = [{**ada, "position": 3}, {**bob, "position": 1}, {**cleo, "position": 2}]
+    changes = [{**one, "oldRank": 1} for one in turned]
+    server.feed.publish(changes=changes, removed=[], total=1_284)
+
+    await expect(page.locator("#rows .name").first).to_have_text("bob")
+    assert await names(page) == ["bob", "cleo", "ada", *NAMES[3:]]
+
+
+async def test_a_board_that_never_changed_shows_no_time(page: Page, server: Live) -> None:
+    never = {**board(), "total": 0, "updatedAt": None}
+    server.feed.board.epoch, server.feed.board.data = "e2", never
+    state = server.feed.board.state(realtime_pb2.Position())
+    server.feed.send(realtime_pb2.FeedFrame(state=state))
+
+    await expect(page.locator("#empty")).to_be_visible()
+    await expect(page.locator("#updated")).to_have_text("\N{EN DASH}")
 
 
 async def test_on_a_phone_nothing_is_cut_off(page: Page, server: Live, tmp_path: Path) -> None:

@@ -22,9 +22,13 @@ async def main(settings: Settings) -> None:
     async with (
         open_redis(settings.redis_url) as redis,
         open_channel(settings.scores_target, unit="scores", identity=identity) as scores,
-        live(redis, Source(ScoresStub(scores)), history=settings.history) as (channels, users),
+        live(redis, Source(ScoresStub(scores)), history=settings.history) as (
+            channels,
+            users,
+            boards,
+        ),
     ):
-        service = RealtimeService(channels, users)
+        service = RealtimeService(channels, users, boards)
         await serve(
             partial(add_RealtimeServicer_to_server, service),
             settings=settings,

@@ -64,12 +64,16 @@ class Attachment:
 
     def release(self, ticket: object, state: ChannelState) -> None:
         """Sends a state and what was held for it; nothing if dropped or held again since."""
-        if self._held.get(state.channel) is not ticket:
+        if not self.holds(state.channel, ticket):
             return
         held = self._held.pop(state.channel)
         self.send_state(state)
         for publication in held:
             self.publish(publication)
+
+    def holds(self, channel: str, ticket: object) -> bool:
+        """Whether the channel is still held for that ticket; never once the stream has ended."""
+        return self._held.get(channel) is ticket and not self.ended.is_set()
 
     def drop(self, channel: str) -> None:
         """Drops what is held for a channel, and the state that it is held for."""

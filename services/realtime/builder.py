@@ -63,12 +63,15 @@ class Builder:
         self._holder = secrets.token_hex(8)
         self._jobs: dict[str, _Job] = {}
         self._wake = asyncio.Event()
+        self._added = asyncio.Event()  # a board whose lease was not tried yet
 
     def set_boards(self, windows: Mapping[str, int]) -> None:
         """Replaces the boards, each with its window's entries; those that stay keep their state."""
         kept = {board: self._jobs.get(board) or _Job(board, n) for board, n in windows.items()}
         for board, job in kept.items():
             job.window = windows[board]
+        if kept.keys() - self._jobs.keys():
+            self._added.set()
         self._jobs = kept
 
     def mark_dirty(self, board: str) -> None:
@@ -90,13 +93,16 @@ class Builder:
             self.mark_dirty(board)
 
     async def hold_leases(self) -> None:
-        """Takes and renews leases, forever."""
+        """Takes and renews leases, at once those of added boards, forever."""
         while True:
+            self._added.clear()
             try:
                 await self._renew()
             except UNAVAILABLE as error:
                 log.warning("leases_not_renewed", error=repr(error))
-            await asyncio.sleep(LEASE_S / 5)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LEASE_S / 5):
+                    await self._added.wait()
 
     async def build(self) -> None:
         """Publishes the changes of the boards whose lease this replica holds, forever."""
@@ -192,7 +198,7 @@ class Builder:
         content: RankChange | Reason
         was = None
         if here == job.stored and here.epoch:
-            was = msgspec.json.decode(channel.snapshot, type=Window)
+            was = frames.window(channel.snapshot)
         if was is None or was.period != top.window.period:
             position, content = Position(secrets.token_hex(8), 1), "epochChanged"
         else:

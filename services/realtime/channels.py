@@ -1,5 +1,6 @@
 """The live channels of this replica: positions, windows, histories, and the watching gateways."""
 
+import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -16,8 +17,8 @@ REPLAY_BYTES_MAX = 1024 * 1024  # of history in one state
 class Channels:
     """Every board channel, and the watching gateways of channels of any kind.
 
-    Nothing here waits, so no publication falls between a state built and a watcher added in one
-    turn of the event loop.
+    Nothing here waits but `shown`, so no publication falls between a state built and a watcher
+    added in one turn of the event loop.
     """
 
     def __init__(self) -> None:
@@ -30,9 +31,19 @@ class Channels:
 
     def remove(self, channel: str) -> None:
         """Removes a board channel; its watchers get an unknown state."""
-        del self.boards[channel]
+        self.boards.pop(channel).shown.set()
         for watcher in self._watchers.pop(channel, set()):
             watcher.send_state(ChannelState(channel=channel, unknown=True))
+
+    def known(self, channel: str) -> bool:
+        """Whether there is such a board channel, with a publication."""
+        board = self.boards.get(channel)
+        return board is not None and bool(board.position.epoch)
+
+    async def shown(self, channel: str) -> None:
+        """Returns when a board channel has a publication, at once where there is none such."""
+        if known := self.boards.get(channel):
+            await known.shown.wait()
 
     def tops(self, channels: Iterable[str]) -> realtime_pb2.Tops:
         """Where the board channels among `channels` stand."""
@@ -41,10 +52,9 @@ class Channels:
 
     def state(self, channel: str, since: Position) -> ChannelState:
         """A board channel's state for a gateway that has it up to `since`."""
-        known = self.boards.get(channel)
-        if known is None or not known.position.epoch:
+        if not self.known(channel):
             return ChannelState(channel=channel, unknown=True)
-        return known.state(since)
+        return self.boards[channel].state(since)
 
     def watch(self, channel: str, watcher: Attachment) -> None:
         """Sends the watcher every further publication of a channel."""
@@ -116,6 +126,7 @@ class BoardChannel:
     snapshot: bytes = b""  # its window, as JSON
     position: Position = field(default_factory=Position)
     history: deque[Publication] = field(default_factory=lambda: deque(maxlen=HISTORY_MAX))
+    shown: asyncio.Event = field(default_factory=asyncio.Event)  # it has a position, or is removed
 
     def holds(self, position: Position) -> bool:
         mine = self.position
@@ -133,6 +144,7 @@ class BoardChannel:
         self.history.append(publication)
         self.position = publication.position
         self.snapshot = publication.snapshot
+        self.shown.set()
 
     def replace(self, history: Iterable[Publication]) -> None:
         self.history.clear()

@@ -14,8 +14,9 @@ encode = msgspec.json.Encoder().encode
 
 
 class Entry(msgspec.Struct, frozen=True, rename="camel"):
-    """One place of a window."""
+    """One place of a window: `position`, from 1, is the board's order; `rank` follows its ties."""
 
+    position: int
     rank: int
     user_id: str
     username: str
@@ -23,13 +24,14 @@ class Entry(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Window(msgspec.Struct, frozen=True, rename="camel"):
-    """The first entries of a board: the data of `leaderboard.update` and of every snapshot."""
+    """The first entries of a board, in its order: the data of `leaderboard.update` and of every
+    snapshot. `updated_at` is None for a board that never changed."""
 
     board: str
     period: str
     entries: tuple[Entry, ...]
     total: int
-    updated_at: str
+    updated_at: str | None
 
 
 class Change(msgspec.Struct, frozen=True, rename="camel"):
@@ -38,6 +40,7 @@ class Change(msgspec.Struct, frozen=True, rename="camel"):
     user_id: str
     username: str
     score: int
+    position: int
     rank: int
     old_rank: int | None
 
@@ -133,6 +136,14 @@ class Publication:
         )
 
 
+def window(snapshot: bytes) -> Window | None:
+    """The window in a snapshot; None where a process of another version wrote it differently."""
+    try:
+        return msgspec.json.decode(snapshot, type=Window)
+    except msgspec.ValidationError:
+        return None
+
+
 def difference(before: Window, after: Window) -> RankChange | None:
     """What changed between two windows of one period; None for nothing."""
     were = {entry.user_id: entry for entry in before.entries}
@@ -141,6 +152,7 @@ def difference(before: Window, after: Window) -> RankChange | None:
             user_id=entry.user_id,
             username=entry.username,
             score=entry.score,
+            position=entry.position,
             rank=entry.rank,
             old_rank=was.rank if (was := were.get(entry.user_id)) else None,
         )

@@ -13,13 +13,13 @@ from chassis.redis.stream import Bound, EntriesLost, StreamReader
 from chassis.telemetry import log
 from protos.events_pb2 import ScoreEvents
 from protos.streams import AWARDS
+from services.realtime.boards import Boards
 from services.realtime.builder import Builder, channel_of
 from services.realtime.channels import Channels
 from services.realtime.source import Source
 from services.realtime.store import HISTORY, LiveStore
 from services.realtime.user_channels import UserChannels
 
-BOARDS_S = 10.0  # between two requests for the boards
 CHECK_S = 1.0  # between two comparisons of positions with Redis
 WAIT_MS = 500  # of a read that finds nothing
 RETRY_S = 0.2  # after a read that failed
@@ -29,7 +29,7 @@ BATCHES_MAX = 16  # of events in one read, so that writers keep up with the read
 @asynccontextmanager
 async def live(
     redis: Redis, source: Source, *, history: Bound = HISTORY
-) -> AsyncIterator[tuple[Channels, UserChannels]]:
+) -> AsyncIterator[tuple[Channels, UserChannels, Boards]]:
     """The channels, with their builder and readers running within the context.
 
     Begins once every board can be shown. An unexpected error of a reader ends the context.
@@ -39,13 +39,13 @@ async def live(
     async with background(
         replica.builder.hold_leases(),
         replica.builder.build(),
-        replica.follow_boards(),
+        replica.boards.follow(),
         replica.follow_histories(),
         replica.follow_events(),
         replica.refresh_users(),
     ):
         await replica.all_shown()
-        yield replica.channels, replica.users
+        yield replica.channels, replica.users, replica.boards
     await replica.builder.release_leases()
 
 
@@ -53,20 +53,20 @@ class _Live:
     """The parts of one replica, and the readers that keep its channels up to date."""
 
     def __init__(self, redis: Redis, source: Source, history: Bound) -> None:
-        self._source = source
         self._store = LiveStore(redis, history)
         self._events = StreamReader(redis, AWARDS)
         self.channels = Channels()
         self.builder = Builder(self._store, source, self.channels)
         self.users = UserChannels(source, self.channels)
         self._events_lost = asyncio.Event()
+        self.boards = Boards(source, self._store, self.channels, self.builder)
 
     async def start(self) -> None:
         """Returns when the boards are read; waits for Redis and scores until then."""
         while True:
             try:
                 await self._events.begin()
-                await self._read_boards()
+                await self.boards.read()
                 return
             except (Failed, *UNAVAILABLE) as error:
                 log.warning("start_delayed", error=repr(error))
@@ -74,18 +74,8 @@ class _Live:
 
     async def all_shown(self) -> None:
         """Returns when every board has a publication of any builder."""
-        # Polled, since an event would be kept forever for this one moment.
-        while not all(channel.position.epoch for channel in self.channels.boards.values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-    async def follow_boards(self) -> None:
-        """Adds new boards and removes those that no longer exist, forever."""
-        while True:
-            await asyncio.sleep(BOARDS_S)
-            try:
-                await self._read_boards()
-            except (Failed, *UNAVAILABLE) as error:
-                log.warning("boards_not_read", error=repr(error))
+        for channel in tuple(self.channels.boards):
+            await self.channels.shown(channel)
 
     async def follow_histories(self) -> None:
         """Accepts what any replica publishes of the boards, forever."""
@@ -127,17 +117,6 @@ class _Live:
             await self._events_lost.wait()
             self._events_lost.clear()
             await self.users.refresh()
-
-    async def _read_boards(self) -> None:
-        windows = await self._source.windows()
-        names = [channel_of(board) for board in windows]
-        for channel in names:
-            if channel not in self.channels.boards:
-                self.channels.add(channel)
-                await self._read_again(channel)
-        for channel in set(self.channels.boards).difference(names):
-            self.channels.remove(channel)
-        self.builder.set_boards(windows)
 
     async def _take_publications(self) -> None:
         after = {name: here.position.offset for name, here in self.channels.boards.items()}

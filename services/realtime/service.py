@@ -1,18 +1,19 @@
 """The calls of Realtime: one stream for each gateway process."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 
 import grpc
 from prometheus_client import Gauge
 
 from chassis import clock
-from chassis.errors import Invalid, Timeout
+from chassis.errors import Failed, Invalid, Timeout
 from chassis.telemetry import log
 from protos import realtime_pb2
 from protos.realtime_pb2 import FeedFrame, GatewayFrame
 from protos.realtime_pb2_grpc import RealtimeServicer
 from services.realtime.attachment import QUEUE_MAX, Attachment
+from services.realtime.boards import Boards
 from services.realtime.channels import Channels
 from services.realtime.frames import Position
 from services.realtime.user_channels import PREFIX, UserChannels
@@ -35,6 +36,7 @@ class RealtimeService(RealtimeServicer):
         self,
         channels: Channels,
         users: UserChannels,
+        boards: Boards,
         *,
         ping_s: float = PING_S,
         tops_s: float = TOPS_S,
@@ -42,11 +44,12 @@ class RealtimeService(RealtimeServicer):
     ) -> None:
         self._channels = channels
         self._users = users
+        self._boards = boards
         self._ping_s = ping_s
         self._tops_s = tops_s
         self._queue_max = queue_max
         self._attachments: set[Attachment] = set()
-        self._beginning: set[asyncio.Task[None]] = set()  # user channels whose state is requested
+        self._beginning: set[asyncio.Task[None]] = set()  # channels whose state is requested
         self._draining = False
 
     async def Attach(
@@ -117,12 +120,35 @@ class RealtimeService(RealtimeServicer):
         channel = position.channel
         if channel.startswith(PREFIX):
             self._watch_user(channel, attachment)
-            return
+        elif self._channels.known(channel):
+            self._watch_board(position, attachment)
+        else:
+            self._look_for(position, attachment)
+
+    def _watch_board(self, position: realtime_pb2.Position, attachment: Attachment) -> None:
+        channel = position.channel
+        attachment.drop(channel)
         state = self._channels.state(channel, Position(position.epoch, position.offset))
         attachment.send_state(state)
         if not state.unknown:
             attachment.watching.add(channel)
             self._channels.watch(channel, attachment)
+
+    def _look_for(self, position: realtime_pb2.Position, attachment: Attachment) -> None:
+        channel = position.channel
+        ticket = attachment.hold(channel)
+
+        async def look() -> None:
+            try:
+                await self._boards.look_for(channel)
+            except (Failed, TimeoutError) as error:
+                # No state, so that the client is sent `unavailable`: there may be such a board.
+                log.warning("board_not_looked_for", channel=channel, error=repr(error))
+                return
+            if attachment.holds(channel, ticket):
+                self._watch_board(position, attachment)
+
+        self._begin(look())
 
     def _watch_user(self, channel: str, attachment: Attachment) -> None:
         # Watched and held from now on, so that no award falls between the reply and watching.
@@ -133,7 +159,10 @@ class RealtimeService(RealtimeServicer):
         async def begin() -> None:
             attachment.release(ticket, await self._users.state(channel))
 
-        task = asyncio.create_task(begin())
+        self._begin(begin())
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 

@@ -56,12 +56,16 @@ def _top(top: scores_pb2.Top) -> Top:
         period=top.period,
         entries=tuple(
             Entry(
-                rank=entry.rank, user_id=entry.user_id, username=entry.username, score=entry.score
+                position=entry.position,
+                rank=entry.rank,
+                user_id=entry.user_id,
+                username=entry.username,
+                score=entry.score,
             )
             for entry in top.entries
         ),
         total=top.total,
-        updated_at=rfc3339(top.updated_at_ms),
+        updated_at=rfc3339(top.updated_at_ms) if top.HasField("updated_at_ms") else None,
     )
     return Top(window, top.resets_at_ms if top.HasField("resets_at_ms") else None)
 

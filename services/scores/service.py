@@ -63,7 +63,7 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
     async def Boards(
         self, request: scores_pb2.BoardsRequest, context: Context
     ) -> scores_pb2.BoardsReply:
-        return self._reads.calls.boards()
+        return await self._reads.calls.boards()
 
     async def Top(self, request: scores_pb2.TopRequest, context: Context) -> scores_pb2.TopReply:
         return await self._reads.calls.top(request)

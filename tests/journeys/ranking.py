@@ -53,13 +53,14 @@ class Ranking:
         """All rows as the API has them."""
         return [
             {
+                "position": position,
                 "rank": self.rank(row),
                 "userId": row.user_id,
                 "username": row.username,
                 "score": row.score,
                 "reachedAt": row.at,
             }
-            for row in self.rows
+            for position, row in enumerate(self.rows, 1)
         ]
 
     def place(self, row: Row, *, radius: int) -> dict[str, Any]:

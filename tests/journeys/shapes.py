@@ -75,14 +75,14 @@ ACTION = {
     "issuedAt": TIME,
     "expiresAt": TIME,
 }
-WINDOW_ENTRY = {"rank": int, "userId": ID, "username": str, "score": int}
+WINDOW_ENTRY = {"position": int, "rank": int, "userId": ID, "username": str, "score": int}
 ENTRY = WINDOW_ENTRY | {"reachedAt": TIME, "removed?": bool}
 TOP = {
     "board": str,
     "period": str,
     "entries": [ENTRY],
     "total": int,
-    "updatedAt": TIME,
+    "updatedAt": (TIME, None),
     "degraded": bool,
     "resetsAt?": TIME,
     "nextCursor?": str,

@@ -28,7 +28,7 @@ class Board:
     channel: str
     epoch: str
     offset: int
-    entries: list[dict[str, Any]]  # rank, userId, username, score; by rank
+    entries: list[dict[str, Any]]  # position, rank, userId, username, score; by position
     total: int
     recovered: bool = False  # made of replayed changes after a reconnection
 
@@ -51,6 +51,7 @@ class _View:
     offset: int = 0
     entries: dict[str, dict[str, Any]] = field(default_factory=dict)
     total: int = 0
+    request_id: int = 0  # of the last `subscribe`; 0: there was none
     repair: asyncio.Task[None] | None = None
 
 
@@ -141,6 +142,8 @@ class Live:
                 return [_board(frame["channel"], view)]
             case "delta" if view:
                 return self._delta(socket, view, frame)
+            case "unsubscribed" | "error" if frame["code"] == "unavailable":
+                self._unavailable(socket, frame)
             case "snapshot" | "delta":
                 return [Personal(frame.get("event", "snapshot"), frame["data"])]
         return []
@@ -152,17 +155,29 @@ class Live:
         if frame["epoch"] == view.epoch and ahead == 1:
             _apply(view, frame)
             return [_board(frame["channel"], view)]
-        is_gap = frame["epoch"] != view.epoch or ahead > 1
-        if is_gap and (view.repair is None or view.repair.done()):
-            view.repair = asyncio.create_task(self._repair(socket, frame["channel"], view))
+        if frame["epoch"] != view.epoch or ahead > 1:
+            self._subscribe_again(socket, frame["channel"], view)
         return []
+
+    def _unavailable(self, socket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]) -> None:
+        """A board of `connect` by its channel, one of `subscribe` by the id of that."""
+        for channel, view in self._views.items():
+            if frame.get("channel") == channel or frame.get("id") == view.request_id:
+                self._subscribe_again(socket, channel, view)
+
+    def _subscribe_again(
+        self, socket: aiohttp.ClientWebSocketResponse, channel: str, view: _View
+    ) -> None:
+        """From the last position, after a moment: a gap seldom has one victim."""
+        if view.repair is None or view.repair.done():
+            view.repair = asyncio.create_task(self._repair(socket, channel, view))
 
     async def _repair(
         self, socket: aiohttp.ClientWebSocketResponse, channel: str, view: _View
     ) -> None:
-        """Subscribes again from the last position, after a moment: a gap seldom has one victim."""
         await asyncio.sleep(random.uniform(0, 2))  # noqa: S311
-        again = {"type": "subscribe", "id": next(self._ids), **_subscription(channel, view)}
+        view.request_id = next(self._ids)
+        again = {"type": "subscribe", "id": view.request_id, **_subscription(channel, view)}
         with suppress(ConnectionError):
             await socket.send_json(again)
 
@@ -215,10 +230,10 @@ def _apply(view: _View, frame: dict[str, Any]) -> None:
         view.entries.pop(user, None)
     for change in data["changes"]:
         view.entries[change["userId"]] = {
-            name: change[name] for name in ("rank", "userId", "username", "score")
+            name: change[name] for name in ("position", "rank", "userId", "username", "score")
         }
 
 
 def _board(channel: str, view: _View, *, recovered: bool = False) -> Board:
-    entries = sorted(view.entries.values(), key=lambda entry: entry["rank"])
+    entries = sorted(view.entries.values(), key=lambda entry: entry["position"])
     return Board(channel, view.epoch, view.offset, entries, view.total, recovered)

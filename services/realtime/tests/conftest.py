@@ -52,9 +52,9 @@ async def new_replica(
     ) -> AsyncIterator[tuple[RealtimeService, grpc.aio.Channel]]:
         async with (
             open_redis(url) as redis,
-            live(redis, Source(ScoresStub(scores_channel))) as (channels, users),
+            live(redis, Source(ScoresStub(scores_channel))) as (channels, users, boards),
         ):
-            service = RealtimeService(channels, users, **limits)
+            service = RealtimeService(channels, users, boards, **limits)
             async with served(
                 "realtime",
                 partial(add_RealtimeServicer_to_server, service),

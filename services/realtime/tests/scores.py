@@ -25,14 +25,27 @@ class FakeBoard:
     window: int = 10
     period: str = "all"
     resets_at_ms: int | None = None
-    scores: dict[str, int] = field(default_factory=dict)
+    shared: bool = False  # equal scores share a rank
+    updated_at_ms: int | None = None
+    scores: dict[str, int] = field(default_factory=dict)  # by player, who reached theirs last last
+
+    def add(self, user_id: str, points: int) -> None:
+        self.scores[user_id] = self.scores.pop(user_id, 0) + points
+        self.updated_at_ms = clock.now_ms()
 
     def entries(self) -> list[scores_pb2.Entry]:
-        # Sorting is stable, so equal scores stand in the order players came.
-        ranked = sorted(self.scores.items(), key=lambda item: -item[1])
+        # Sorting is stable, so equal scores stand in the order in which they were reached.
+        order = sorted(self.scores.items(), key=lambda item: -item[1])
+        scores = [score for _, score in order]
         return [
-            scores_pb2.Entry(rank=rank, user_id=user_id, username=user_id.upper(), score=score)
-            for rank, (user_id, score) in enumerate(ranked, start=1)
+            scores_pb2.Entry(
+                position=position,
+                rank=scores.index(score) + 1 if self.shared else position,
+                user_id=user_id,
+                username=user_id.upper(),
+                score=score,
+            )
+            for position, (user_id, score) in enumerate(order, start=1)
         ]
 
 
@@ -41,6 +54,7 @@ class FakeScores(ScoresServicer):
         self._redis = redis
         self.boards = {name: FakeBoard() for name in BOARDS}
         self.versions: dict[str, int] = {}
+        self.boards_calls = 0
         self.top_calls = 0
         self.around_calls = 0
         self.unavailable = False
@@ -75,7 +89,7 @@ class FakeScores(ScoresServicer):
         scores = self.boards["all_time"].scores
         old = scores.get(user_id, 0)
         for board in self.boards.values():
-            board.scores[user_id] = board.scores.get(user_id, 0) + points
+            board.add(user_id, points)
         self.versions[user_id] = self.versions.get(user_id, 0) + 1
         return events_pb2.ScoreEvent(
             event_id=uuid7(),
@@ -90,6 +104,7 @@ class FakeScores(ScoresServicer):
 
     async def Boards(self, request: Any, context: Any) -> scores_pb2.BoardsReply:
         self._check()
+        self.boards_calls += 1
         return scores_pb2.BoardsReply(
             boards=[
                 scores_pb2.Board(board=name, window=board.window)
@@ -110,7 +125,7 @@ class FakeScores(ScoresServicer):
             period=board.period,
             entries=entries[: item.limit],
             total=len(entries),
-            updated_at_ms=clock.now_ms(),
+            updated_at_ms=board.updated_at_ms,
             resets_at_ms=board.resets_at_ms,
         )
         return scores_pb2.TopResult(top=top)

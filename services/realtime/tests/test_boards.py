@@ -27,6 +27,7 @@ async def test_a_board_that_never_had_an_event_has_a_state_at_once(
     assert first.offset == 1
     assert gateway.window()["entries"] == []
     assert gateway.window()["board"] == "all_time"
+    assert gateway.window()["updatedAt"] is None
 
 
 async def test_a_board_that_does_not_exist_is_unknown(replica: Replica, attach: Attach) -> None:
@@ -75,13 +76,72 @@ async def test_a_change_is_one_delta_with_absolute_values(
         "event": "leaderboard.rank_change",
         "data": {
             "changes": [
-                {"userId": "bob", "username": "BOB", "score": 60, "rank": 1, "oldRank": 2},
-                {"userId": "ada", "username": "ADA", "score": 50, "rank": 2, "oldRank": 1},
+                {
+                    "userId": "bob",
+                    "username": "BOB",
+                    "score": 60,
+                    "position": 1,
+                    "rank": 1,
+                    "oldRank": 2,
+                },
+                {
+                    "userId": "ada",
+                    "username": "ADA",
+                    "score": 50,
+                    "position": 2,
+                    "rank": 2,
+                    "oldRank": 1,
+                },
             ],
             "removed": [],
             "total": 2,
         },
     }
+
+
+async def test_who_comes_level_stands_behind_for_every_watcher(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
+    board = scores.boards["all_time"]
+    board.shared = True
+    await scores.award(*((f"filler-{n}", 1) for n in range(7)))
+    await scores.award(("ada", 801), ("bob", 802), ("eve", 803))
+    early = await attach(replica, BOARD)
+    await early.leads(803)
+
+    for player, score in (("ada", 801), ("eve", 803), ("bob", 802)):
+        await scores.award((player, 900 - score))
+        await early.until(lambda: _replayed(early) == early.window()["entries"])
+    late = await attach(replica, BOARD)
+    await late.until(lambda: _shown(late) == _top(board))
+
+    await early.until(lambda: _shown(early) == _top(board))
+    assert [e["userId"] for e in _replayed(early)[:3]] == ["ada", "eve", "bob"]
+    assert _replayed(early) == late.window()["entries"]
+    assert [(e["position"], e["rank"]) for e in _replayed(early)[:4]] == [
+        (1, 1), (2, 1), (3, 1), (4, 4),
+    ]  # fmt: skip
+
+
+async def test_a_change_of_the_order_alone_is_published(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
+    scores.boards["all_time"].shared = True
+    await scores.award(("ada", 5), ("bob", 5), *((f"p{n}", 1) for n in range(4)))
+    gateway = await attach(replica, BOARD)
+    await gateway.leads(5)
+
+    # As when what brought her there is voided and she reaches it again: same score, same rank.
+    await scores.award(("ada", 0))
+    await gateway.until(lambda: gateway.window()["entries"][0]["userId"] == "bob")
+
+    assert gateway.data(BOARD)[-1]["changes"] == [
+        {
+            "userId": user, "username": user.upper(), "score": 5,
+            "position": position, "rank": 1, "oldRank": 1,
+        }
+        for position, user in enumerate(("bob", "ada"), 1)
+    ]  # fmt: skip
 
 
 async def test_a_player_who_leaves_the_window_is_removed(
@@ -98,7 +158,8 @@ async def test_a_player_who_leaves_the_window_is_removed(
     data = decoded(gateway.publications()[-1].frame)["data"]
     assert data["removed"] == ["p9"]
     assert data["changes"][0] == {
-        "userId": "late", "username": "LATE", "score": 92, "rank": 10, "oldRank": None,
+        "userId": "late", "username": "LATE", "score": 92, "position": 10, "rank": 10,
+        "oldRank": None,
     }  # fmt: skip
 
 
@@ -187,6 +248,18 @@ async def test_a_gateway_behind_the_history_gets_all_that_is_kept(
     assert too_late.history[0].offset == in_time.offset - HISTORY_MAX + 1
 
 
+async def test_a_window_that_another_version_wrote_begins_a_new_epoch(
+    redis: Redis, new_replica: NewReplica, attach: Attach, scores: FakeScores
+) -> None:
+    await scores.award(("ada", 5))
+    await _fill(redis, 1, b'{"board":"all_time","period":"all","entries":[{"rank":1}],"total":1}')
+
+    gateway = await attach(await new_replica(), BOARD)
+
+    await gateway.moved_on("e")
+    assert gateway.best() == 5
+
+
 async def test_a_board_that_is_reset_begins_a_new_epoch_at_that_moment(
     new_replica: NewReplica, attach: Attach, scores: FakeScores
 ) -> None:
@@ -234,10 +307,12 @@ async def _keep_awarding(scores: FakeScores) -> None:
         await asyncio.sleep(0.01)
 
 
-async def _fill(redis: Redis, publications: int) -> None:
+_WINDOW = b'{"board":"all_time","period":"all","entries":[],"total":0,"updatedAt":null}'
+
+
+async def _fill(redis: Redis, publications: int, window: bytes = _WINDOW) -> None:
     """Publishes that many windows without changes."""
     store = LiveStore(redis)
-    window = b'{"board":"all_time","period":"all","entries":[],"total":0,"updatedAt":""}'
     drafts = [
         Draft(
             Publication(BOARD, b"{}", n, Position("e", n), window),
@@ -269,4 +344,4 @@ def _replayed(gateway: Gateway) -> Any:
             del entries[user_id]
         for change in frame["data"]["changes"]:
             entries[change["userId"]] = {k: v for k, v in change.items() if k != "oldRank"}
-    return sorted(entries.values(), key=lambda entry: entry["rank"])
+    return sorted(entries.values(), key=lambda entry: entry["position"])

@@ -63,7 +63,7 @@ class LedgerStore:
                        a.user_id::text, a.action_type, a.points, a.old_score, a.new_score,
                        a.version, a.seq, a.at_ms, a.attempt_id::text, a.client_id, a.key_hash,
                        a.body_hash, a.day_total, a.week_total, a.month_total, a.hidden,
-                       a.username, a.name_version
+                       a.username, a.name_version, a.boards
                 FROM scores.award($1, $2, $3, $4, $5, $6, $7, $8, $9) AS a ORDER BY a.ord
                 """,
                 [j.action_id for j in judged],

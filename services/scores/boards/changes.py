@@ -35,6 +35,7 @@ class Written(Row, frozen=True, kw_only=True, gc=False):
     hidden: bool
     username: str
     name_version: int
+    boards: int  # how many there were
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True, gc=False):

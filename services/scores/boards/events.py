@@ -47,7 +47,7 @@ class Events:
         """The boards that are touched; all of them by what has no action type."""
         return [
             known.board.name
-            for known in self._registry.listed()
+            for known in self._registry.all()  # one may be listed by the time this is read
             if any(not name or known.board.counts(name) for name in action_types)
         ]
 

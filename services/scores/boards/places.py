@@ -39,8 +39,10 @@ class Places:
 
         Returns the ranks on all_time around each award. One script call per board and period, in
         one round trip. Raises DbUnavailable when there are boards beside the built-in ones, whose
-        standings are read from Postgres.
+        standings are read from Postgres, or boards that are not known here yet.
         """
+        if max(row.boards for row in rows) > len(self._registry.all()):
+            await self._registry.refresh()  # one was made a moment ago, by another replica
         # Built-in boards order and rank alike.
         moved = [(row, _move(row, descending=True)) for row in rows]
         # Only all_time has a rank for each award, so elsewhere a player's last award will do.

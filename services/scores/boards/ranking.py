@@ -15,9 +15,12 @@ class NotRanked(Missing):
 class Entry(NamedTuple):
     """One row of a board; `seq` is the ledger's, of the award that reached the score.
 
-    A tuple, since every read makes many: a frozen dataclass takes three times as long.
+    `position` counts from 1 in the board's order, in which no two players are level; `rank` is
+    what the ties make of it. A tuple, since every read makes many: a frozen dataclass takes three
+    times as long.
     """
 
+    position: int
     rank: int
     user_id: str
     username: str
@@ -51,7 +54,7 @@ class Page:
     """Some entries of a board and period in its order; `more`: there are others behind them."""
 
     version: int
-    updated_at_ms: int
+    updated_at_ms: int | None  # None: never
     total: int
     entries: Sequence[Entry]
     more: bool

@@ -1,10 +1,13 @@
 """The boards that this process knows, with their periods: a copy of what Postgres has."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 
 from chassis import clock
-from chassis.errors import Missing
+from chassis.batching import Batcher
+from chassis.errors import Failed, Missing
 from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
 from services.scores.boards.rules import Board, Known, Period, moment
@@ -12,6 +15,9 @@ from services.scores.boards.store import BoardStore
 
 AHEAD = 2  # periods made before they begin
 REFRESH_S = 1.0
+PAUSE_S = 0.05  # from one refresh that readers wait for to the next
+WAIT_S = 0.5  # of a reader for a refresh, while Postgres does not answer
+WAITING_MAX = 65_536
 
 
 class BoardNotFound(Missing):
@@ -23,11 +29,17 @@ class PeriodNotFound(Missing):
 
 
 class Registry:
-    """Follows Postgres within a second, and keeps its copy while Postgres is unavailable."""
+    """Follows Postgres within a second, at once for who calls `catch_up`, and keeps its copy while
+    Postgres is unavailable."""
 
     def __init__(self, store: BoardStore) -> None:
         self._store = store
         self._known: dict[str, Known] = {}
+        self._refreshing = asyncio.Lock()
+        self._refreshed_s = -PAUSE_S  # of the event loop's clock
+        self._catching_up: Batcher[None, None] = Batcher(
+            self._refresh_for, batch_max=WAITING_MAX, queue_max=WAITING_MAX, name="boards"
+        )
 
     def listed(self) -> list[Known]:
         """The boards that are shown, the built-in ones first."""
@@ -66,8 +78,24 @@ class Registry:
                 return period
         raise PeriodNotFound
 
+    async def catch_up(self) -> None:
+        """Takes over what was changed before this call, unless Postgres is unavailable.
+
+        One refresh serves all who wait, and there are at most 20 a second.
+        """
+        with suppress(Failed):
+            await self._catching_up.submit(None, timeout_s=WAIT_S)
+
     async def refresh(self) -> None:
-        """Makes the periods ahead that are missing, and takes over what has changed."""
+        """Makes the periods ahead that are missing, and takes over what has changed.
+
+        Raises DbUnavailable.
+        """
+        # One after the other, so that an older copy never replaces a newer one.
+        async with self._refreshing:
+            await self._refresh()
+
+    async def _refresh(self) -> None:
         found = await self._store.boards()
         missing = [
             period
@@ -88,6 +116,16 @@ class Registry:
                 await self.refresh()
             except DbUnavailable as error:
                 log.warning("boards_refresh_failed", error=repr(error))
+
+    async def _refresh_for(self, waiting: Sequence[None], timeout_s: float) -> Sequence[None]:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._refreshed_s + PAUSE_S - loop.time())
+        self._refreshed_s = loop.time()
+        try:
+            await self.refresh()
+        except DbUnavailable as error:
+            log.warning("boards_refresh_failed", error=repr(error))
+        return waiting
 
 
 def _ahead(board: Board) -> list[Period]:

@@ -53,7 +53,8 @@ class Ties(StrEnum):
     """Ranks of equal scores: who reached it first is ahead (1 2 3 4), they share the place and
     leave the next ones out (1 2 2 4), or leave none out (1 2 2 3).
 
-    In the list itself the first to reach a score stands first, also among equal ranks.
+    In the list itself the first to reach a score stands first, also among equal ranks: that is an
+    entry's position.
     """
 
     FIRST_TO_REACH = "first_to_reach"

@@ -22,7 +22,7 @@ RETURNS TABLE (
   ord int, outcome text, user_id uuid, action_type text, points bigint, old_score bigint,
   new_score bigint, version bigint, seq bigint, at_ms bigint, attempt_id uuid, client_id text,
   key_hash bytea, body_hash bytea, day_total bigint, week_total bigint, month_total bigint,
-  hidden boolean, username text, name_version bigint)
+  hidden boolean, username text, name_version bigint, boards int)
 LANGUAGE plpgsql VOLATILE
 SET plan_cache_mode = force_generic_plan  -- planning the big statement costs half a millisecond a call
 SET enable_nestloop = off                 -- estimates out of CTEs are 1-10 rows: nested loops there are O(n²)
@@ -42,6 +42,7 @@ DECLARE
   v_d bigint; v_w bigint; v_m bigint;  -- the starts of the periods that v_at is in
   v_lacking boolean;
   v_added   boolean;
+  v_boards  int;  -- how many there are: who knows fewer has to read them
 BEGIN
   IF current_setting('transaction_isolation') <> 'read committed' THEN
     RAISE 'scores.award needs READ COMMITTED: its second statement must see a fresh snapshot'
@@ -75,8 +76,8 @@ BEGIN
     -- board locks each player after it was added, so that one of both sees the other.
     SELECT bool_or(coalesce((SELECT p.ends <= v_at OR p.closed_at IS NOT NULL FROM scores.periods p
                              WHERE p.board = b.board AND p.period <= v_ms
-                             ORDER BY p.period DESC LIMIT 1), true)), bool_or(NOT b.built_in)
-      INTO v_lacking, v_added FROM scores.boards b;
+                             ORDER BY p.period DESC LIMIT 1), true)), bool_or(NOT b.built_in), count(*)
+      INTO v_lacking, v_added, v_boards FROM scores.boards b;
     EXIT WHEN NOT v_lacking;
     -- Nor in a period that is closed, for the same reason.
     v_at := greatest(v_at, (SELECT max(p.ends) FROM scores.periods p WHERE p.closed_at IS NOT NULL));
@@ -155,7 +156,7 @@ BEGIN
          CASE WHEN f.seq IS NULL THEN s.client_id ELSE f.client_id END,
          CASE WHEN f.seq IS NULL THEN s.key_hash ELSE f.key_hash END,
          CASE WHEN f.seq IS NULL THEN s.body_hash ELSE f.body_hash END,
-         f.day_total, f.week_total, f.month_total, f.hidden, w.username, w.name_version
+         f.day_total, f.week_total, f.month_total, f.hidden, w.username, w.name_version, v_boards
   FROM item i
   LEFT JOIN fresh f ON f.action_id = i.action_id
   LEFT JOIN seen s ON s.action_id = i.action_id

@@ -162,6 +162,7 @@ def _period(board: Board, closed: Closed) -> Period:
 
 def _entry(rank: int, row: FinalRow) -> Entry:
     return Entry(
+        position=row.position,
         rank=rank,
         user_id=row.user_id,
         username=row.username,

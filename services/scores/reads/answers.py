@@ -84,6 +84,7 @@ def entries(found: Iterable[Entry]) -> list[scores_pb2.Entry]:
     """Rows of a board."""
     return [
         scores_pb2.Entry(
+            position=entry.position,
             rank=entry.rank,
             user_id=entry.user_id,
             username=entry.username,

@@ -16,7 +16,7 @@ from chassis.postgres import DbUnavailable
 from chassis.redis import UNAVAILABLE
 from chassis.telemetry import log
 from services.scores.boards.ranking import After, Found, Page, Place, WouldBe
-from services.scores.boards.registry import PeriodNotFound, Registry
+from services.scores.boards.registry import BoardNotFound, PeriodNotFound, Registry
 from services.scores.boards.rules import Known, Period, start_of
 from services.scores.periods.final_tables import FinalTables
 from services.scores.reads.cache import Cache, Cached
@@ -62,8 +62,15 @@ class BoardReads:
         return known
 
     async def period(self, board: str, period: str, *, anonymous: bool) -> Period:
-        """The period of the board. Raises as `known` does, or PeriodNotFound."""
-        known = self.known(board, anonymous=anonymous)
+        """The period of the board, also of one that another replica listed a moment ago.
+
+        Raises as `known` does, or PeriodNotFound.
+        """
+        try:
+            known = self.known(board, anonymous=anonymous)
+        except BoardNotFound:
+            await self._registry.catch_up()
+            known = self.known(board, anonymous=anonymous)
         try:
             return self._registry.period(known, period)
         except PeriodNotFound:
@@ -78,9 +85,12 @@ class BoardReads:
     def cached(self, board: str, *, anonymous: bool, version_min: int) -> Cached | None:
         """The first entries of the present period, where this process has them cached.
 
-        Raises as `known` does.
+        Raises Unauthenticated for a board that is not public.
         """
-        known = self.known(board, anonymous=anonymous)
+        try:
+            known = self.known(board, anonymous=anonymous)
+        except BoardNotFound:
+            return None
         period = known.at(clock.now_ms())
         cached = self._cache.get(period) if period else None
         if cached is None or cached.page.version < version_min:

@@ -32,8 +32,9 @@ class ReadCalls:
         self._ledger = ledger
         self._cursors = cursors
 
-    def boards(self) -> scores_pb2.BoardsReply:
-        """The boards that are shown."""
+    async def boards(self) -> scores_pb2.BoardsReply:
+        """The boards that are shown, those made before this call among them."""
+        await self._registry.catch_up()
         return scores_pb2.BoardsReply(
             boards=[answers.board(known) for known in self._registry.listed()]
         )

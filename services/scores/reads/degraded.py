@@ -48,7 +48,7 @@ class Table:
         self.kept_s = kept_s
         self.version: int = rows[0]["now_ms"]
         self._board = board
-        self._updated_at_ms: int = rows[0]["updated_at_ms"] or 0
+        self._updated_at_ms: int | None = rows[0]["updated_at_ms"]
         self._total: int = rows[0]["total"]
         self._rows = [row for row in rows if row["user_id"] is not None]
         self._complete = len(self._rows) == self._total
@@ -57,6 +57,7 @@ class Table:
         numbers = ranks(board.ties, (row["score"] for row in self._rows), first=0, rank=1)
         self._entries = [
             Entry(
+                position=position,
                 rank=rank,
                 user_id=row["user_id"],
                 username=row["username"],
@@ -64,7 +65,7 @@ class Table:
                 reached_at_ms=row["at_ms"],
                 seq=row["seq"],
             )
-            for rank, row in zip(numbers, self._rows, strict=True)
+            for position, (rank, row) in enumerate(zip(numbers, self._rows, strict=True), 1)
         ]
         self._positions = {entry.user_id: i for i, entry in enumerate(self._entries)}
 

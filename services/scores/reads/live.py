@@ -77,11 +77,11 @@ class LiveReads:
         if answer is None:
             return None
         (version,) = struct.unpack_from(">d", answer)
-        rows = list(struct.iter_unpack(">dQ16sQd", answer[8:]))
-        names = await self._names.of([row[2] for row in rows])
-        entries = _entries(
-            period.board, [int(row[0]) for row in rows], [row[1:] for row in rows], names
-        )
+        found = list(struct.iter_unpack(">ddQ16sQd", answer[8:]))
+        rows = [row[2:] for row in found]
+        names = await self._names.of([user for _, user, _, _ in rows])
+        places = ((int(position) + 1, int(rank)) for position, rank, *_ in found)
+        entries = _entries(period.board, places, rows, names)
         return Found(entries=entries, board_version=_version(period, version))
 
     async def would_be(self, queries: Sequence[tuple[Period, int]]) -> list[WouldBe | None]:
@@ -99,7 +99,7 @@ class LiveReads:
         entries = _ranked(period.board, rows, names, first=int(first), rank=int(rank))
         return Page(
             version=_version(period, version),
-            updated_at_ms=int(at_ms),
+            updated_at_ms=int(at_ms) or None,
             total=int(total),
             entries=entries,
             more=int(first) + len(entries) < int(total),
@@ -155,16 +155,21 @@ def _ranked(
     board: Board, rows: Sequence[_Row], names: dict[bytes, str], *, first: int, rank: int
 ) -> list[Entry]:
     numbers = ranks(board.ties, [int(row[3]) for row in rows], first=first, rank=rank)
-    return _entries(board, numbers, rows, names)
+    return _entries(board, enumerate(numbers, first + 1), rows, names)
 
 
 def _entries(
-    board: Board, numbers: Iterable[int], rows: Iterable[_Row], names: dict[bytes, str]
+    board: Board,
+    places: Iterable[tuple[int, int]],
+    rows: Iterable[_Row],
+    names: dict[bytes, str],
 ) -> list[Entry]:
+    """`places` are position and rank of each row."""
     # As `keys.seq` has it, without a call for each row.
     last = keys.SEQ_MAX if board.descending else 0
     return [
         Entry(
+            position=position,
             rank=rank,
             user_id=keys.unpacked(user),
             username=names.get(user, ""),
@@ -172,5 +177,5 @@ def _entries(
             reached_at_ms=at_ms,
             seq=abs(last - place),
         )
-        for rank, (place, user, at_ms, score) in zip(numbers, rows, strict=True)
+        for (position, rank), (place, user, at_ms, score) in zip(places, rows, strict=True)
     ]

@@ -2,8 +2,8 @@
 --
 -- ARGV  (after order.lua's) how many, how long the answer is kept (ms; 0: it is read from the sorted
 --       set, and not kept), a version that the board has at least
--- Returns version, time of the last change (Unix ms), players, the first entry's position and rank
--- as doubles, then the entries.
+-- Returns version, time of the last change (Unix ms; 0: there was none), players, the first entry's
+-- position and rank as doubles, then the entries.
 
 if not complete() then
   return false

@@ -14,6 +14,7 @@ from services.scores.tests.conftest import Scores
 class Line:
     """A player on a board: position and rank from 1."""
 
+    position: int
     user_id: str
     score: int
     seq: int
@@ -45,7 +46,8 @@ async def lines(pool: asyncpg.Pool, board: Board) -> list[Line]:
           FROM step a JOIN scores.players p ON p.user_id = a.user_id AND NOT p.hidden
           GROUP BY a.user_id
         )
-        SELECT s.user_id, s.score, s.seq,
+        SELECT row_number() OVER (ORDER BY $2 * s.score, s.seq) AS position,
+               s.user_id, s.score, s.seq,
                CASE $3 WHEN 'shared' THEN rank() OVER (ORDER BY $2 * s.score)
                        WHEN 'dense' THEN dense_rank() OVER (ORDER BY $2 * s.score)
                        ELSE row_number() OVER (ORDER BY $2 * s.score, s.seq) END AS rank
@@ -55,7 +57,7 @@ async def lines(pool: asyncpg.Pool, board: Board) -> list[Line]:
         sign,
         board.ties.value,
     )
-    return [Line(str(r["user_id"]), r["score"], r["seq"], r["rank"]) for r in rows]
+    return [Line(r["position"], str(r["user_id"]), r["score"], r["seq"], r["rank"]) for r in rows]
 
 
 def boards(**rules: Any) -> list[Board]:
@@ -116,7 +118,7 @@ class Reader:
             assert (top.total, top.degraded) == (len(model), self.degraded)
 
     async def _pages(self, model: list[Line]) -> None:
-        found: list[tuple[str, int, int]] = []
+        found: list[_Shown] = []
         cursor = ""
         while True:
             page = await self.top(limit=7, cursor=cursor)
@@ -199,9 +201,12 @@ class Reader:
         return 1 + len(set(ahead))
 
 
-def _entries(found: Any) -> list[tuple[str, int, int]]:
-    return [(entry.user_id, entry.rank, entry.score) for entry in found]
+_Shown = tuple[int, str, int, int]
 
 
-def _shown(model: list[Line]) -> list[tuple[str, int, int]]:
-    return [(line.user_id, line.rank, line.score) for line in model]
+def _entries(found: Any) -> list[_Shown]:
+    return [(entry.position, entry.user_id, entry.rank, entry.score) for entry in found]
+
+
+def _shown(model: list[Line]) -> list[_Shown]:
+    return [(line.position, line.user_id, line.rank, line.score) for line in model]

@@ -8,6 +8,7 @@ import pytest
 from chassis import clock
 from chassis.errors import Failed
 from chassis.ids import uuid7
+from chassis.testing import eventually
 from protos import scores_pb2
 from services.scores.tests.conftest import Scores, item
 from services.scores.upkeep.redis_boards import entry
@@ -21,6 +22,10 @@ async def _top(scores: Scores, limit: int = 100, board: str = "all_time") -> sco
     )
     top: scores_pb2.Top = reply.results[0].top
     return top
+
+
+async def _degraded(scores: Scores) -> bool:
+    return (await _top(scores)).degraded
 
 
 async def _around(scores: Scores, user: str, radius: int) -> scores_pb2.AroundResult:
@@ -128,6 +133,30 @@ async def test_the_version_rises_with_every_change(scores: Scores) -> None:
     assert (len(after.entries), after.total) == (1, 4)
     assert after.version > before.version
     assert before.entries[0].reached_at_ms > 0
+
+
+async def test_a_board_that_never_changed_has_no_time_of_its_last_change(scores: Scores) -> None:
+    (period,) = scores.registry.get("all_time").periods
+
+    assert not (await _top(scores)).HasField("updated_at_ms")
+    await scores.upkeep.redis_boards.begin(period, wipe=False)
+    await eventually(lambda: _degraded(scores))
+    assert not (await _top(scores)).HasField("updated_at_ms")
+
+
+async def test_a_board_built_again_changed_when_its_newest_score_was_reached(
+    scores: Scores,
+) -> None:
+    await scores.award(item(uuid7()), item(uuid7()))
+    with clock.ahead(1):
+        (last,) = await scores.award(item(uuid7()))
+    await scores.redis.flushall()
+    await scores.upkeep.rebuild.work()
+
+    assert (await _top(scores)).updated_at_ms == last.at_ms
+    await scores.upkeep.redis_boards.begin(scores.registry.get("all_time").periods[0], wipe=False)
+    await eventually(lambda: _degraded(scores))
+    assert (await _top(scores)).updated_at_ms == last.at_ms
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 -- Puts players onto one board and period that is being built, a thousand in two steps instead of
--- one by one. Who is there already came meanwhile, and stays.
+-- one by one. Who is there already came meanwhile, and stays. The board changed last when the
+-- newest of their scores was reached, unless it is known to have changed later.
 --
 -- KEYS  see boards/keys.py
 -- ARGV  when the keys expire (Unix ms; 0: never), whether equal scores share ranks without a gap
@@ -10,6 +11,8 @@
 local board, members, meta, ready, scores = unpack(KEYS)
 local FIRST, FIELDS = 3, 3
 local users, there, rows, entries, distinct = {}, {}, {}, {}, {}
+local at = tonumber(redis.call('HGET', meta, 'at') or 0)
+local known_at = at
 
 for i = FIRST, #ARGV, FIELDS do
   users[#users + 1] = ARGV[i]
@@ -28,6 +31,8 @@ for n, user in ipairs(users) do
       entries[#entries + 1] = string.sub(row, 9, 16) .. user
       distinct[#distinct + 1] = score
       distinct[#distinct + 1] = score
+      local high, low = struct.unpack('>I4I4', string.sub(row, 17))
+      at = math.max(at, high * 2 ^ 32 + low)
     end
   end
 end
@@ -39,6 +44,9 @@ if #entries > 0 then
   if ARGV[2] == 'dense' then
     redis.call('ZADD', scores, unpack(distinct))
   end
+end
+if at > known_at then
+  redis.call('HSET', meta, 'at', string.format('%.0f', at))
 end
 if tonumber(ARGV[1]) > 0 then
   for _, key in ipairs({board, members, scores}) do

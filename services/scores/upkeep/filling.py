@@ -62,6 +62,7 @@ class Filling:
         """
         board = _parsed(request)
         board.validate()
+        await self._registry.refresh()  # another replica may have added some
         if len(self._registry.all()) >= BOARDS_MAX:
             raise TooManyBoards(f"There are {BOARDS_MAX} boards already.")
         if not await self._boards.add_board(board):

@@ -15,8 +15,15 @@ Script = Callable[[web.WebSocketResponse, dict[str, Any]], Awaitable[None]]
 BOARD = "leaderboard:all_time"
 
 
-def _entry(user: str, rank: int, score: int) -> dict[str, Any]:
-    return {"userId": user, "username": user, "rank": rank, "score": score}
+def _entry(user: str, position: int, score: int, *, rank: int | None = None) -> dict[str, Any]:
+    """A place of the window; `rank` where it is not the position."""
+    return {
+        "userId": user,
+        "username": user,
+        "position": position,
+        "rank": rank or position,
+        "score": score,
+    }
 
 
 def _subscribed(offset: int, entries: list[dict[str, Any]], **more: Any) -> dict[str, Any]:
@@ -68,6 +75,26 @@ async def _take(live: Live, count: int) -> list[Board | Personal]:
             if len(taken) == count:
                 break
     return taken
+
+
+async def test_equal_ranks_stand_in_the_order_of_positions() -> None:
+    async def script(socket: web.WebSocketResponse, connect: dict[str, Any]) -> None:
+        first = _subscribed(4, [_entry("ada", 1, 50), _entry("bob", 2, 40), _entry("eve", 3, 30)])
+        await socket.send_json({"type": "welcome", "subs": [first]})
+        # Eve comes level before Bob does; then only the order changes, and no rank.
+        level = (_entry("eve", 2, 50, rank=1), _entry("bob", 3, 50, rank=1))
+        await socket.send_json(_delta(5, *level))
+        turned = (_entry("eve", 1, 50), _entry("ada", 2, 50, rank=1))
+        await socket.send_json(_delta(6, *turned))
+        await socket.receive()
+
+    async with _serving(script) as url:
+        _, level, turned = await _take(Live(url), 3)
+
+    assert isinstance(level, Board)
+    assert isinstance(turned, Board)
+    assert [(e["userId"], e["rank"]) for e in level.entries] == [("ada", 1), ("eve", 1), ("bob", 1)]
+    assert [e["userId"] for e in turned.entries] == ["eve", "ada", "bob"]
 
 
 async def test_deltas_move_the_board_and_repeats_do_not() -> None:
@@ -126,6 +153,25 @@ async def test_a_gap_is_repaired_by_subscribing_again() -> None:
         boards = [event for event in await _take(Live(url), 2) if isinstance(event, Board)]
 
     assert [(board.offset, board.entries[0]["score"]) for board in boards] == [(4, 5), (6, 7)]
+
+
+async def test_a_board_that_is_unavailable_is_subscribed_again() -> None:
+    async def script(socket: web.WebSocketResponse, connect: dict[str, Any]) -> None:
+        await socket.send_json({"type": "welcome", "subs": []})
+        await socket.send_json({"type": "unsubscribed", "channel": BOARD, "code": "unavailable"})
+        again = await socket.receive_json()
+        assert (again["type"], again["channel"]) == ("subscribe", BOARD)
+        refusal = {"type": "error", "code": "unavailable", "message": "", "retryable": True}
+        await socket.send_json(refusal | {"id": again["id"]})
+        assert (await socket.receive_json())["type"] == "subscribe"
+        await socket.send_json(_subscribed(1, [_entry("a", 1, 5)]))
+        await socket.receive()
+
+    async with _serving(script) as url:
+        (board,) = await _take(Live(url), 1)
+
+    assert isinstance(board, Board)
+    assert board.offset == 1
 
 
 async def test_ones_own_events_come_beside_the_board() -> None:
