@@ -23,6 +23,9 @@ from chassis.process import when_reached
 from chassis.redis.cluster import Cluster, slot_of
 from chassis.redis.link import Argument, Command, Link, Server
 
+HEALTH_MS = 10_000  # for which a check's key is kept
+_CHECKED_SLOTS = 64  # of a cluster, so that each node has some of them
+
 # What commands raise, whether the server is down or refuses.
 UNAVAILABLE = (RedisError, OSError)
 
@@ -107,6 +110,17 @@ class Redis(Client):
             return answers[-1]
         # Nothing was run, and the first refusal says why.
         raise next(answer for answer in answers if isinstance(answer, RedisError))
+
+    async def check(self, name: str) -> None:
+        """Returns when every server takes writes; writes `health:<name>`. Raises RedisError.
+
+        A cluster gets a key for each of 64 slots.
+        """
+        clustered = isinstance(self._servers, Cluster)
+        tags = [f":{{{n}}}" for n in range(_CHECKED_SLOTS)] if clustered else [""]
+        await self.execute_many(
+            [("SET", f"health:{name}{tag}", "", "PX", HEALTH_MS) for tag in tags]
+        )
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "_Pipeline":
         """redis-py's form of `execute_many`, with answers in its shape; without WATCH."""

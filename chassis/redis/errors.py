@@ -3,6 +3,14 @@
 from redis import exceptions
 from redis.exceptions import RedisError, ResponseError
 
+
+class WritesRefusedError(ResponseError):
+    """The server takes no writes for now."""
+
+
+# From a server that is not the primary, or not any more.
+DEMOTED = (exceptions.ReadOnlyError, exceptions.MasterDownError)
+
 _BY_CODE: dict[str, type[RedisError]] = {
     "ASK": exceptions.AskError,
     "CLUSTERDOWN": exceptions.ClusterDownError,
@@ -10,9 +18,11 @@ _BY_CODE: dict[str, type[RedisError]] = {
     "EXECABORT": exceptions.ExecAbortError,
     "LOADING": exceptions.BusyLoadingError,
     "MASTERDOWN": exceptions.MasterDownError,
+    "MISCONF": WritesRefusedError,  # persistence fails
     "MOVED": exceptions.MovedError,
     "NOAUTH": exceptions.AuthenticationError,
     "NOPERM": exceptions.NoPermissionError,
+    "NOREPLICAS": WritesRefusedError,  # fewer than `min-replicas-to-write`
     "NOSCRIPT": exceptions.NoScriptError,
     "OOM": exceptions.OutOfMemoryError,
     "READONLY": exceptions.ReadOnlyError,
