@@ -11,6 +11,9 @@ class WritesRefusedError(ResponseError):
 # From a server that is not the primary, or not any more.
 DEMOTED = (exceptions.ReadOnlyError, exceptions.MasterDownError)
 
+# From a server that may still be read, and then lacks what it refused.
+REFUSED = (*DEMOTED, exceptions.OutOfMemoryError, WritesRefusedError)
+
 _BY_CODE: dict[str, type[RedisError]] = {
     "ASK": exceptions.AskError,
     "CLUSTERDOWN": exceptions.ClusterDownError,

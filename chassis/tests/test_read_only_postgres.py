@@ -101,10 +101,13 @@ async def test_a_transaction_that_meets_a_read_only_session_drops_all_of_them(
 ) -> None:
     before = await store.pids()
 
-    with pytest.raises(DbUnavailable):
+    async def write() -> None:
         async with store.database.transaction() as connection:
             await connection.execute("SET TRANSACTION READ ONLY")
             await connection.execute(WRITE)
+
+    with pytest.raises(DbUnavailable):
+        await write()
 
     assert not before & await store.pids()
 

@@ -1,9 +1,9 @@
 """A Redis that answers but refuses writes: a check finds it, and a demoted one is left."""
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,8 +28,7 @@ def replica_of(*primary: str) -> Change:
 
 async def fail_to_save(redis: Redis) -> None:
     """Lets a snapshot fail, which stops writes by default."""
-    folder = (await redis.config_get("dir"))["dir"]
-    os.chmod(folder, 0o500)
+    (await _folder(redis)).chmod(0o500)
     await redis.config_set("save", "3600 1")
     await redis.bgsave()
 
@@ -41,9 +40,12 @@ async def fail_to_save(redis: Redis) -> None:
 
 
 async def save_again(redis: Redis) -> None:
-    folder = (await redis.config_get("dir"))["dir"]
-    os.chmod(folder, 0o700)
+    (await _folder(redis)).chmod(0o700)
     await redis.config_set("save", "")
+
+
+async def _folder(redis: Redis) -> Path:
+    return Path((await redis.config_get("dir"))["dir"])
 
 
 REFUSALS: dict[str, tuple[Change, Change]] = {
@@ -163,4 +165,3 @@ async def test_a_demoted_primary_is_left_for_the_server_that_its_address_names_n
 def _dial(url: str) -> Any:
     host, port = url.rpartition("@")[2].split("/")[0].split(":")
     return lambda: asyncio.open_connection(host, int(port))
-
