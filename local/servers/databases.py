@@ -27,7 +27,7 @@ async def prepare(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str
     `admin_url` is of a role that may create roles and schemas. `passwords` name the
     services and their roles' passwords.
     """
-    connection = await postgres.connect(admin_url)
+    connection = await asyncpg.connect(admin_url, timeout=10, target_session_attrs="read-write")
     try:
         for unit, password in passwords.items():
             await _set_role(connection, unit, password)
