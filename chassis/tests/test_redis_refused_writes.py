@@ -34,7 +34,7 @@ async def fail_to_save(redis: Redis) -> None:
 
     async def failed() -> bool:
         about: dict[str, Any] = await redis.info("persistence")
-        return about["rdb_last_bgsave_status"] == "err"
+        return bool(about["rdb_last_bgsave_status"] == "err")
 
     await eventually(failed)
 
@@ -45,7 +45,8 @@ async def save_again(redis: Redis) -> None:
 
 
 async def _folder(redis: Redis) -> Path:
-    return Path((await redis.config_get("dir"))["dir"])
+    found: dict[str, str] = await redis.config_get("dir")
+    return Path(found["dir"])
 
 
 REFUSALS: dict[str, tuple[Change, Change]] = {
@@ -141,7 +142,9 @@ async def test_a_demoted_primary_is_left_for_the_server_that_its_address_names_n
             )
             await client.set("at", "old")
             await client.xread({"s": "0-0"}, block=10)  # on a connection of its own
-            blocked = asyncio.create_task(client.xread({"s": "0-0"}, block=1000))
+            blocked: asyncio.Future[Any] = asyncio.ensure_future(
+                client.xread({"s": "0-0"}, block=1000)
+            )
 
             await old.execute_command("REPLICAOF", "127.0.0.1", "1")
             await redis.execute_command("ACL", "SETUSER", "default", f">{password}")

@@ -85,7 +85,7 @@ class Statements:
             yield await self.run(request, context)
 
     def register(self, target: grpc.aio.Server) -> None:
-        methods = {
+        methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
             "Run": grpc.unary_unary_rpc_method_handler(self.run),
             "Stream": grpc.stream_stream_rpc_method_handler(self.stream),
         }

@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from random import Random
+from typing import Any
 
 import pytest
 

@@ -172,11 +172,11 @@ async def refusing(suite: Suite, code: str) -> AsyncIterator[None]:
     """Redis refuses writes with that code."""
     refuse, accept = REFUSALS[code]
     async with Redis.from_url(suite.processes()["redis"]["url"]) as redis:
-        await redis.execute_command(*refuse)
+        await redis.execute_command(*refuse)  # type: ignore[no-untyped-call]
         try:
             yield
         finally:
-            await redis.execute_command(*accept)
+            await redis.execute_command(*accept)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("code", REFUSALS)
