@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
 from chassis.postgres.errors import (
@@ -22,7 +23,7 @@ ACQUIRE_S = 5.0  # how long a caller waits for a connection
 CONNECT_S = 5.0
 # Of the URL's hosts the first that takes writes is used. One that does not may be a demoted
 # primary, so that what is read there may be old.
-_WRITES = "read-write"
+_WRITES = SessionAttribute.read_write
 
 
 async def connect(url: str) -> asyncpg.Connection:

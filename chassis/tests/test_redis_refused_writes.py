@@ -45,8 +45,8 @@ async def save_again(redis: Redis) -> None:
 
 
 async def _folder(redis: Redis) -> Path:
-    found: dict[str, str] = await redis.config_get("dir")
-    return Path(found["dir"])
+    found = await redis.config_get("dir")
+    return Path(str(found["dir"]))
 
 
 REFUSALS: dict[str, tuple[Change, Change]] = {
