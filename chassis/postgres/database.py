@@ -1,4 +1,4 @@
-"""The one access object to Postgres, over a pool."""
+"""The one access object to Postgres, over a pool of sessions that can write."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,30 +6,36 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
-from chassis.errors import Unavailable
+from chassis.postgres.errors import (
+    SERVER_LOST,
+    UNAVAILABLE,
+    UNDONE,
+    DbUnavailable,
+    StatementUndone,
+)
 from chassis.process import when_reached
+from chassis.telemetry import log
 
 ACQUIRE_S = 5.0  # how long a caller waits for a connection
+CONNECT_S = 5.0
+# Of the URL's hosts the first that takes writes is used. One that does not may be a demoted
+# primary, so that what is read there may be old.
+_WRITES = SessionAttribute.read_write
 
 
-class DbUnavailable(Unavailable):
-    """The database is unavailable."""
+async def connect(url: str) -> asyncpg.Connection:
+    """A connection that can write, for the caller alone; waits up to 30 s for the server.
 
-
-# What asyncpg raises when the server is down, stopping or full.
-UNAVAILABLE = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.ReadOnlySQLTransactionError,  # a replica that is not promoted yet
-)
+    Raises what UNAVAILABLE lists.
+    """
+    return await when_reached(
+        lambda: asyncpg.connect(url, timeout=CONNECT_S, target_session_attrs=_WRITES),
+        UNAVAILABLE,
+        "postgres_awaited",
+    )
 
 
 @asynccontextmanager
@@ -44,14 +50,21 @@ async def open_database(url: str, *, connections_max: int = 8) -> AsyncIterator[
 
 @asynccontextmanager
 async def open_pool(url: str, *, size_max: int = 8) -> AsyncIterator[asyncpg.Pool]:
-    """A pool of connections, closed with the context; waits up to 30 s for the server.
+    """A pool of connections that can write, closed with the context; waits up to 30 s for the
+    server.
 
     Nothing may be left in a session beyond its transaction (no SET, LISTEN or advisory lock):
     a connection is given to the next user as it is.
     """
     pool = await when_reached(
         lambda: asyncpg.create_pool(
-            url, min_size=1, max_size=size_max, command_timeout=10, timeout=5, reset=_as_it_is
+            url,
+            min_size=1,
+            max_size=size_max,
+            command_timeout=10,
+            timeout=CONNECT_S,
+            target_session_attrs=_WRITES,
+            reset=_as_it_is,
         ),
         UNAVAILABLE,
         "postgres_awaited",
@@ -68,21 +81,27 @@ async def open_pool(url: str, *, size_max: int = 8) -> AsyncIterator[asyncpg.Poo
 
 
 class Database:
-    """Statements and transactions. Every method may raise DbUnavailable; other errors pass."""
+    """Statements and transactions.
+
+    Every method may raise DbUnavailable, and StatementUndone of a statement that may be run
+    again; other errors pass.
+    """
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
 
     async def ping(self) -> None:
-        """Returns when Postgres answers."""
-        await self.fetch("SELECT 1")
+        """Returns when Postgres takes writes."""
+        ((refuses,),) = await self.fetch("SELECT current_setting('transaction_read_only') = 'on'")
+        if refuses:
+            raise await self._failure(asyncpg.ReadOnlySQLTransactionError("found by a ping"))
 
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows of one statement."""
         try:
             return await self._pool.fetch(sql, *arguments)
         except UNAVAILABLE as error:
-            raise DbUnavailable from error
+            raise await self._failure(error) from error
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[PoolConnectionProxy]:
@@ -91,13 +110,22 @@ class Database:
             async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
                 yield connection
         except UNAVAILABLE as error:
-            raise DbUnavailable from error
+            raise await self._failure(error) from error
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[PoolConnectionProxy]:
         """A transaction of several statements: committed with the context, unless it raises."""
         async with self.connection() as connection, connection.transaction():
             yield connection
+
+    async def _failure(self, error: Exception) -> DbUnavailable:
+        if isinstance(error, UNDONE):
+            return StatementUndone()
+        if isinstance(error, SERVER_LOST):
+            # Idle connections go at their next use, those in use as it ends.
+            await self._pool.expire_connections()
+            log.warning("postgres_connections_dropped", error=repr(error))
+        return DbUnavailable()
 
 
 async def _as_it_is(connection: asyncpg.Connection) -> None:

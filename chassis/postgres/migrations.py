@@ -6,8 +6,7 @@ from pathlib import Path
 
 import asyncpg
 
-from chassis.postgres.database import UNAVAILABLE, Database
-from chassis.process import when_reached
+from chassis.postgres.database import Database, connect
 from chassis.telemetry import log
 
 
@@ -22,9 +21,7 @@ async def migrate(url: str, *, schema: str, folder: Path) -> int:
     replicas may start together. A file that was applied must not change afterwards:
     raises SchemaBehind naming it.
     """
-    connection = await when_reached(
-        lambda: asyncpg.connect(url, timeout=5), UNAVAILABLE, "postgres_awaited"
-    )
+    connection = await connect(url)
     try:
         lock = int.from_bytes(hashlib.sha256(schema.encode()).digest()[:8], "big", signed=True)
         await connection.execute("SELECT pg_advisory_lock($1)", lock)

@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 import asyncpg
 from prometheus_client import Counter
 
-from chassis.postgres.database import UNAVAILABLE, Database, DbUnavailable
+from chassis.postgres.database import Database
+from chassis.postgres.errors import UNAVAILABLE, DbUnavailable
 from chassis.process import background
 from chassis.telemetry import log
 
@@ -36,6 +37,7 @@ async def open_reader(
     if not replica_url:
         yield primary
         return
+    # Of any server, read-only ones among them.
     async with asyncpg.create_pool(
         replica_url, min_size=0, max_size=CONNECTIONS_MAX, timeout=2, command_timeout=ANSWER_S
     ) as pool:
@@ -69,7 +71,7 @@ class Replica:
         if self.fresh:
             try:
                 rows = await self._pool.fetch(sql, *arguments)
-            except (*UNAVAILABLE, TimeoutError, asyncpg.OperatorInterventionError) as error:
+            except (*UNAVAILABLE, TimeoutError) as error:
                 # Lost, or cancelled there because it stood in the way of the replay.
                 self._seen_at = float("-inf")
                 log.warning("replica_failed", error=repr(error))

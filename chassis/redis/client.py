@@ -5,12 +5,13 @@ own. A command that blocks gets one for itself, and so does pub/sub, which stays
 `redis+cluster://…` names a cluster.
 """
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from importlib import resources
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from redis.asyncio import ConnectionPool
@@ -21,13 +22,19 @@ from redis.exceptions import DataError, NoScriptError, RedisError
 
 from chassis.process import when_reached
 from chassis.redis.cluster import Cluster, slot_of
+from chassis.redis.errors import REFUSED
 from chassis.redis.link import Argument, Command, Link, Server
+
+HEALTH_MS = 10_000  # for which a check's key is kept
+REFUSED_S = 1.0  # after a refused write, in which the server counts as behind
+_CHECKED_SLOTS = 64  # of a cluster, so that each node has some of them
 
 # What commands raise, whether the server is down or refuses.
 UNAVAILABLE = (RedisError, OSError)
 
 Key = str | bytes
 Call = tuple[Sequence[Key], Sequence[Argument]]  # a script's keys and arguments
+Answers = TypeVar("Answers", bound=Sequence[Any])
 
 # Commands that would hold up all callers of a shared connection.
 _STALLING = frozenset(
@@ -68,6 +75,7 @@ class Redis(Client):
         # The answers have the shapes of protocol 2, which the links speak.
         self._options: dict[str, Any] = {**named[0], **waits, "protocol": 2}
         self._pools: dict[Server | None, ConnectionPool] = {}
+        self._refused_at_s = float("-inf")
         super().__init__(connection_pool=self._pool())
         self._shapes = dict(self.response_callbacks)  # by name, in capitals as redis-py says them
 
@@ -79,8 +87,7 @@ class Redis(Client):
             (answer,) = await self._servers.execute((command,))
         else:
             answer = await self._servers.execute_alone(command, wait_s=wait_s)
-        if isinstance(answer, RedisError):
-            raise answer
+        self.checked((answer,))
         return self.shaped(args[0], answer, options)
 
     async def execute_many(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
@@ -90,7 +97,7 @@ class Redis(Client):
         all in one step, which needs all keys in one slot. Raises the first RedisError among the
         answers, after the other commands have run.
         """
-        return _checked(await self.answers(commands, atomic=atomic))
+        return self.checked(await self.answers(commands, atomic=atomic))
 
     async def answers(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
         """As `execute_many`, each command's own RedisError among the answers."""
@@ -107,6 +114,31 @@ class Redis(Client):
             return answers[-1]
         # Nothing was run, and the first refusal says why.
         raise next(answer for answer in answers if isinstance(answer, RedisError))
+
+    def checked(self, answers: Answers) -> Answers:
+        """The answers. Raises the first RedisError among them."""
+        for answer in answers:
+            if isinstance(answer, RedisError):
+                if isinstance(answer, REFUSED):
+                    self._refused_at_s = asyncio.get_running_loop().time()
+                raise answer
+        return answers
+
+    @property
+    def behind(self) -> bool:
+        """Whether a write was refused within the last second, so that reads lack it."""
+        return asyncio.get_running_loop().time() < self._refused_at_s + REFUSED_S
+
+    async def check(self, name: str) -> None:
+        """Returns when every server takes writes; writes `health:<name>`. Raises RedisError.
+
+        A cluster gets a key for each of 64 slots.
+        """
+        clustered = isinstance(self._servers, Cluster)
+        tags = [f":{{{n}}}" for n in range(_CHECKED_SLOTS)] if clustered else [""]
+        await self.execute_many(
+            [("SET", f"health:{name}{tag}", "", "PX", HEALTH_MS) for tag in tags]
+        )
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> "_Pipeline":
         """redis-py's form of `execute_many`, with answers in its shape; without WATCH."""
@@ -187,7 +219,7 @@ class Script:
             ]
             for i, answer in zip(unknown, await self._redis.answers(again), strict=True):
                 answers[i] = answer
-        return _checked(answers)
+        return self._redis.checked(answers)
 
 
 class _Pipeline(Pipeline):
@@ -203,7 +235,7 @@ class _Pipeline(Pipeline):
         commands = [_words(args) for args, _ in stack]
         answers = await self._redis.answers(commands, atomic=self.is_transaction)
         if raise_on_error:
-            _checked(answers)
+            self._redis.checked(answers)
         return [
             self._redis.shaped(str(args[0]), answer, options)
             for (args, options), answer in zip(stack, answers, strict=True)
@@ -212,13 +244,6 @@ class _Pipeline(Pipeline):
     async def watch(self, *names: Any) -> None:  # type: ignore[override]
         """Raises DataError."""
         raise DataError("WATCH would watch for all callers of the shared connection")
-
-
-def _checked(answers: list[Any]) -> list[Any]:
-    for answer in answers:
-        if isinstance(answer, RedisError):
-            raise answer
-    return answers
 
 
 def _words(args: tuple[Any, ...]) -> tuple[Any, ...]:

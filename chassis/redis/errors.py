@@ -3,6 +3,17 @@
 from redis import exceptions
 from redis.exceptions import RedisError, ResponseError
 
+
+class WritesRefusedError(ResponseError):
+    """The server takes no writes for now."""
+
+
+# From a server that is not the primary, or not any more.
+DEMOTED = (exceptions.ReadOnlyError, exceptions.MasterDownError)
+
+# From a server that may still be read, and then lacks what it refused.
+REFUSED = (*DEMOTED, exceptions.OutOfMemoryError, WritesRefusedError)
+
 _BY_CODE: dict[str, type[RedisError]] = {
     "ASK": exceptions.AskError,
     "CLUSTERDOWN": exceptions.ClusterDownError,
@@ -10,9 +21,11 @@ _BY_CODE: dict[str, type[RedisError]] = {
     "EXECABORT": exceptions.ExecAbortError,
     "LOADING": exceptions.BusyLoadingError,
     "MASTERDOWN": exceptions.MasterDownError,
+    "MISCONF": WritesRefusedError,  # persistence fails
     "MOVED": exceptions.MovedError,
     "NOAUTH": exceptions.AuthenticationError,
     "NOPERM": exceptions.NoPermissionError,
+    "NOREPLICAS": WritesRefusedError,  # fewer than `min-replicas-to-write`
     "NOSCRIPT": exceptions.NoScriptError,
     "OOM": exceptions.OutOfMemoryError,
     "READONLY": exceptions.ReadOnlyError,

@@ -1,7 +1,8 @@
 """One connection to one Redis, shared: commands leave as they come, answers return in that order.
 
 A call in flight when the connection is lost fails, and is never sent again by itself, since
-the server may have run it; the next call connects again.
+the server may have run it; the next call connects again. So it does after a server has replied that
+it is not the primary: its address may lead to another one by now.
 """
 
 import asyncio
@@ -18,14 +19,14 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chassis.redis.errors import reply_error
+from chassis.redis.errors import DEMOTED, reply_error
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]  # its words, the name first
 
 WAITING_MAX = 10_000  # commands in flight, beyond which a call is refused
 ALONE_MAX = 16  # commands that block at a time
-REST_MIN_S, REST_MAX_S = 0.01, 0.2  # after connecting failed
+REST_MIN_S, REST_MAX_S = 0.01, 0.2  # after connecting failed, or led to no primary
 
 _MORE = object()
 
@@ -97,13 +98,17 @@ class Link:
         packed = _packed([command])
         self._alone_count += 1
         try:
+            unused = self._alone
             connection = await self._unused()
             try:
                 answers = await connection.send(packed, 1, wait_s + self._timeout_s)
             except BaseException:
                 connection.close()
                 raise
-            self._alone.append(connection)
+            if self._alone is unused:
+                unused.append(connection)
+            else:
+                connection.close()
             return answers[0]
         finally:
             self._alone_count -= 1
@@ -130,6 +135,8 @@ class Link:
 
     async def _connected(self) -> "_Connection":
         if self._connecting is None:
+            if self._shared is not None and self._shared.demoted is not None:
+                self._leave(self._shared.demoted)
             if asyncio.get_running_loop().time() < self._rests_until:
                 raise copy(self._problem)
             self._connecting = asyncio.create_task(self._connect())
@@ -144,11 +151,23 @@ class Link:
             self._shared = await _open(self.server, self._timeout_s)
             self._rest_s = 0.0
         except RedisError as error:
-            self._problem = error
             self._rest_s = min(max(2 * self._rest_s, REST_MIN_S), REST_MAX_S)
-            self._rests_until = asyncio.get_running_loop().time() + self._rest_s
+            self._rest(error)
         finally:
             self._connecting = None
+
+    def _leave(self, demoted: RedisError) -> None:
+        """Leaves a server that is not the primary, also by the connections that block."""
+        self._shared = None
+        for connection in self._alone:
+            connection.close()
+        self._alone = []  # those that block now are closed as they return
+        self._rest_s = REST_MAX_S
+        self._rest(demoted)
+
+    def _rest(self, problem: RedisError) -> None:
+        self._problem = problem
+        self._rests_until = asyncio.get_running_loop().time() + self._rest_s
 
 
 class _Call(msgspec.Struct):
@@ -166,12 +185,13 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: Server) -> None:
         self.waiting = 0  # commands in flight
         self.usable = False
+        self.demoted: RedisError | None = None  # the server's word that it is not the primary
         self._server = server
         self._loop = asyncio.get_running_loop()
         self._calls: deque[_Call] = deque()
         self._alarm: asyncio.TimerHandle | None = None
         self._reader = hiredis.Reader(
-            protocolError=InvalidResponse, replyError=reply_error, notEnoughData=_MORE
+            protocolError=InvalidResponse, replyError=self._error, notEnoughData=_MORE
         )
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -207,6 +227,15 @@ class _Connection(asyncio.Protocol):
                         call.future.set_result(call.answers)
         except (InvalidResponse, IndexError) as error:
             self._end(RedisConnectionError(f"{self._server} answered out of turn: {error!r}"))
+        if self.demoted is not None and not calls:
+            self.close()
+
+    def _error(self, reply: str) -> RedisError:
+        error = reply_error(reply)
+        if isinstance(error, DEMOTED):
+            # What is in flight gets its answers, and nothing more is sent.
+            self.demoted, self.usable = error, False
+        return error
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(RedisConnectionError(f"{self._server} closed the connection"))

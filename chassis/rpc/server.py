@@ -10,6 +10,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import Any
 
+import asyncpg
 import grpc
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -17,6 +18,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_
 
 from chassis import errors, telemetry
 from chassis.errors import Failed, Forbidden, Internal, Timeout
+from chassis.postgres import DbError
 from chassis.rpc import tls
 from chassis.settings import ProcessSettings
 from chassis.telemetry import log
@@ -236,8 +238,8 @@ def _guarded(call: Any, method: str, allowed: frozenset[str]) -> Any:
             failed = Timeout()
         except Failed as error:
             failed = error
-        except Exception:
-            failed = Internal()
+        except Exception as error:
+            failed = DbError() if isinstance(error, asyncpg.PostgresError) else Internal()
             log.exception("call_crashed", method=method)
         _record(method, failed, time.perf_counter() - started)
         if failed is not None:
@@ -257,8 +259,8 @@ def _guarded_stream(call: Any, method: str, allowed: frozenset[str]) -> Any:
                 yield reply
         except Failed as error:
             failed = error
-        except Exception:
-            failed = Internal()
+        except Exception as error:
+            failed = DbError() if isinstance(error, asyncpg.PostgresError) else Internal()
             log.exception("call_crashed", method=method)
         finally:
             _record(method, failed, time.perf_counter() - started)

@@ -25,7 +25,7 @@ class Gate:
         self.shut = False  # new connections are ended at once
         self.answering = asyncio.Event()  # while unset, answers are kept back
         self.answering.set()
-        self._dial = dial
+        self.dial = dial
         self._pairs: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
@@ -38,7 +38,7 @@ class Gate:
         if self.shut:
             writer.close()
             return
-        answers, questions = await self._dial()
+        answers, questions = await self.dial()
         pair = {writer, questions}
         self._pairs |= pair
         try:

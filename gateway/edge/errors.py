@@ -9,6 +9,7 @@ from aiohttp import web
 
 from chassis.batching import QueueFull
 from chassis.errors import Failed, Internal, Invalid, Missing, Timeout, Unavailable, Unprocessable
+from chassis.postgres import DbError
 from protos.failure_pb2 import Failure
 
 # The status of each kind of failure, unless the class has one of its own.
@@ -96,7 +97,7 @@ def shown(failed: Failed) -> Failed:
     What a peer named itself passes unchanged; what gRPC or our own queues said becomes
     a sentence of ours.
     """
-    if failed.kind == Failure.INTERNAL:
+    if failed.kind == Failure.INTERNAL and failed.code != DbError().code:
         return Internal()
     if isinstance(failed, QueueFull) or (
         failed.kind == Failure.UNAVAILABLE and failed.code == Unavailable().code

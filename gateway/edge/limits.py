@@ -179,7 +179,7 @@ class Limiter:
             await asyncio.sleep(PROBE_S)
             with contextlib.suppress(*UNAVAILABLE):
                 async with asyncio.timeout(CALL_S):
-                    await self._redis.ping()
+                    await self._redis.check("gateway")
                 log.info("limits_available")
                 self._unavailable.clear()
 

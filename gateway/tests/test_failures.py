@@ -63,6 +63,7 @@ ROWS = (
     Row("IDEMPOTENCY_KEY_REUSED", Unprocessable, 422),
     Row("QUEUED_FOR_REPLAY", Unavailable, 503, retry_after_s=5),
     Row("DB_UNAVAILABLE", Unavailable, 503, retry_after_s=1),
+    Row("DB_ERROR", Internal, 500),
 )
 
 

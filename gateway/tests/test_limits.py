@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -386,3 +387,29 @@ async def test_the_script_decides_again_when_redis_is_back(redis_url: str, redis
             await eventually(refused, pause_s=0.2)
         finally:
             following.cancel()
+
+
+async def test_this_process_alone_decides_for_as_long_as_redis_refuses_writes(
+    own_redis: Callable[[], AbstractContextManager[str]],
+) -> None:
+    with own_redis() as url:
+        async with open_redis(url) as own, open_redis(url) as admin:
+            limiter = Limiter(own, disabled=False)
+            await admin.config_set("min-replicas-to-write", 1)
+            assert await taken(limiter, SCORES, 20) == 10
+            following = asyncio.create_task(limiter.follow())
+            try:
+
+                async def probed() -> bool:
+                    calls: dict[str, Any] = await admin.info("commandstats")
+                    return bool(calls.get("cmdstat_set", {}).get("rejected_calls", 0) >= 2)
+
+                async def available() -> bool:
+                    return not limiter._unavailable.is_set()
+
+                await eventually(probed, timeout_s=3.0)
+                assert not await available()
+                await admin.config_set("min-replicas-to-write", 0)
+                await eventually(available, timeout_s=2.0)
+            finally:
+                following.cancel()

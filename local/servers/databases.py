@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from chassis import postgres
 
@@ -27,7 +28,9 @@ async def prepare(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str
     `admin_url` is of a role that may create roles and schemas. `passwords` name the
     services and their roles' passwords.
     """
-    connection = await asyncpg.connect(admin_url, timeout=10)
+    connection = await asyncpg.connect(
+        admin_url, timeout=10, target_session_attrs=SessionAttribute.read_write
+    )
     try:
         for unit, password in passwords.items():
             await _set_role(connection, unit, password)

@@ -46,7 +46,7 @@ async def main(settings: Settings) -> None:
                 partial(add_AuthServicer_to_server, service),
                 settings=settings,
                 callers=callers("auth"),
-                checks={"postgres": database.ping, "redis": redis.ping},
+                checks={"postgres": database.ping, "redis": partial(redis.check, "auth")},
             )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from chassis.errors import Failed
-from chassis.postgres import open_database
+from chassis.postgres import UNAVAILABLE, open_database
 from chassis.settings import SettingsError, load
 from services.auth import accounts, clients
 from services.auth.passwords import Bcrypt, open_passwords
@@ -24,7 +24,7 @@ def run(arguments: Sequence[str]) -> str:
         return asyncio.run(work)
     except SettingsError as problems:
         sys.exit(f"auth: the settings do not fit\n{problems}")
-    except OSError as problem:
+    except (OSError, *UNAVAILABLE) as problem:
         sys.exit(f"auth: {problem}")
     except Failed as failed:
         reasons = [f"{error.field}: {error.detail}" for error in failed.errors]

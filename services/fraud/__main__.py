@@ -56,7 +56,7 @@ async def main(settings: Settings) -> None:
                 partial(add_FraudServicer_to_server, service),
                 settings=settings,
                 callers=callers("fraud"),
-                checks={"postgres": database.ping, "redis": redis.ping},
+                checks={"postgres": database.ping, "redis": partial(redis.check, "fraud")},
             )
 
 

@@ -33,7 +33,7 @@ async def main(settings: Settings) -> None:
             partial(add_RealtimeServicer_to_server, service),
             settings=settings,
             callers=callers("realtime"),
-            checks={"redis": redis.ping},
+            checks={"redis": partial(redis.check, "realtime")},
             draining=service.drain,
         )
 

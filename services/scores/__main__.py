@@ -66,7 +66,7 @@ async def main(settings: Settings) -> None:
                 partial(add_ScoresServicer_to_server, ScoresService(awards, reads, upkeep)),
                 settings=settings,
                 callers=callers("scores"),
-                checks={"postgres": database.ping, "redis": redis.ping},
+                checks={"postgres": database.ping, "redis": partial(redis.check, "scores")},
             )
         await awards.drain()
 

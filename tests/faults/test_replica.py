@@ -3,11 +3,8 @@
 import os
 import signal
 import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import asyncpg
 import pytest
@@ -15,8 +12,7 @@ import pytest
 from chassis.postgres import Database, open_pool
 from chassis.postgres.replica import Replica, open_reader
 from chassis.testing import eventually
-from local.servers import binaries
-from local.servers import embedded as servers
+from tests.faults import standby
 
 LAG_MAX_S = 1.5
 
@@ -50,41 +46,26 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def servers_pair() -> Iterator[tuple[servers.Server, servers.Server]]:
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-")))
-        binaries.give(folder)
-        programs, version = binaries.reachable_postgres(folder)
-        if not (programs / "pg_basebackup").exists():
-            pytest.skip("this Postgres comes without pg_basebackup")
-        primary = stack.enter_context(servers.postgres(folder / "primary"))
-        standby = folder / "standby"
-        standby.mkdir(mode=0o700)
-        binaries.give(standby)
-        command: list[str | Path] = [programs / "pg_basebackup", "-d", primary.url, "-D"]
-        command += [standby / f"pg{version}", "-R", "-X", "stream", "-c", "fast"]
-        subprocess.run(command, check=True, cwd="/", **binaries.run_as())
-        yield (
-            primary,
-            stack.enter_context(servers.postgres(standby)),
-        )
+def servers_pair() -> Iterator[standby.Pair]:
+    with standby.primary_and_standby() as pair:
+        yield pair
 
 
 @pytest.fixture
 async def pair(
-    servers_pair: tuple[servers.Server, servers.Server],
+    servers_pair: standby.Pair,
 ) -> AsyncIterator[Pair]:
     primary, replica = servers_pair
     async with (
         open_pool(primary.url, size_max=2) as pool,
-        open_pool(replica.url, size_max=2) as standby,
+        asyncpg.create_pool(replica.url, min_size=1, max_size=2) as reads,
         open_reader(Database(pool), replica.url, lag_max_s=LAG_MAX_S) as reader,
     ):
         await pool.execute("CREATE TABLE IF NOT EXISTS notes AS SELECT 0 AS value")
         await pool.execute("UPDATE notes SET value = 0")
-        await eventually(lambda: standby.fetchval("SELECT to_regclass('notes') IS NOT NULL"))
+        await eventually(lambda: reads.fetchval("SELECT to_regclass('notes') IS NOT NULL"))
         assert isinstance(reader, Replica)
-        yield Pair(Database(pool), standby, replica.process, reader)
+        yield Pair(Database(pool), reads, replica.process, reader)
 
 
 async def test_a_fresh_replica_is_used(pair: Pair) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from chassis import clock
 from chassis.batching import BATCH_MAX
 from chassis.ids import uuid7
-from chassis.postgres import Database
+from chassis.postgres import Database, StatementUndone
 from services.scores.awards.records import (
     Incident,
     Judged,
@@ -39,7 +39,7 @@ class PartitionMissing(Exception):
     """The ledger lacks the month's partition: make it, and write again."""
 
 
-class BatchConflict(Exception):
+class BatchConflict(StatementUndone):
     """Another batch wrote one of the actions, or a deadlock: write again, which sees its row."""
 
 
@@ -288,6 +288,10 @@ class LedgerStore:
 def _typed_errors() -> Iterator[None]:
     try:
         yield
+    except StatementUndone as undone:
+        if isinstance(undone.__cause__, asyncpg.TransactionRollbackError):
+            raise BatchConflict from undone
+        raise
     except asyncpg.PostgresError as error:
         raise _typed(error) from error
 
@@ -299,8 +303,8 @@ def _typed(error: asyncpg.PostgresError) -> Exception:
             return PartitionMissing(str(error))
         case asyncpg.CheckViolationError() | asyncpg.NumericValueOutOfRangeError():
             return ScoreOutOfRange()
-        case asyncpg.UniqueViolationError() | asyncpg.DeadlockDetectedError():
-            return BatchConflict(str(error))
+        case asyncpg.UniqueViolationError():
+            return BatchConflict()
     # What the functions of the schema raise.
     match error.sqlstate:
         case "SC404":

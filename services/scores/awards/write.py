@@ -71,15 +71,31 @@ class Breaker:
             log.info("ledger_available")
 
 
+def about(pause_s: float) -> float:
+    """That long, a quarter more or less, so that processes do not try in step."""
+    return pause_s * _random.uniform(0.75, 1.25)
+
+
+async def _pause(pause_s: float) -> None:
+    await asyncio.sleep(about(pause_s))
+
+
 class LedgerWriter:
-    """Writes batches of judged awards. `make_periods` makes the boards' present periods."""
+    """Writes batches of judged awards. `make_periods` makes the boards' present periods,
+    `pause` waits about so many seconds between two tries."""
 
     def __init__(
-        self, ledger: LedgerStore, breaker: Breaker, make_periods: Callable[[], Awaitable[None]]
+        self,
+        ledger: LedgerStore,
+        breaker: Breaker,
+        make_periods: Callable[[], Awaitable[None]],
+        *,
+        pause: Callable[[float], Awaitable[None]] = _pause,
     ) -> None:
         self._ledger = ledger
         self._breaker = breaker
         self._make_periods = make_periods
+        self._pause = pause
 
     async def write(self, judged: Sequence[Judged]) -> list[Row | Failed]:
         """As `insert` does, with retries while Postgres is unavailable.
@@ -129,10 +145,10 @@ class LedgerWriter:
                     raise
                 await self._prepare(judged, error)
             except DbUnavailable:
-                pause_s = next(pauses, math.inf) * _random.uniform(0.75, 1.25)
+                pause_s = next(pauses, math.inf)
                 if self._breaker.open or asyncio.get_running_loop().time() + pause_s > until_s:
                     raise
-                await asyncio.sleep(pause_s)
+                await self._pause(pause_s)
 
     async def _prepare(self, judged: Sequence[Judged], error: Exception) -> None:
         """Makes what the batch lacks; nothing for a conflict."""

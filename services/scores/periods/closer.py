@@ -1,8 +1,8 @@
 """The closer: freezes, seals and publishes the final tables of periods that have ended."""
 
-import asyncpg
 from prometheus_client import Counter, Gauge
 
+from chassis.postgres import StatementUndone
 from chassis.telemetry import log
 from services.scores.boards.events import Events
 from services.scores.periods.store import ClosingStore, Due
@@ -42,7 +42,7 @@ class Closer:
         for _ in range(BARRIERS_MAX - 1):
             try:
                 return await self._store.barrier()
-            except asyncpg.LockNotAvailableError:
+            except StatementUndone:
                 log.info("closing_delayed")
         return await self._store.barrier()
 

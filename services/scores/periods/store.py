@@ -72,7 +72,7 @@ class ClosingStore:
     async def barrier(self) -> None:
         """Returns once no award can be written any more with a time before the present.
 
-        Raises asyncpg.LockNotAvailableError when that takes more than half a second: awards
+        Raises StatementUndone when that takes more than half a second: awards
         wait meanwhile.
         """
         await self._fetch("SELECT scores.barrier()")
@@ -80,8 +80,8 @@ class ClosingStore:
     async def close(self, due: Due) -> Closed | None:
         """Freezes and seals the final table of a period whose end a barrier followed.
 
-        One transaction; None when it is closed already. Raises asyncpg.LockNotAvailableError
-        when voids or another closer hold it up for more than five seconds.
+        One transaction; None when it is closed already. Raises StatementUndone when
+        voids or another closer hold it up for more than five seconds.
         """
         at = due.board, due.start_ms
         async with self._database.transaction() as connection:

@@ -93,7 +93,7 @@ class BoardReads:
             return None
         period = known.at(clock.now_ms())
         cached = self._cache.get(period) if period else None
-        if cached is None or cached.page.version < version_min:
+        if cached is None or cached.page.version < version_min or self._live.behind:
             return None
         from_memory.inc()
         return cached
@@ -221,9 +221,12 @@ class BoardReads:
     async def _from_redis(
         self, periods: Sequence[Period], read: Callable[[], Awaitable[T]]
     ) -> T | None:
-        """What Redis returns; None while it is unavailable, or lacks what was shown already."""
+        """What Redis returns; None while it is unavailable, refuses writes, or lacks what was
+        shown already."""
         now_s = asyncio.get_running_loop().time()
-        if now_s < self._unavailable_until_s or await self._degraded.ahead_of_redis(periods):
+        if now_s < self._unavailable_until_s or self._live.behind:
+            return None
+        if await self._degraded.ahead_of_redis(periods):
             return None
         try:
             answer = await read()

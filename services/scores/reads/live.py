@@ -28,11 +28,17 @@ class LiveReads:
     not complete in Redis."""
 
     def __init__(self, redis: Redis, names: Names) -> None:
+        self._redis = redis
         self._names = names
         self._top, self._page, self._around, self._ranks, self._would_be = (
             Script.read(redis, __package__, "order.lua", f"{name}.lua")
             for name in ("top", "page", "around", "ranks", "would_be")
         )
+
+    @property
+    def behind(self) -> bool:
+        """Whether Redis refuses writes, so that its boards lack changes."""
+        return self._redis.behind
 
     async def top(
         self, period: Period, limit: int, *, fresh: bool, version_min: int = 0

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-import asyncpg
 import pytest
 
 from chassis import clock
 from chassis.ids import uuid7
 from chassis.keyring import Keyring
+from chassis.postgres import StatementUndone
 from chassis.testing import eventually
 from protos import events_pb2
 from protos.streams import AWARDS
@@ -478,7 +478,7 @@ async def test_a_barrier_waits_for_the_award_under_way_and_gives_up_after_half_a
         held = connection.transaction()
         await held.start()
         await connection.execute("SELECT pg_advisory_xact_lock_shared(7001, 1)")
-        with pytest.raises(asyncpg.LockNotAvailableError):
+        with pytest.raises(StatementUndone):
             await closings.store.barrier()
         waiting = asyncio.create_task(closings.store.barrier())
         await asyncio.sleep(0)

@@ -205,3 +205,35 @@ async def test_a_version_that_another_process_has_shown_is_waited_for(scores: Sc
     # Nothing is outstanding, so Redis has all of it, and says so by its version from now on.
     assert (top.version, top.degraded) == (shown, False)
     assert (await Reader(scores, board).top(fresh=True)).version == shown
+
+
+async def test_reads_come_from_postgres_while_redis_refuses_writes(
+    scores_database: dict[str, str], own_redis: OwnRedis, certificates: Certificates
+) -> None:
+    """Redis returns what it has, without the award that it refused."""
+    with own_redis() as url:
+        async with (
+            open_redis(url) as redis,
+            open_scores(scores_database, redis, certificates) as scores,
+        ):
+            await scores.award(item(uuid7(), 5))
+            board = scores.registry.get(ALL_TIME).board
+            await Reader(scores, board).agrees(
+                await model.lines(scores.pool, board), absent=uuid7()
+            )
+
+            await redis.config_set("min-replicas-to-write", 1)
+            (award,) = await scores.award(item(uuid7(), 7))
+            lines = await model.lines(scores.pool, board)
+
+            assert list(award.warnings) == ["RANK_UNAVAILABLE"]
+            await Reader(scores, board, degraded=True).agrees(lines, absent=uuid7())
+
+            await redis.config_set("min-replicas-to-write", 0)
+            await scores.awards.relay.work(1)
+
+            async def live() -> bool:
+                return not (await Reader(scores, board).top(fresh=True)).degraded
+
+            await eventually(live)
+            await Reader(scores, board).agrees(lines, absent=uuid7())

@@ -12,10 +12,13 @@ from structlog.testing import capture_logs
 
 from chassis.errors import Failed
 from chassis.ids import uuid7
+from chassis.postgres import DbUnavailable
 from chassis.process import background
 from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
 from protos import scores_pb2
+from services.scores.awards.records import Judged
+from services.scores.awards.write import Breaker, LedgerWriter, about
 from services.scores.tests.conftest import Scores, item
 from services.scores.tests.scores_served import open_scores
 from services.scores.tests.test_journal import QUEUED, ledger
@@ -48,6 +51,18 @@ async def own(
     ):
         await scores.award(item(BOB, 1))  # its connection is there
         yield own_postgres, scores
+
+
+def judged(user_id: str) -> Judged:
+    return Judged(
+        action_id=uuid7(),
+        user_id=user_id,
+        username="ada",
+        name_version=1,
+        action_type="WIN_GAME",
+        points=50,
+        attempt_id=uuid7(),
+    )
 
 
 async def test_a_kill_in_flight_and_five_retries_make_one_credit(
@@ -88,19 +103,62 @@ async def test_one_failed_batch_opens_the_breaker_and_one_answer_closes_it(
     loop = asyncio.get_running_loop()
     postgres.kill()
 
-    started = loop.time()
     assert await scores.award(item(ADA)) == [QUEUED]
-    tried_s = loop.time() - started
     assert scores.awards.breaker.open
     started = loop.time()
     assert [await scores.award(item(ADA)) for _ in range(20)] == [[QUEUED]] * 20
     kept_s = loop.time() - started
 
-    assert tried_s > 0.5  # 100, 200 and 400 ms, a quarter more or less
     assert kept_s < 10 * 0.5  # of which each would take that long, were Postgres tried
     postgres.start()
     await eventually(lambda: _closed(scores))
     assert (await scores.award(item(ADA)))[0].new_score == 50
+
+
+async def test_a_batch_is_tried_again_after_100_200_and_400_ms(
+    own: tuple[Postgres, Scores],
+) -> None:
+    postgres, scores = own
+    postgres.kill()
+    pauses_s: list[float] = []
+
+    async def pause(pause_s: float) -> None:
+        pauses_s.append(pause_s)
+
+    breaker = Breaker(scores.database.ping)
+    writer = LedgerWriter(scores.awards.ledger, breaker, scores.registry.refresh, pause=pause)
+    with pytest.raises(DbUnavailable):
+        await writer.write([judged(ADA)])
+
+    assert pauses_s == [0.1, 0.2, 0.4]
+    assert breaker.open
+    postgres.start()
+
+
+async def test_a_batch_is_not_tried_beyond_its_time(own: tuple[Postgres, Scores]) -> None:
+    postgres, scores = own
+    postgres.kill()
+    pauses_s: list[float] = []
+
+    async def pause(pause_s: float) -> None:
+        pauses_s.append(pause_s)
+
+    writer = LedgerWriter(
+        scores.awards.ledger, scores.awards.breaker, scores.registry.refresh, pause=pause
+    )
+    until_s = asyncio.get_running_loop().time() + 1000
+    with pytest.raises(DbUnavailable):
+        await writer.insert([judged(ADA)], pauses_s=(900, 1001, 5), until_s=until_s)
+
+    assert pauses_s == [900]
+    postgres.start()
+
+
+def test_a_pause_is_up_to_a_quarter_more_or_less_than_its_name() -> None:
+    pauses_s = [about(0.4) for _ in range(200)]
+
+    assert 0.3 <= min(pauses_s) < 0.35
+    assert 0.45 < max(pauses_s) <= 0.5
 
 
 async def test_what_only_the_ledger_holds_is_refused_alone(

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from chassis import clock
+from chassis import clock, postgres
 from chassis.errors import Failed
 from chassis.postgres import Database, open_database
 from chassis.process import background
@@ -47,7 +47,7 @@ def run(arguments: Sequence[str]) -> tuple[str, int]:
     except SettingsError as problems:
         sys.stderr.write(f"scores: the settings do not fit\n{problems}\n")
         sys.exit(2)
-    except (Failed, *UNAVAILABLE) as problem:
+    except (Failed, *UNAVAILABLE, *postgres.UNAVAILABLE) as problem:
         sys.exit(f"scores: {problem}")
 
 

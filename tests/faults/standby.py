@@ -1,0 +1,33 @@
+"""A Postgres and its streaming standby, for tests of replicas and of failovers."""
+
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from local.servers import binaries
+from local.servers import embedded as servers
+
+Pair = tuple[servers.Server, servers.Server]
+
+
+@contextmanager
+def primary_and_standby() -> Iterator[Pair]:
+    """Skips the test where Postgres comes without pg_basebackup."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-")))
+        binaries.give(folder)
+        programs, version = binaries.reachable_postgres(folder)
+        if not (programs / "pg_basebackup").exists():
+            pytest.skip("this Postgres comes without pg_basebackup")
+        primary = stack.enter_context(servers.postgres(folder / "primary"))
+        standby = folder / "standby"
+        standby.mkdir(mode=0o700)
+        binaries.give(standby)
+        command: list[str | Path] = [programs / "pg_basebackup", "-d", primary.url, "-D"]
+        command += [standby / f"pg{version}", "-R", "-X", "stream", "-c", "fast"]
+        subprocess.run(command, check=True, cwd="/", **binaries.run_as())
+        yield primary, stack.enter_context(servers.postgres(standby))
