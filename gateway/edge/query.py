@@ -1,0 +1,77 @@
+"""Queries of URLs: the parameters that a route names, each once and with a value.
+
+Anything else is a mistake of the caller's, which must not look as if it had worked.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from aiohttp import web
+
+from chassis.errors import FieldError
+
+REQUIRED: Final = object()  # as a default: there is none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parameter:
+    """One parameter of a query.
+
+    `read` makes its value of the text and raises ValueError for what is none, which is then
+    refused with `code` and `detail`. `default` is the value where the parameter is not there.
+    """
+
+    name: str
+    read: Callable[[str], Any]
+    code: str
+    detail: str
+    default: Any = REQUIRED
+
+
+class QueryReader:
+    """Reads the queries of one route; None: whatever stands in them is not looked at."""
+
+    def __init__(self, parameters: Sequence[Parameter] | None) -> None:
+        self._open = parameters is None
+        self._known = {parameter.name: parameter for parameter in parameters or ()}
+        self._defaults = {
+            name: known.default
+            for name, known in self._known.items()
+            if known.default is not REQUIRED
+        }
+        self._missing = [
+            FieldError(name, "REQUIRED", "This parameter is required.")
+            for name in self._known
+            if name not in self._defaults
+        ]
+
+    def read(self, request: web.BaseRequest) -> tuple[Mapping[str, Any], Sequence[FieldError]]:
+        """The value of every parameter by its name, and every fault of the query."""
+        if self._open or not request.rel_url.raw_query_string:
+            return self._defaults, self._missing
+        query = request.query
+        values, faults = dict(self._defaults), []
+        for name in dict.fromkeys(query):
+            try:
+                values[name] = self._value(name, query.getall(name))
+            except _Refused as refused:
+                faults.append(FieldError(name, *refused.args))
+        return values, faults + [fault for fault in self._missing if fault.field not in query]
+
+    def _value(self, name: str, texts: Sequence[str]) -> Any:
+        known = self._known.get(name)
+        if known is None:
+            raise _Refused("UNKNOWN", "There is no such parameter.")
+        if len(texts) > 1:
+            raise _Refused("REPEATED", "This parameter must be given once.")
+        if not texts[0]:
+            raise _Refused("EMPTY", "This parameter must have a value, or be left out.")
+        try:
+            return known.read(texts[0])
+        except ValueError:
+            raise _Refused(known.code, known.detail) from None
+
+
+class _Refused(Exception):
+    """Code and detail of a fault."""
