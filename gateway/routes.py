@@ -54,7 +54,7 @@ def routes(
     accounts, clients = Accounts(upstreams.auth, verifier), Clients(upstreams.auth)
     scores = Scores(upstreams, names)
     actions, types = Actions(upstreams, scores), ActionTypes(upstreams.actions)
-    boards, rules = Boards(upstreams, etags), BoardRules(upstreams.scores)
+    boards, rules = Boards(upstreams, etags), BoardRules(upstreams)
     reversals, probes = Reversals(upstreams.scores), Probes(health, draining)
     handshake = (TOKEN,) if query_token else ()
     return (

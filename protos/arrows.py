@@ -14,7 +14,8 @@ _CALLS = {
         "scores": "Verify Settle",
     },
     "scores": {
-        "gateway": "Award Receipt History Reverse CreateBoard Boards Top Around Ranks WouldBe",
+        "gateway": "Award Receipt History Reverse CreateBoard CheckBoard Boards Top Around Ranks"
+        " WouldBe",
         "realtime": "Boards Top Around",
     },
     "fraud": {

@@ -157,6 +157,10 @@ class ReverseReply(_message.Message):
     dry_run: bool
     def __init__(self, rows: _Optional[_Iterable[_Union[LedgerRow, _Mapping]]] = ..., more: _Optional[bool] = ..., old_score: _Optional[int] = ..., new_score: _Optional[int] = ..., dry_run: _Optional[bool] = ...) -> None: ...
 
+class CheckBoardReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Board(_message.Message):
     __slots__ = ("board", "title", "operator", "order", "ties", "reset", "window", "public", "resets_at_ms", "reset_at", "zone", "action_types")
     BOARD_FIELD_NUMBER: _ClassVar[int]

@@ -4,7 +4,7 @@ import re
 from functools import partial
 from typing import Any
 
-from gateway.edge.query import REQUIRED, Parameter
+from gateway.edge.head import REQUIRED, Parameter
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}")
 _PERIOD = re.compile(r"current|previous|all|[0-9]{8}T[0-9]{6}Z")

@@ -19,12 +19,11 @@ from chassis.rpc.server import deadline
 from gateway.edge.addresses import Proxies
 from gateway.edge.body import Body, Reader
 from gateway.edge.errors import ValidationFailed
-from gateway.edge.headers import check_single
+from gateway.edge.head import Parameter, QueryReader, check_single
 from gateway.edge.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.edge.idempotency import Idempotency, Once, repeatable
 from gateway.edge.identity import AccessTokenMissing, Caller, ScopeMissing, Verifier
 from gateway.edge.limits import Limiter, Policy, RateLimited, checks
-from gateway.edge.query import Parameter, QueryReader
 from gateway.edge.request import Request
 from gateway.edge.sanctions import Sanctions
 from gateway.upstreams import BUDGET_S
