@@ -183,7 +183,7 @@ async def test_a_board_whose_rules_do_not_fit_is_refused(
 async def test_every_rule_that_does_not_fit_is_named_and_looking_at_them_adds_no_board(
     scores: Scores,
 ) -> None:
-    wrong = {
+    wrong: dict[str, Any] = {
         "board": "Raids",
         "title": "",
         "operator": "mean",
