@@ -62,6 +62,7 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
             live=live,
             health=health,
             draining=lambda: gateway.draining,
+            query_token=settings.ws_query_token,
         )
         # Half of the time to drain at most, so that the last socket still has time to close.
         spread_s = min(SPREAD_S, settings.drain_s / 2)
@@ -109,7 +110,6 @@ def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings
         hub,
         verify=verify,
         allowed_origins=settings.allowed_origins,
-        query_token=settings.ws_query_token,
         limits=limits.disabled() if settings.limits == "off" else limits,
     )
 

@@ -1,7 +1,8 @@
 """The whole API on one screen: each address, its handler, who may call, what it counts against.
 
-A scope is what the access token must hold; `optional`: there may be no token at all. `once`
-is what an Idempotency-Key does. No other address is answered.
+A scope is what the access token must hold; `optional`: there may be no token at all. `query`
+is all that may stand behind the `?`. `once` is what an Idempotency-Key does. No other address is
+answered.
 """
 
 from collections.abc import Callable
@@ -11,8 +12,10 @@ from gateway.api.accounts import Accounts
 from gateway.api.actions import Actions, once, redemption
 from gateway.api.admin import CHANGED, ActionTypes
 from gateway.api.boards import Boards
+from gateway.api.claims import EXACT_MAX
 from gateway.api.clients import Clients
 from gateway.api.health import Health, Probes
+from gateway.api.query import CURSOR, PERIOD, TOKEN, number
 from gateway.api.reversals import Reversals
 from gateway.api.rules import BoardRules
 from gateway.api.scores import GRANTED, REDEEMED, Names, Scores
@@ -28,6 +31,10 @@ ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 PLAY, READ, AWARD, VOID = "actions:write", "scores:read", "scores:award", "scores:void"
 CATALOGUE, BOARDS = "catalogue:write", "boards:write"
 BOARD = API + "/leaderboards/{board:[a-z0-9_-]{1,64}}"
+PAGE = (number("limit", low=1, high=100, default=10), PERIOD, CURSOR)
+PLACE = (number("radius", low=0, high=50, default=5), PERIOD)
+HISTORY = (number("limit", low=1, high=100, default=20), CURSOR)
+SCORE = (number("score", low=-EXACT_MAX, high=EXACT_MAX), PERIOD)
 TYPES, TYPE = f"{API}/admin/action-types", "{action_type:[A-Z0-9_]{1,40}}"
 
 
@@ -40,13 +47,16 @@ def routes(
     live: LiveHandler,
     health: Health,
     draining: Callable[[], bool],
+    query_token: bool,
 ) -> tuple[Route, ...]:
-    """Every route, with the handlers made of these."""
+    """Every route, with the handlers made of these. `query_token` lets an access token stand in
+    the live channel's query."""
     accounts, clients = Accounts(upstreams.auth, verifier), Clients(upstreams.auth)
     scores = Scores(upstreams, names)
     actions, types = Actions(upstreams, scores), ActionTypes(upstreams.actions)
-    boards, rules = Boards(upstreams, etags), BoardRules(upstreams.scores)
+    boards, rules = Boards(upstreams, etags), BoardRules(upstreams)
     reversals, probes = Reversals(upstreams.scores), Probes(health, draining)
+    handshake = (TOKEN,) if query_token else ()
     return (
         Route("POST", f"{API}/auth/register", accounts.register, PUBLIC, status=201),
         Route("POST", f"{API}/auth/login", accounts.login, PUBLIC),
@@ -66,15 +76,22 @@ def routes(
             "POST", f"{API}/scores/increment", scores.increment, PLAY, policy=SCORES, once=REDEEMED
         ),
         Route("POST", f"{API}/scores/award", scores.grant, AWARD, once=GRANTED),
-        Route("GET", f"{API}/me/scores", scores.history, READ),
+        Route("GET", f"{API}/me/scores", scores.history, READ, query=HISTORY),
         Route("GET", f"{API}/me/scores/{{action_id:{ID}}}", scores.receipt, READ),
-        Route("GET", f"{API}/leaderboard", boards.top, READ, optional=True),
+        Route("GET", f"{API}/leaderboard", boards.top, READ, optional=True, query=PAGE),
         Route("GET", f"{API}/leaderboards", rules.boards, READ, optional=True),
-        Route("GET", BOARD, boards.top, READ, optional=True),
-        Route("GET", f"{BOARD}/players/me", boards.place, READ),
-        Route("GET", f"{BOARD}/players/{{user_id:{ID}}}", boards.place, READ, optional=True),
-        Route("POST", f"{BOARD}/ranks", boards.ranks, READ, optional=True),
-        Route("GET", f"{BOARD}/would-be", boards.would_be, READ, optional=True),
+        Route("GET", BOARD, boards.top, READ, optional=True, query=PAGE),
+        Route("GET", f"{BOARD}/players/me", boards.place, READ, query=PLACE),
+        Route(
+            "GET",
+            f"{BOARD}/players/{{user_id:{ID}}}",
+            boards.place,
+            READ,
+            optional=True,
+            query=PLACE,
+        ),
+        Route("POST", f"{BOARD}/ranks", boards.ranks, READ, optional=True, query=(PERIOD,)),
+        Route("GET", f"{BOARD}/would-be", boards.would_be, READ, optional=True, query=SCORE),
         Route("GET", TYPES, actions.types, CATALOGUE),
         Route("POST", TYPES, types.create_type, CATALOGUE, status=201, once=CHANGED),
         Route("PATCH", f"{TYPES}/{TYPE}", types.change_type, CATALOGUE, once=CHANGED),
@@ -82,9 +99,10 @@ def routes(
         Route("POST", f"{API}/admin/boards", rules.create, BOARDS, status=201, once=CHANGED),
         Route("POST", f"{API}/admin/scores/void", reversals.void, VOID, once=CHANGED),
         Route("POST", f"{API}/admin/scores/restore", reversals.restore, VOID, once=CHANGED),
-        Route("GET", "/ws/leaderboard", live.leaderboard, PUBLIC, budget_s=None),
-        Route("GET", "/", pages.file, PUBLIC),
-        Route("GET", "/static/{name:[A-Za-z0-9._-]{1,64}}", pages.file, PUBLIC),
+        Route("GET", "/ws/leaderboard", live.leaderboard, PUBLIC, query=handshake, budget_s=None),
+        # Others decorate the links to pages, and people must be able to follow them.
+        Route("GET", "/", pages.file, PUBLIC, query=None),
+        Route("GET", "/static/{name:[A-Za-z0-9._-]{1,64}}", pages.file, PUBLIC, query=None),
         Route("GET", "/health", probes.health, PUBLIC, counted=False),
         Route("GET", "/livez", probes.livez, PUBLIC, counted=False),
         Route("GET", "/readyz", probes.readyz, PUBLIC, counted=False),

@@ -44,8 +44,10 @@ class UpdateTypeRequest(_message.Message):
     def __init__(self, type: _Optional[_Union[ActionType, _Mapping]] = ..., fields: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CatalogueRequest(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("needed",)
+    NEEDED_FIELD_NUMBER: _ClassVar[int]
+    needed: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, needed: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class CatalogueReply(_message.Message):
     __slots__ = ("types",)

@@ -14,9 +14,8 @@ _CALLS = {
         "scores": "Verify Settle Get",
     },
     "scores": {
-        "gateway": (
-            "Award GiveUp Receipt History Reverse CreateBoard Boards Top Around Ranks WouldBe"
-        ),
+        "gateway": "Award GiveUp Receipt History Reverse CreateBoard CheckBoard Boards Top Around"
+        " Ranks WouldBe",
         "realtime": "Boards Top Around",
         "fraud": "Changes",
     },

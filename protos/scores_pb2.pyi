@@ -192,6 +192,10 @@ class ChangesReply(_message.Message):
     upto_ms: int
     def __init__(self, events: _Optional[_Iterable[_Union[_events_pb2.ScoreEvent, _Mapping]]] = ..., next_cursor: _Optional[str] = ..., upto_ms: _Optional[int] = ...) -> None: ...
 
+class CheckBoardReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class Board(_message.Message):
     __slots__ = ("board", "title", "operator", "order", "ties", "reset", "window", "public", "resets_at_ms", "reset_at", "zone", "action_types")
     BOARD_FIELD_NUMBER: _ClassVar[int]

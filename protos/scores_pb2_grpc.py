@@ -74,6 +74,11 @@ class ScoresStub:
                 request_serializer=protos_dot_scores__pb2.Board.SerializeToString,
                 response_deserializer=protos_dot_scores__pb2.Board.FromString,
                 _registered_method=True)
+        self.CheckBoard = channel.unary_unary(
+                '/scoreboard.Scores/CheckBoard',
+                request_serializer=protos_dot_scores__pb2.Board.SerializeToString,
+                response_deserializer=protos_dot_scores__pb2.CheckBoardReply.FromString,
+                _registered_method=True)
         self.Top = channel.unary_unary(
                 '/scoreboard.Scores/Top',
                 request_serializer=protos_dot_scores__pb2.TopRequest.SerializeToString,
@@ -153,6 +158,13 @@ class ScoresServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckBoard(self, request, context):
+        """Fails as CreateBoard does for rules that do not fit; adds nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Top(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -219,6 +231,11 @@ def add_ScoresServicer_to_server(servicer, server):
                     servicer.CreateBoard,
                     request_deserializer=protos_dot_scores__pb2.Board.FromString,
                     response_serializer=protos_dot_scores__pb2.Board.SerializeToString,
+            ),
+            'CheckBoard': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckBoard,
+                    request_deserializer=protos_dot_scores__pb2.Board.FromString,
+                    response_serializer=protos_dot_scores__pb2.CheckBoardReply.SerializeToString,
             ),
             'Top': grpc.unary_unary_rpc_method_handler(
                     servicer.Top,
@@ -457,6 +474,33 @@ class Scores:
             '/scoreboard.Scores/CreateBoard',
             protos_dot_scores__pb2.Board.SerializeToString,
             protos_dot_scores__pb2.Board.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckBoard(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/scoreboard.Scores/CheckBoard',
+            protos_dot_scores__pb2.Board.SerializeToString,
+            protos_dot_scores__pb2.CheckBoardReply.FromString,
             options,
             channel_credentials,
             insecure,

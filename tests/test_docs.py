@@ -122,9 +122,21 @@ def test_every_code_of_the_api_page_is_one_that_is_raised() -> None:
     # Not refusals: two warnings, the three built-in types, a setting.
     codes -= {"RANK_UNAVAILABLE", "UNDER_REVIEW", "SCOREBOARD_TRUSTED_PROXIES"}
     codes -= {"WIN_GAME", "COMPLETE_QUEST", "COMPLETE_LEVEL"}
+    codes -= field_codes()
 
     assert len(codes) > 30
     assert codes - raised_codes() == set()
+
+
+def test_every_code_of_a_faulty_field_is_on_the_api_page() -> None:
+    source = _source(tests=False)
+    # As FieldError's second argument, or after a check, a field's name and a comma.
+    given = set(re.findall(r'FieldError\([^"\n]*(?:"[^"]*")?[^"\n]*, "([A-Z_]+)"', source))
+    given |= set(re.findall(r'_Refused\("([A-Z_]+)"', source))
+
+    assert len(given) > 5
+    assert given - field_codes() == set()
+    assert [code for code in field_codes() if f'"{code}"' not in source] == []
 
 
 def test_the_live_page_has_every_close_code_and_no_other() -> None:
@@ -221,6 +233,13 @@ def foreign_hosts(text: str) -> list[str]:
     return [host for host in dict.fromkeys([*hosts, *addresses]) if not HERE.fullmatch(host)]
 
 
+def field_codes() -> set[str]:
+    """The codes that the API page lists for `errors[]`."""
+    _, _, table = API.read_text().partition("| `errors[].code` | is |")
+    rows, _, _ = table.partition("\n\n")
+    return {code for row in rows.splitlines()[2:] for code in re.findall(r"`([A-Z_]+)`", row)}
+
+
 def raised_codes() -> set[str]:
     """Every code a failure can have: of the classes there are, and those given by hand."""
     by_hand = re.findall(r'\bcode="([A-Z_]+)"', _source())
@@ -243,9 +262,10 @@ def failures() -> Iterator[tuple[str, type[Failed]]]:
         yield re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", kind.__name__).upper(), kind
 
 
-def _source() -> str:
+def _source(*, tests: bool = True) -> str:
     folders = (ROOT / name for name in ("chassis", "services", "gateway"))
-    return "".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    files = (path for folder in folders for path in folder.rglob("*.py"))
+    return "".join(path.read_text() for path in files if tests or "tests" not in path.parts)
 
 
 def _is_close_code(number: object) -> bool:

@@ -8,7 +8,7 @@ from gateway.api import scores
 from gateway.api.answers import Answer, answer
 from gateway.api.claims import Name, Token
 from gateway.api.scores import Proof, Scores
-from gateway.edge.body import Body
+from gateway.edge.body import Body, require
 from gateway.edge.idempotency import Once
 from gateway.edge.limits import SCORES, Policy
 from gateway.edge.request import Request
@@ -33,9 +33,7 @@ class Completion(Body):
 
     def __post_init__(self) -> None:
         if self.action_token is None:
-            for name, value in (("actionId", self.action_id), ("actionType", self.action_type)):
-                if value is None:
-                    raise ValueError(f"Object missing required field `{name}`")
+            require(actionId=self.action_id, actionType=self.action_type)
 
     def claims(self) -> actions_pb2.Claims:
         """Raises ValidationFailed."""

@@ -7,7 +7,7 @@ from msgspec.structs import asdict
 
 from gateway.api import actions
 from gateway.api.claims import Exact, Name, Small, Title
-from gateway.edge.body import Body
+from gateway.edge.body import Body, require
 from gateway.edge.idempotency import Once
 from gateway.edge.request import Request
 from protos import actions_pb2
@@ -34,8 +34,8 @@ class NewActionType(Body):
     points_max: Exact | None = None
 
     def __post_init__(self) -> None:
-        if self.points is None and self.formula is None:
-            raise ValueError("Object missing required field `points`")
+        if self.formula is None:
+            require(points=self.points)
 
 
 class ActionTypeChange(Body):

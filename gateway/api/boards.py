@@ -9,8 +9,7 @@ from aiohttp import web
 from msgspec import Meta, field
 
 from gateway.api.answers import Answer, answer
-from gateway.api.claims import EXACT_MAX, UserId
-from gateway.api.query import cursor, number, period
+from gateway.api.claims import UserId
 from gateway.edge.body import Body
 from gateway.edge.etags import Etags
 from gateway.edge.identity import ANONYMOUS
@@ -117,12 +116,12 @@ class Boards:
     async def top(self, request: Request) -> web.Response:
         """A page of a board, the main one where the address names none."""
         board = request.params.get("board", MAIN_BOARD)
-        asked, seen = period(request), request.seen
+        asked, seen = request.query["period"], request.seen
         item = scores_pb2.TopItem(
             board=board,
-            limit=number(request, "limit", default=10, low=1, high=100),
+            limit=request.query["limit"],
             period=asked,
-            cursor=cursor(request),
+            cursor=request.query["cursor"],
             version_min=max(seen.version(board, asked), self._etags.version(request.http)),
             fresh=seen.fresh,
             anonymous=_anonymous(request),
@@ -134,12 +133,12 @@ class Boards:
 
     async def place(self, request: Request) -> Place:
         """A player's place and neighbours, the caller's where the address names none."""
-        board, asked = request.params["board"], period(request)
+        board, asked = request.params["board"], request.query["period"]
         user_id = request.params.get("user_id", request.caller.user_id)
         item = scores_pb2.AroundItem(
             board=board,
             user_id=user_id,
-            radius=number(request, "radius", default=5, low=0, high=50),
+            radius=request.query["radius"],
             period=asked,
             anonymous=_anonymous(request),
         )
@@ -156,7 +155,7 @@ class Boards:
 
     async def ranks(self, request: Request, body: Friends) -> Ranks:
         """The ranks of up to 200 players."""
-        board, asked = request.params["board"], period(request)
+        board, asked = request.params["board"], request.query["period"]
         wanted = scores_pb2.RanksRequest(
             board=board, user_ids=body.user_ids, period=asked, anonymous=_anonymous(request)
         )
@@ -166,8 +165,8 @@ class Boards:
 
     async def would_be(self, request: Request) -> WouldBe:
         """The rank that a score would have."""
-        board, asked = request.params["board"], period(request)
-        score = number(request, "score", low=-EXACT_MAX, high=EXACT_MAX)
+        board, asked = request.params["board"], request.query["period"]
+        score = request.query["score"]
         item = scores_pb2.WouldBeItem(
             board=board, score=score, period=asked, anonymous=_anonymous(request)
         )

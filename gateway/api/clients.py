@@ -1,13 +1,14 @@
 """Game servers: the tokens they get by their credentials, as RFC 6749 (4.4) has it."""
 
 import base64
+from collections import Counter
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 from aiohttp import web
 
-from chassis.errors import Invalid, Unauthenticated
+from chassis.errors import FieldError, Invalid, Unauthenticated
 from gateway.api.accounts import client
 from gateway.api.answers import answer
 from gateway.edge.body import declares, raw
@@ -52,7 +53,8 @@ class Clients:
         form = await _form(request)
         client_id, secret = _credentials(request, form)
         if "grant_type" not in form:
-            raise InvalidRequest("The parameter grant_type is required.")
+            detail = "The parameter grant_type is required."
+            raise InvalidRequest(detail, errors=[FieldError("grant_type", "REQUIRED", detail)])
         if form["grant_type"] != "client_credentials":
             raise UnsupportedGrantType
         wanted = auth_pb2.ClientTokenRequest(
@@ -75,8 +77,10 @@ async def _form(request: Request) -> Mapping[str, str]:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=FIELDS_MAX)
     except ValueError:
         raise InvalidRequest from None
-    if len({name for name, _ in pairs}) < len(pairs):
-        raise InvalidRequest
+    counts = Counter(name for name, _ in pairs)
+    if repeated := [name for name in counts if counts[name] > 1]:
+        detail = "This parameter must be given once."
+        raise InvalidRequest(errors=[FieldError(name, "REPEATED", detail) for name in repeated])
     return {name: value for name, value in pairs if value}
 
 

@@ -1,5 +1,6 @@
 """Voiding awards and restoring voided ones, by compensating rows of the ledger."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Meta, field
@@ -57,11 +58,12 @@ class Reversals:
     async def _reverse(
         self, request: Request, body: Reversal, kind: scores_pb2.ReverseRequest.Kind
     ) -> Reversed:
+        times = _times_ms({"from": body.since, "to": body.to})
         wanted = scores_pb2.ReverseRequest(
             kind=kind,
             user_id=body.user_id,
-            from_ms=_at_ms(body.since, field="from"),
-            to_ms=_at_ms(body.to, field="to"),
+            from_ms=times.get("from"),
+            to_ms=times.get("to"),
             action_ids=body.action_ids,
             reason=body.reason,
             actor=request.caller.user_id,
@@ -72,12 +74,16 @@ class Reversals:
         return answer(Reversed, found, user_id=body.user_id, rows=rows)
 
 
-def _at_ms(text: str | None, *, field: str) -> int | None:
-    """Unix milliseconds of an RFC 3339 time. Raises ValidationFailed."""
-    if text is None:
-        return None
-    try:
-        return parse_rfc3339(text)
-    except ValueError:
-        error = FieldError(field, "INVALID", "A time as RFC 3339 has it.")
-        raise ValidationFailed(errors=[error]) from None
+def _times_ms(given: Mapping[str, str | None]) -> dict[str, int]:
+    """Unix milliseconds of the RFC 3339 times that are given, by their fields. Raises
+    ValidationFailed with every one that is none."""
+    times, faults = {}, []
+    for name, text in given.items():
+        try:
+            if text is not None:
+                times[name] = parse_rfc3339(text)
+        except ValueError:
+            faults.append(FieldError(name, "INVALID", "A time as RFC 3339 has it."))
+    if faults:
+        raise ValidationFailed(errors=faults)
+    return times

@@ -12,8 +12,7 @@ from chassis.errors import Failed, Missing
 from chassis.ids import uuid7
 from gateway.api.answers import Answer, answer
 from gateway.api.claims import Exact, Name, Signature, UserId
-from gateway.api.query import cursor, number
-from gateway.edge.body import Body, canonical
+from gateway.edge.body import Body, canonical, require
 from gateway.edge.idempotency import Once
 from gateway.edge.request import Request
 from gateway.upstreams import Upstreams, left_s
@@ -73,8 +72,8 @@ class Increment(Body):
     proof: Proof | None = None
 
     def __post_init__(self) -> None:
-        if self.client_signature is None and self.proof is None:
-            raise ValueError("Object missing required field `clientSignature`")
+        if self.proof is None:
+            require(clientSignature=self.client_signature)
 
 
 class Grant(Body):
@@ -208,8 +207,8 @@ class Scores:
         """A page of one's own ledger."""
         wanted = scores_pb2.HistoryRequest(
             user_id=request.caller.user_id,
-            cursor=cursor(request),
-            limit=number(request, "limit", default=20, low=1, high=100),
+            cursor=request.query["cursor"],
+            limit=request.query["limit"],
         )
         reply = await self._upstreams.scores.History(wanted)
         return History([answer(Row, row) for row in reply.rows], reply.next_cursor or None)

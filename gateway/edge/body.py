@@ -1,33 +1,37 @@
 """Bodies of requests: read within their limits, decoded strictly, refused by name.
 
 What is not well formed JSON, or is built to hurt a parser, is MALFORMED_JSON (400);
-what is well formed but does not fit the type is VALIDATION_FAILED (422), naming the
+what is well formed but does not fit the type is VALIDATION_FAILED (422), naming every
 field. Types are decoded by decoders made at start-up.
 """
 
 import asyncio
 import json
+import math
 import re
+from itertools import islice
 from typing import Any, Generic, NoReturn, TypeVar
 
 import msgspec
 import rfc8785
 from aiohttp import web
 
-from chassis.errors import FieldError
 from gateway.edge.errors import (
+    ERRORS_MAX,
     BodyTimeout,
     BodyTooLarge,
     MalformedJson,
     UnsupportedMediaType,
     ValidationFailed,
 )
+from gateway.edge.misfits import Unfit, misfits, required, unfit
 from gateway.edge.request import Request
 
 BYTES_MAX = 64 * 1024
 DEADLINE_S = 10.0
 DEPTH_MAX = 8
 KEYS_MAX = 64
+DIGITS_MAX = 4300  # of a number, as the decoder has it
 
 T = TypeVar("T")
 
@@ -36,20 +40,24 @@ T = TypeVar("T")
 _STRING = re.compile(rb'"[^"\\]*+(?:\\.?+[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
 _TO_SQUARE = bytes.maketrans(b"{}", b"[]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_FIELD = re.compile(
-    r"Object (missing required|contains unknown) field `([^`]*)`(?: - at `\$(.*)`)?"
-)
-_PLACE = re.compile(r"(.*) - at `(?:key in )?\$(.*)`", re.DOTALL)
 
 
 class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True):
     """The base of what a client sends."""
 
 
+def require(**given: object) -> None:
+    """For the check of a whole body: raises ValidationFailed, naming each field, by its name in
+    JSON, that is None."""
+    if missing := [required(name) for name, value in given.items() if value is None]:
+        raise ValidationFailed(errors=missing)
+
+
 class Reader(Generic[T]):
     """Reads bodies of one type."""
 
     def __init__(self, kind: type[T]) -> None:
+        self._kind = kind
         self._decoder = msgspec.json.Decoder(kind, float_hook=_refuse_float)
 
     async def read(self, request: Request) -> T:
@@ -65,10 +73,10 @@ class Reader(Generic[T]):
         check_shape(text)
         try:
             return self._decoder.decode(text)
-        except msgspec.ValidationError as error:
-            # The decoder stops at the first misfit, and the text may be broken behind it.
-            _check_exactly(text)
-            raise _validation_failed(str(error)) from None
+        except (msgspec.ValidationError, ValidationFailed):
+            # The decoder stopped at the first misfit, and the text may be broken behind it.
+            found = misfits(self._kind, _read_exactly(text))
+            raise ValidationFailed(errors=list(islice(found, ERRORS_MAX))) from None
         except (msgspec.DecodeError, UnicodeDecodeError):
             raise MalformedJson from None
 
@@ -122,15 +130,16 @@ def check_shape(text: bytes) -> None:
         raise MalformedJson(f"The body has more than {KEYS_MAX} keys.")
     # Keys that all differ cannot collide, unless an escape hides what one spells.
     if len(set(keys)) < len(keys) or b"\\" in text:
-        _check_exactly(text)
+        _read_exactly(text)
 
 
 def canonical(value: Any, *, field: str) -> bytes:
     """The value as RFC 8785 canonical JSON. Raises ValidationFailed for what has none."""
     try:
         return rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError as error:
-        raise ValidationFailed(errors=[FieldError(field, "OUT_OF_RANGE", str(error))]) from None
+    except rfc8785.CanonicalizationError:
+        found = unfit(value, field)
+        raise ValidationFailed(errors=list(islice(found, ERRORS_MAX))) from None
 
 
 def _too_deep(text: bytes) -> bool:
@@ -141,51 +150,51 @@ def _too_deep(text: bytes) -> bool:
     return bool(brackets)
 
 
-def _check_exactly(text: bytes) -> None:
-    """Reads the text with a parser that sees every key. Raises MalformedJson."""
+def _read_exactly(text: bytes) -> Any:
+    """The value, by a parser that sees every key; numbers that no field takes are Unfit.
+
+    Raises MalformedJson."""
     left = KEYS_MAX
 
-    def pairs(found: list[tuple[str, Any]]) -> None:
+    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal left
         left -= len(found)
         if left < 0:
             raise MalformedJson(f"The body has more than {KEYS_MAX} keys.")
         if len({key for key, _ in found}) < len(found):
             raise MalformedJson("The body has one key twice.")
+        return dict(found)
 
     def constant(name: str) -> NoReturn:
         raise MalformedJson(f"{name} is not JSON.")
 
     try:
-        json.loads(
+        value = json.loads(
             text.decode(),
             object_pairs_hook=pairs,
             parse_constant=constant,
-            # Numbers are not looked at here, and a long one would take long to read.
-            parse_int=len,
-            parse_float=len,
+            parse_int=_whole,
+            parse_float=_fraction,
         )
+        # Halves of surrogate pairs are no text.
+        json.dumps(value, ensure_ascii=False, default=repr).encode()
     except (ValueError, RecursionError):
         raise MalformedJson from None
+    return value
+
+
+def _whole(text: str) -> int | Unfit:
+    # A long number would take long to read.
+    return (
+        int(text) if len(text) <= DIGITS_MAX else Unfit("OUT_OF_RANGE", "The number is too long.")
+    )
+
+
+def _fraction(text: str) -> Unfit:
+    if math.isinf(float(text)):
+        return Unfit("OUT_OF_RANGE", "The number is too large.")
+    return Unfit("WRONG_TYPE", f"Numbers must be whole, as plain digits; got `{text[:32]}`.")
 
 
 def _refuse_float(text: str) -> NoReturn:
-    raise ValueError(f"Expected `int`, got `{text[:32]}`")
-
-
-def _validation_failed(message: str) -> ValidationFailed:
-    """msgspec's message, turned into an error of one field."""
-    if match := _FIELD.fullmatch(message):
-        problem, name, place = match.groups()
-        field = f"{place}.{name}" if place else name
-        code = "REQUIRED" if problem.startswith("missing") else "UNKNOWN"
-        detail = "This field is required." if code == "REQUIRED" else "There is no such field."
-    else:
-        match = _PLACE.fullmatch(message)
-        detail, field = match.groups() if match else (message, "")
-        code = "INVALID"
-        if re.match(r"Expected `[a-z |]+`, got ", detail):
-            code = "WRONG_TYPE"
-        elif re.search(r" [<>]=? |out of range", detail):
-            code = "OUT_OF_RANGE"
-    return ValidationFailed(errors=[FieldError(field.lstrip("."), code, detail)])
+    raise ValueError

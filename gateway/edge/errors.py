@@ -8,9 +8,25 @@ import msgspec
 from aiohttp import web
 
 from chassis.batching import QueueFull
-from chassis.errors import Failed, Internal, Invalid, Missing, Timeout, Unavailable, Unprocessable
+from chassis.errors import (
+    Failed,
+    FieldError,
+    Forbidden,
+    Internal,
+    Invalid,
+    Missing,
+    Timeout,
+    Unavailable,
+    Unprocessable,
+)
 from chassis.postgres import DbError
+from gateway.edge.identity import AccessTokenExpired, AccessTokenInvalid, ScopeMissing
 from protos.failure_pb2 import Failure
+
+# Of a problem's `errors`, so that no request makes an answer larger than itself; who mends so
+# many sees the rest the next time.
+ERRORS_MAX = 32
+FIELD_MAX, DETAIL_MAX = 128, 256  # characters of each, which may repeat what was sent
 
 # The status of each kind of failure, unless the class has one of its own.
 _STATUS: Mapping[int, int] = {
@@ -124,7 +140,10 @@ def response(failed: Failed, request_id: str) -> web.Response:
     if failed.code in _OAUTH:
         problem["error"] = failed.code.lower()
     if failed.errors:
-        problem["errors"] = failed.errors
+        problem["errors"] = [
+            FieldError(error.field[:FIELD_MAX], error.code, error.detail[:DETAIL_MAX])
+            for error in failed.errors[:ERRORS_MAX]
+        ]
     if failed.retry_after_s:
         problem["retryAfter"] = failed.retry_after_s
         headers["Retry-After"] = str(failed.retry_after_s)
@@ -132,7 +151,25 @@ def response(failed: Failed, request_id: str) -> web.Response:
         problem["decisionId"] = failed.reference
     if isinstance(failed, MethodNotAllowed):
         headers["Allow"] = failed.allowed
-    if failed.kind == Failure.UNAUTHENTICATED:
-        scheme = "Basic" if failed.code == "INVALID_CLIENT" else "Bearer"
-        headers["WWW-Authenticate"] = f'{scheme} realm="scoreboard"'
+    if challenge := _challenge(failed):
+        headers["WWW-Authenticate"] = challenge
     return web.Response(body=msgspec.json.encode(problem), status=status, headers=headers)
+
+
+def _challenge(failed: Failed) -> str:
+    """The value of WWW-Authenticate, as RFC 6750 (3) has it; empty where no token would help.
+
+    An error is named only where an access token was shown, so that a client knows whether to get
+    another one.
+    """
+    is_scope = failed.code == Forbidden().code
+    if failed.kind != Failure.UNAUTHENTICATED and not is_scope:
+        return ""
+    scheme = "Basic" if failed.code == "INVALID_CLIENT" else "Bearer"
+    parts = {"realm": "scoreboard"}
+    if is_scope or isinstance(failed, AccessTokenInvalid | AccessTokenExpired):
+        parts["error"] = "insufficient_scope" if is_scope else "invalid_token"
+        parts["error_description"] = failed.detail
+    if isinstance(failed, ScopeMissing):
+        parts["scope"] = failed.scope
+    return f"{scheme} " + ", ".join(f'{name}="{value}"' for name, value in parts.items())

@@ -69,7 +69,8 @@ class Gateway:
             methods[route.method] = Endpoint(route, checks)
         # A request without a route is counted as any other. Its method and its path are the
         # caller's words, which metrics and logs do not repeat.
-        self._unknown = Endpoint(Route("unknown", "unknown", self._refuse, PUBLIC), checks)
+        unknown = Route("unknown", "unknown", self._refuse, PUBLIC, query=None)
+        self._unknown = Endpoint(unknown, checks)
 
     async def answer(self, http: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request; raises nothing."""

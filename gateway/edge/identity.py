@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 
 from chassis import clock
-from chassis.errors import Failed, Unauthenticated
+from chassis.errors import Failed, Forbidden, Unauthenticated
 from chassis.ids import is_uuid
 from chassis.telemetry import log
 
@@ -36,8 +36,15 @@ _KID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _JWS = jwt.PyJWS(algorithms=["RS256"])
 
 
+class AccessTokenMissing(Unauthenticated):
+    """An access token is required."""
+
+    def __init__(self) -> None:
+        super().__init__(code="UNAUTHENTICATED")
+
+
 class AccessTokenInvalid(Unauthenticated):
-    """The access token is missing or not valid."""
+    """The access token is not valid."""
 
     def __init__(self) -> None:
         super().__init__(code="UNAUTHENTICATED")
@@ -45,6 +52,14 @@ class AccessTokenInvalid(Unauthenticated):
 
 class AccessTokenExpired(Unauthenticated):
     """The access token has expired."""
+
+
+class ScopeMissing(Forbidden):
+    """Your role does not allow this."""
+
+    def __init__(self, scope: str) -> None:
+        super().__init__(code="FORBIDDEN")
+        self.scope = scope  # that the access token would have to hold
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from chassis.errors import Failed, Internal
 from chassis.ids import uuid7
 from chassis.rpc.server import freeze_garbage, operations, stop_signal
 from chassis.telemetry import log
-from gateway.edge import errors
+from gateway.edge import errors, head
 from gateway.edge.errors import BadRequest, HeadersTooLarge
 from gateway.edge.gateway import Gateway
 from gateway.edge.request import Seen
@@ -114,7 +114,9 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """The answer to what is no HTTP, as a problem like any other."""
-        failed: Failed = HeadersTooLarge() if isinstance(exc, LineTooLong) else BadRequest()
+        failed: Failed = head.refused(exc) or BadRequest()
+        if isinstance(exc, LineTooLong):
+            failed = HeadersTooLarge()
         if status >= 500:  # It is ours, since handlers' failures never come here.
             failed = Internal()
         request_id = uuid7()

@@ -1,11 +1,12 @@
-"""What stands before every handler: the caller, the body, the limits, the ban, the key.
+"""What stands before every handler: the headers, the caller, the query, the body, the limits, the
+ban, the key.
 
 `Endpoint` is one route's handler behind them, `Checks` what all routes share.
 """
 
 import re
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, get_type_hints
 
@@ -17,9 +18,11 @@ from chassis.errors import Failed, Forbidden
 from chassis.rpc.server import deadline
 from gateway.edge.addresses import Proxies
 from gateway.edge.body import Body, Reader
+from gateway.edge.errors import ValidationFailed
+from gateway.edge.head import Parameter, QueryReader, check_single
 from gateway.edge.idempotency import HEADER as IDEMPOTENCY_KEY
 from gateway.edge.idempotency import Idempotency, Once, repeatable
-from gateway.edge.identity import AccessTokenInvalid, Caller, Verifier
+from gateway.edge.identity import AccessTokenMissing, Caller, ScopeMissing, Verifier
 from gateway.edge.limits import Limiter, Policy, RateLimited, checks
 from gateway.edge.request import Request
 from gateway.edge.sanctions import Sanctions
@@ -38,13 +41,6 @@ class AccountBanned(Forbidden):
     """This account is banned."""
 
 
-class ScopeMissing(Forbidden):
-    """Your role does not allow this."""
-
-    def __init__(self) -> None:
-        super().__init__(code="FORBIDDEN")
-
-
 @dataclass(frozen=True)
 class Route:
     """One line of the API.
@@ -52,8 +48,9 @@ class Route:
     `scope` is what the access token must hold, or PUBLIC; `optional`: there may be no token,
     but one that is there must be right. `policy` counts the user's requests; given a
     function, it names the policy of a body, or None. `once` says what an Idempotency-Key does,
-    in the same way; None: nothing. `counted`: against the caller's address. `budget_s` is the
-    time to answer; None: as long as it takes.
+    in the same way; None: nothing. `query` is what it may hold; None: anything, which is not
+    looked at. `counted`: against the caller's address. `budget_s` is the time to answer; None:
+    as long as it takes.
     """
 
     method: str
@@ -61,11 +58,17 @@ class Route:
     handler: Handler
     scope: str
     status: int = 200
+    query: Sequence[Parameter] | None = ()
     optional: bool = False
     policy: Policy | Callable[[Any], Policy | None] | None = None
     once: Once | Callable[[Any], Once | None] | None = None
     counted: bool = True
     budget_s: float | None = BUDGET_S
+
+    @property
+    def template(self) -> str:
+        """The path as metrics and logs have it: `/actions/{action_id}`."""
+        return PARAMETER.sub(r"{\1}", self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,13 +82,13 @@ class Checks:
     idempotency: Idempotency
 
     def identify(self, request: Request, scope: str) -> Caller:
-        """Raises AccessTokenInvalid, AccessTokenExpired, ScopeMissing."""
+        """Raises AccessTokenMissing, AccessTokenInvalid, AccessTokenExpired, ScopeMissing."""
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer":
-            raise AccessTokenInvalid
+            raise AccessTokenMissing
         caller = self.verifier.verify(token.strip())
         if not caller.may(scope):
-            raise ScopeMissing
+            raise ScopeMissing(scope)
         return caller
 
     async def count(self, request: Request, policy: Policy | None) -> None:
@@ -109,8 +112,8 @@ class Endpoint:
     def __init__(self, route: Route, checks: Checks) -> None:
         self._route = route
         self._checks = checks
-        # As metrics and logs have them.
-        self.method, self.path = route.method, PARAMETER.sub(r"{\1}", route.path)
+        self.method, self.path = route.method, route.template
+        self._query = QueryReader(route.query)
         kind = get_type_hints(route.handler).get("body")
         self._reader: Reader[Body] | None = Reader(kind) if kind else None
 
@@ -120,10 +123,7 @@ class Endpoint:
         refused: Failed | None = None
         body: Any = None
         try:
-            if route.scope != PUBLIC and ("Authorization" in request.headers or not route.optional):
-                request.caller = self._checks.identify(request, route.scope)
-            if self._reader:
-                body = await self._reader.read(request)
+            body = await self._read(request)
         except Failed as failed:
             # Raised after the request was counted: unreadable requests are limited too.
             refused = failed
@@ -140,6 +140,27 @@ class Endpoint:
             if once:
                 return await self._repeatable(request, body, once)
             return await self._handled(request, body)
+
+    async def _read(self, request: Request) -> Any:
+        """Takes the caller and the query in; returns the body, where the route takes one.
+
+        Raises HeaderRepeated, what `identify` and `Reader.read` raise, and ValidationFailed with
+        the faults of query and body.
+        """
+        route = self._route
+        check_single(request.http)
+        if route.scope != PUBLIC and ("Authorization" in request.headers or not route.optional):
+            request.caller = self._checks.identify(request, route.scope)
+        request.query, faults = self._query.read(request.http)
+        body = None
+        if self._reader:
+            try:
+                body = await self._reader.read(request)
+            except ValidationFailed as failed:
+                faults = [*faults, *failed.errors]
+        if faults:
+            raise ValidationFailed(errors=faults)
+        return body
 
     async def _handled(self, request: Request, body: Any) -> web.StreamResponse:
         route = self._route

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -24,6 +24,7 @@ class Request:
     request_id: str
     address: str  # the caller's, as text
     params: Mapping[str, str]  # the path parameters
+    query: Mapping[str, Any] = field(default_factory=dict)  # each parameter that the route takes
     caller: Caller = ANONYMOUS  # where a token was needed, or given
     body: bytes = b""  # as it came, where the route takes one
     standing: Standing | None = None  # with the limits of the route

@@ -52,14 +52,11 @@ class LiveHandler:
         *,
         verify: Verify,
         allowed_origins: Collection[str],
-        query_token: bool,
         limits: LiveLimits,
     ) -> None:
-        """`query_token` lets a token stand in the URL."""
         self._hub = hub
         self._verify = verify
         self._allowed_origins = frozenset(allowed_origins)
-        self._query_token = query_token
         self._limits = limits
         self._sessions: set[Session] = set()
         self._counts: Counter[str] = Counter()  # of sockets, by address prefix and by user
@@ -155,7 +152,7 @@ class LiveHandler:
             verify=self._verify,
             admit_user=lambda user_id: admit(user_id, limits.sockets_per_user),
             token=_token(request.http),
-            query_token=request.http.query.get("token") if self._query_token else None,
+            query_token=request.query.get("token"),
             limits=limits,
         )
         self._sessions.add(session)

@@ -48,6 +48,7 @@ def api() -> tuple[Route, ...]:
         live=unused,
         health=unused,
         draining=unused,
+        query_token=True,
     )
 
 
@@ -122,6 +123,7 @@ def edge_settings(
         "issuer": ISSUER,
         "audience": AUDIENCE,
         "idempotency_keys": KEYS,
+        "ws_query_token": True,
         "trusted_proxies": Proxies("127.0.0.0/8, ::1/128"),
         **fakes.targets,
     }

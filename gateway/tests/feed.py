@@ -238,7 +238,6 @@ async def live(
     *,
     limits: LiveLimits | None = None,
     hub_limits: HubLimits | None = None,
-    query_token: bool = True,
     routes: list[web.RouteDef] | None = None,
 ) -> AsyncIterator[Live]:
     """A live server over real HTTP, attached to a Feed over real gRPC."""
@@ -259,14 +258,15 @@ async def live(
             hub,
             verify=verify,
             allowed_origins=["https://board.example"],
-            query_token=query_token,
             limits=limits or LiveLimits(),
         )
         await stack.enter_async_context(handler.running())
 
         async def leaderboard(http: web.Request) -> web.StreamResponse:
             address = http.headers.get("X-Address", "192.0.2.1")
-            request = Request(http=http, request_id="r", address=address, params={})
+            request = Request(
+                http=http, request_id="r", address=address, params={}, query=http.query
+            )
             return await handler.leaderboard(request)
 
         app = web.Application(middlewares=[_problems])

@@ -359,6 +359,9 @@ class _Scores(scores_pb2_grpc.ScoresServicer):
     async def CreateBoard(self, request: Any, context: Any) -> Any:
         return await self._fakes.unary("CreateBoard", request, request)
 
+    async def CheckBoard(self, request: Any, context: Any) -> Any:
+        return await self._fakes.unary("CheckBoard", request, scores_pb2.CheckBoardReply())
+
     async def History(self, request: Any, context: Any) -> Any:
         usual = scores_pb2.HistoryReply(rows=[VOIDED, ROW], next_cursor="older")
         return await self._fakes.unary("History", request, usual)

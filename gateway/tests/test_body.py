@@ -4,16 +4,20 @@ import asyncio
 import contextlib
 import json
 import time
-from typing import Any
+from typing import Any, get_type_hints
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.edge.body import check_shape
-from gateway.edge.errors import MalformedJson
-from gateway.tests.edge import PROOF, UPDATE, Edge
-from gateway.tests.services import AT
+from chassis.errors import FieldError, Unprocessable
+from chassis.ids import uuid7
+from gateway.edge.body import Body, Reader, check_shape
+from gateway.edge.errors import ERRORS_MAX, MalformedJson, ValidationFailed
+from gateway.edge.misfits import misfits
+from gateway.tests.edge import PROOF, UPDATE, Edge, api
+from gateway.tests.services import ADA, ADMIN, AT
 
 COMPLETION = {"actionToken": "v1.t", "proof": PROOF, "timestamp": AT}
 
@@ -290,3 +294,173 @@ async def test_a_body_that_does_not_come_is_given_up(
     )
     assert b" 408 " in await asyncio.wait_for(reader.readline(), 5)
     writer.close()
+
+
+# ---- every fault at once ----
+
+
+def found(answer: Any) -> dict[str, str]:
+    """The code of each field that a refusal names."""
+    assert (answer.status, answer.code) == (422, "VALIDATION_FAILED"), answer.body
+    errors = answer.json()["errors"]
+    assert all(error["detail"] for error in errors)
+    fields = {error["field"]: error["code"] for error in errors}
+    assert len(fields) == len(errors)
+    return fields
+
+
+async def test_every_fault_of_a_body_is_named_by_its_path(edge: Edge) -> None:
+    body = {
+        "userId": 5,
+        "actionType": "A" * 65,
+        "scoreIncrement": 1.5,
+        "timestamp": None,
+        "clientSignature": "ab",
+        "proof": {"completionTime": "5", "evidence": {"a": [1, 1.5], "b": 2**53}, "x": 1},
+        "role": "admin",
+    }
+
+    assert found(await edge.play("/scores/update", body)) == {
+        "userId": "WRONG_TYPE",
+        "actionId": "REQUIRED",
+        "actionType": "OUT_OF_RANGE",
+        "scoreIncrement": "WRONG_TYPE",
+        "timestamp": "WRONG_TYPE",
+        "proof.completionTime": "WRONG_TYPE",
+        "proof.checksum": "REQUIRED",
+        "proof.evidence.a[1]": "WRONG_TYPE",
+        "proof.evidence.b": "OUT_OF_RANGE",
+        "proof.x": "UNKNOWN",
+        "role": "UNKNOWN",
+    }
+
+
+async def test_each_item_of_a_list_is_named_by_its_place(edge: Edge) -> None:
+    ids = [uuid7(), "x", uuid7(), 7, [1.5], {"a": 1}]
+    path = "/api/v1/leaderboards/daily/ranks"
+    answer = await edge.call("POST", path, {"userIds": ids})
+
+    assert found(answer) == {
+        "userIds[1]": "INVALID",
+        "userIds[3]": "WRONG_TYPE",
+        "userIds[4]": "WRONG_TYPE",
+        "userIds[5]": "WRONG_TYPE",
+    }
+    assert found(await edge.call("POST", path, {"userIds": []})) == {"userIds": "OUT_OF_RANGE"}
+    long = await edge.call("POST", path, {"userIds": [*ids[:2], *[uuid7()] * 199, "y"]})
+    assert found(long) == {"userIds": "OUT_OF_RANGE", "userIds[1]": "INVALID"}
+
+
+async def test_what_is_required_without_another_field_is_named_with_the_rest(edge: Edge) -> None:
+    complete = await edge.play("/actions/complete", {"proof": {}, "timestamp": 5})
+    nothing = await edge.play("/actions/complete", {"proof": PROOF, "timestamp": AT})
+    increment = await edge.play("/scores/increment", {"timestamp": 5})
+    token = edge.fakes.signer.token(scope=ADMIN)
+    new = await edge.call("POST", "/api/v1/admin/action-types", {"title": "x"}, token=token)
+
+    assert found(nothing) == {"actionId": "REQUIRED", "actionType": "REQUIRED"}
+    assert found(complete) == {
+        "proof.completionTime": "REQUIRED",
+        "proof.checksum": "REQUIRED",
+        "timestamp": "WRONG_TYPE",
+        "actionId": "REQUIRED",
+        "actionType": "REQUIRED",
+    }
+    assert found(increment) == {"timestamp": "WRONG_TYPE", "clientSignature": "REQUIRED"}
+    required = ("actionType", "minDurationMs", "maxDurationMs", "tokenTtlS", "points")
+    assert found(new) == dict.fromkeys(required, "REQUIRED")
+
+
+async def test_both_times_of_a_reversal_are_named(edge: Edge) -> None:
+    body = {"userId": ADA, "reason": "x", "dryRun": True, "from": "then", "to": "now"}
+    token = edge.fakes.signer.token(scope=ADMIN)
+    answer = await edge.call("POST", "/api/v1/admin/scores/void", body, token=token)
+
+    assert found(answer) == {"from": "INVALID", "to": "INVALID"}
+
+
+async def test_every_number_of_evidence_that_has_no_canonical_form_is_named(edge: Edge) -> None:
+    evidence = {"a": [1, 2**53, {"b": -(2**53)}], "c": 2**53 - 1, "d": 10**30}
+    answer = await send(edge, with_evidence(json.dumps(evidence)), "actions/complete")
+
+    assert found(answer) == {
+        "proof.evidence.a[1]": "OUT_OF_RANGE",
+        "proof.evidence.a[2].b": "OUT_OF_RANGE",
+        "proof.evidence.d": "OUT_OF_RANGE",
+    }
+
+
+HOSTILE = {
+    "many unknown fields": json.dumps({f"{i}" + "x" * 900: i for i in range(60)}).encode(),
+    "a long unknown field": json.dumps({"x" * 60_000: 1}).encode(),
+    "a long list of wrong items": with_evidence("[" + "1.5," * 15_000 + "1.5]"),
+    "a long string": with_raw("actionType", f'"{"A" * 60_000}"'),
+    "control characters": json.dumps({"\x00\x01" * 5000: 1}).encode(),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+async def test_a_hostile_body_gets_a_short_answer(edge: Edge, name: str) -> None:
+    path = "actions/complete" if b"actionToken" in HOSTILE[name] else "scores/update"
+    answer = await send(edge, HOSTILE[name], path)
+
+    assert 1 <= len(found(answer)) <= ERRORS_MAX
+    assert len(answer.body) < 16_384
+
+
+async def test_a_service_s_many_errors_are_cut_off_too(edge: Edge) -> None:
+    errors = [FieldError(f"f{i}", "BAD", "It is bad.") for i in range(100)]
+    edge.fakes.answers["Award"] = Unprocessable(code="VALIDATION_FAILED", errors=errors)
+
+    assert len(found(await edge.play("/scores/update", UPDATE))) == ERRORS_MAX
+
+
+async def test_broken_text_behind_a_wrong_type_is_still_malformed(edge: Edge) -> None:
+    for raw in ('"\\ud800"', '"\\udc00\\ud800"'):
+        broken = with_raw("timestamp", raw).replace(
+            b'"scoreIncrement": 50', b'"scoreIncrement": 1.5'
+        )
+        assert (await send(edge, broken)).code == "MALFORMED_JSON"
+    key = json.dumps(UPDATE).encode()[:-1] + b', "\\ud800": 1}'
+    assert (await send(edge, key)).code == "MALFORMED_JSON"
+
+
+def _bodies() -> list[type[Body]]:
+    kinds = [get_type_hints(route.handler).get("body") for route in api()]
+    return list(dict.fromkeys(kind for kind in kinds if kind))
+
+
+PLAUSIBLE: list[Any] = [
+    ADA,
+    "WIN_GAME",
+    AT,
+    5,
+    1000,
+    True,
+    None,
+    [ADA],
+    ["A"],
+    PROOF,
+    {"every": "day"},
+]
+
+
+@pytest.mark.parametrize("kind", _bodies())
+@given(drawn=st.data())
+def test_the_second_reading_of_a_body_agrees_with_the_first(
+    kind: type[Body], drawn: st.DataObject
+) -> None:
+    names = [field.encode_name for field in msgspec.structs.fields(kind)]
+    values = st.sampled_from(PLAUSIBLE) | json_values
+    fields = st.fixed_dictionaries({}, optional=dict.fromkeys([*names, "x"], values))
+    value = drawn.draw(fields | json_values)
+    refused: tuple[FieldError, ...] = ()
+    try:
+        Reader(kind).decode(json.dumps(value).encode())
+    except MalformedJson:
+        return
+    except ValidationFailed as failed:
+        refused = failed.errors
+        assert refused
+
+    assert list(refused) == list(misfits(kind, value))[:ERRORS_MAX]

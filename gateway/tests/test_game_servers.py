@@ -102,6 +102,25 @@ REFUSED: dict[str, tuple[str, dict[str, str], int, str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("client_id=a&client_secret=b", [("grant_type", "REQUIRED")]),
+        (
+            GOOD + "&scope=a&scope=b&client_id=a",
+            [("client_id", "REPEATED"), ("scope", "REPEATED")],
+        ),
+    ],
+)
+async def test_the_parameters_of_a_form_that_are_wrong_are_named(
+    edge: Edge, form: str, expected: list[tuple[str, str]]
+) -> None:
+    answer = await request_token(edge, form)
+
+    assert (answer.status, answer.code) == (400, "INVALID_REQUEST")
+    assert [(error["field"], error["code"]) for error in answer.json()["errors"]] == expected
+
+
 @pytest.mark.parametrize("name", REFUSED)
 async def test_a_wrong_request_for_a_token_is_refused_in_the_words_of_rfc_6749(
     edge: Edge, name: str

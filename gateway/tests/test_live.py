@@ -103,13 +103,6 @@ async def test_the_first_token_found_counts(
     assert welcome["session"]["userId"] == ADA
 
 
-async def test_a_token_in_the_query_is_ignored_where_that_is_off(
-    certificates: Certificates,
-) -> None:
-    async with live(certificates, query_token=False) as server, server.open("?token=ada") as client:
-        assert (await client.connect())["session"] is None
-
-
 # ---- subscriptions and recovery ----
 
 

@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
+from chassis.errors import FieldError, Unprocessable
 from gateway.tests.edge import Answered, Edge
 from gateway.tests.services import ACTION, ADA, ADMIN, AT, AT_MS, BOB, MODERATOR
+from protos import actions_pb2
 from protos.scores_pb2 import ReverseRequest
 
 API = "/api/v1/admin"
@@ -124,6 +126,52 @@ async def test_a_board_s_rules_have_defaults(edge: Edge) -> None:
         "public": True,
         "resetsAt": None,
     }
+
+
+async def test_action_types_of_a_board_that_do_not_exist_are_named(edge: Edge) -> None:
+    types = ["WIN_GAM", "WIN_GAME", "", "win game", "NEW"]
+    refused = await admin(edge, "POST", "/boards", {**BOARD, "actionTypes": types})
+
+    assert (refused.status, refused.code) == (422, "VALIDATION_FAILED")
+    found = [(error["field"], error["code"]) for error in refused.json()["errors"]]
+    assert found == [(f"actionTypes[{place}]", "UNKNOWN") for place in (0, 2, 3, 4)]
+    assert not edge.fakes.calls["CreateBoard"]
+
+
+async def test_they_are_named_with_all_that_scores_refuses(edge: Edge) -> None:
+    errors = [
+        FieldError("operator", "UNKNOWN", "must be one of sum, best, latest"),
+        FieldError("actionTypes[1]", "PATTERN", "must match [A-Z][A-Z0-9_]{1,39}"),
+    ]
+    edge.fakes.answers["CheckBoard"] = Unprocessable(code="VALIDATION_FAILED", errors=errors)
+    body = {**BOARD, "operator": "mean", "actionTypes": ["WIN_GAM", "win game"]}
+    refused = await admin(edge, "POST", "/boards", body)
+
+    assert refused.code == "VALIDATION_FAILED"
+    found = [(error["field"], error["code"]) for error in refused.json()["errors"]]
+    assert found == [
+        ("operator", "UNKNOWN"),
+        ("actionTypes[1]", "PATTERN"),
+        ("actionTypes[0]", "UNKNOWN"),
+    ]
+
+
+async def test_a_type_that_was_just_made_is_looked_for(edge: Edge) -> None:
+    """By its name, so that a process of actions that has not seen it yet loads it."""
+
+    def catalogue(request: actions_pb2.CatalogueRequest) -> actions_pb2.CatalogueReply:
+        types = [actions_pb2.ActionType(action_type=name) for name in request.needed]
+        return actions_pb2.CatalogueReply(types=types)
+
+    edge.fakes.answers["Catalogue"] = catalogue
+
+    assert (await admin(edge, "POST", "/boards", {**BOARD, "actionTypes": ["NEW"]})).status == 201
+
+
+async def test_a_board_of_all_types_needs_no_catalogue(edge: Edge) -> None:
+    await admin(edge, "POST", "/boards", {"board": "b", "title": "B"})
+
+    assert not edge.fakes.calls["Catalogue"]
 
 
 @pytest.mark.parametrize(("path", "kind"), [("void", "VOID"), ("restore", "RESTORE")])

@@ -1,7 +1,7 @@
 """Every way an action, its token or its proof is refused: the class name is the code."""
 
 from chassis.clock import rfc3339
-from chassis.errors import Conflict, Forbidden, Invalid, Missing, TooMany, Unprocessable
+from chassis.errors import Conflict, FieldError, Forbidden, Invalid, Missing, TooMany, Unprocessable
 
 
 class TokenInvalid(Invalid):
@@ -124,6 +124,9 @@ class DailyCapReached(TooMany):
 
 class ActionTypeUnknown(Unprocessable):
     """There is no such action type."""
+
+    def __init__(self) -> None:
+        super().__init__(errors=[FieldError("actionType", "UNKNOWN", "must be in the catalogue")])
 
 
 class ActionTypeAuthoritative(Forbidden):

@@ -33,17 +33,16 @@ class Span(NamedTuple):
 
 
 def _evidence_points(span: Span, evidence: bytes, completion_ms: int) -> int:
-    points = _integer(_object(evidence), "points")
+    [points] = _integers(_object(evidence), "points")
     if not span.points_min <= points <= span.points_max:
         raise ScoreOutOfRange("computed", points, least=span.points_min, most=span.points_max)
     return points
 
 
 def _ratio(span: Span, evidence: bytes, completion_ms: int) -> int:
-    stated = _object(evidence)
-    part, whole = _integer(stated, "part"), _integer(stated, "whole")
+    part, whole = _integers(_object(evidence), "part", "whole")
     if whole < 1:
-        raise _lacking("whole", "must be at least 1")
+        raise ValidationFailed(errors=[_lacking("whole", "must be at least 1")])
     if not 0 <= part <= whole:
         raise ScoreOutOfRange("part", part, least=0, most=whole)
     return span.scaled(part, whole)
@@ -74,17 +73,18 @@ def _object(evidence: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         stated = None
     if not isinstance(stated, dict):
-        raise _lacking("", "must be an object")
+        raise ValidationFailed(errors=[_lacking("", "must be an object")])
     return stated
 
 
-def _integer(stated: dict[str, Any], name: str) -> int:
-    value = stated.get(name)
-    if type(value) is not int:  # a truth value is an integer to Python, and none in JSON
-        raise _lacking(name, "must be an integer")
-    return value
+def _integers(stated: dict[str, Any], *names: str) -> list[int]:
+    """The values of these names. Raises ValidationFailed with every one that is no integer."""
+    # A truth value is an integer to Python, and none in JSON.
+    if wrong := [name for name in names if type(stated.get(name)) is not int]:
+        raise ValidationFailed(errors=[_lacking(name, "must be an integer") for name in wrong])
+    return [stated[name] for name in names]
 
 
-def _lacking(name: str, detail: str) -> ValidationFailed:
+def _lacking(name: str, detail: str) -> FieldError:
     field = f"proof.evidence.{name}" if name else "proof.evidence"
-    return ValidationFailed(errors=[FieldError(field, "REQUIRED", detail)])
+    return FieldError(field, "REQUIRED", detail)

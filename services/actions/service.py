@@ -56,6 +56,7 @@ class ActionsService(actions_pb2_grpc.ActionsServicer):
         self._grants = Grants(catalogue, points_max=points_max)
 
     async def Catalogue(self, request: pb.CatalogueRequest, context: Any) -> pb.CatalogueReply:
+        await self._catalogue.learn(request.needed)
         return pb.CatalogueReply(types=map(messages.type_message, self._catalogue.types()))
 
     async def CreateType(self, request: pb.ActionType, context: Any) -> pb.ActionType:

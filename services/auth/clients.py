@@ -34,12 +34,19 @@ def matches(client: GameServer | None, secret: str) -> bool:
 async def create(store: AuthStore, *, name: str, action_types: Sequence[str]) -> str:
     """Makes a game server; returns its id and secret, to be shown once. Raises ValidationFailed."""
     types = sorted(set(action_types))
-    problems = []
+    problems = []  # named as the command's arguments
     if not (1 <= len(name) <= 64 and name.isprintable()):
         problems.append(FieldError("name", "LENGTH", "Use 1 to 64 printable characters."))
-    if not (1 <= len(types) <= ACTION_TYPES_MAX and all(map(ACTION_TYPE.fullmatch, types))):
-        detail = f"Name 1 to {ACTION_TYPES_MAX} action types, such as WIN_GAME."
-        problems.append(FieldError("action-types", "PATTERN", detail))
+    if not 1 <= len(types) <= ACTION_TYPES_MAX:
+        detail = f"Name 1 to {ACTION_TYPES_MAX} action types."
+        problems.append(FieldError("action-types", "LENGTH", detail))
+    # Whether there is such a type only actions knows, which auth does not call.
+    detail = "An action type is written as WIN_GAME."
+    problems += [
+        FieldError(f"action-types[{place}]", "PATTERN", detail)
+        for place, name in enumerate(action_types)
+        if not ACTION_TYPE.fullmatch(name)
+    ]
     if problems:
         raise ValidationFailed(errors=problems)
     client_id, secret = uuid7(), secrets.token_urlsafe(32)

@@ -10,6 +10,7 @@ from protos import scores_pb2, scores_pb2_grpc
 from services.scores.awards import Awards
 from services.scores.reads import Reads
 from services.scores.upkeep import Upkeep
+from services.scores.upkeep.filling import checked
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -59,6 +60,12 @@ class ScoresService(scores_pb2_grpc.ScoresServicer):
 
     async def CreateBoard(self, request: scores_pb2.Board, context: Context) -> scores_pb2.Board:
         return await self._upkeep.filling.create(request)
+
+    async def CheckBoard(
+        self, request: scores_pb2.Board, context: Context
+    ) -> scores_pb2.CheckBoardReply:
+        checked(request)
+        return scores_pb2.CheckBoardReply()
 
     async def Boards(
         self, request: scores_pb2.BoardsRequest, context: Context

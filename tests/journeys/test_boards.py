@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from scoreboard_client import Client
+from scoreboard_client import ApiError, Client
 from tests.journeys import shapes
 from tests.journeys.game import Game, added, expect_shown
 from tests.journeys.ranking import Ranking, Rules
@@ -136,6 +136,17 @@ async def test_only_administrators_add_boards_and_only_such_as_make_sense(
             assert await refusal(call) == (422, "VALIDATION_FAILED"), wrong
         await admin.call("POST", "/admin/boards", board)
         assert (await refusal(admin.call("POST", "/admin/boards", board)))[0] == 409
+        again = {**board, "operator": "median", "actionTypes": [*board["actionTypes"], "NO_SUCH"]}
+        with pytest.raises(ApiError) as refused:
+            await admin.call("POST", "/admin/boards", again)
+        fields = {error["field"] for error in refused.value.errors}
+        assert fields == {"operator", f"actionTypes[{len(board['actionTypes'])}]"}
+        # A type that was made a moment ago counts, on whichever replica the call ends.
+        made = f"MADE_{secrets.token_hex(5).upper()}"
+        times = {"minDurationMs": 0, "maxDurationMs": 1000, "tokenTtlS": 60}
+        new = {"actionType": made, "title": "Made by a test", "points": 1, **times}
+        await admin.call("POST", "/admin/action-types", new)
+        await admin.call("POST", "/admin/boards", game.board(actionTypes=[made]))
     call = game.players[0].leaderboard("none_such")
     assert await refusal(call) == (404, "BOARD_NOT_FOUND")
 

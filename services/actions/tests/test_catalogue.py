@@ -41,6 +41,36 @@ async def test_a_new_type_works_on_every_replica_at_once(
         assert play.issued.score_increment == 7
 
 
+async def test_every_replica_returns_a_new_type_that_is_needed(
+    actions: Actions, pool: asyncpg.Pool, certificates: Certificates, type_name: str
+) -> None:
+    async with open_actions(pool, certificates) as other:
+        await actions.create_type(type_name)
+        found = await other.gateway.Catalogue(pb.CatalogueRequest(needed=[type_name, "A B", "NO"]))
+
+    names = [known.action_type for known in found.types]
+    assert type_name in names
+    assert not {"A B", "NO"} & set(names)
+
+
+async def test_a_type_that_is_unknown_is_named_as_a_field(actions: Actions) -> None:
+    [refused] = await actions.results(new_user(), "NO_SUCH_TYPE")
+
+    assert refused.failure.code == "ACTION_TYPE_UNKNOWN"
+    assert [(e.field, e.code) for e in refused.failure.errors] == [("actionType", "UNKNOWN")]
+
+
+async def test_every_field_of_a_type_that_does_not_fit_is_named_at_once(
+    actions: Actions, type_name: str
+) -> None:
+    wrong = {"title": "", "points": 0, "min_duration_ms": -1, "daily_cap": 0, "max_open": 0}
+    with pytest.raises(Unprocessable) as refused:
+        await actions.create_type(type_name, **wrong)
+
+    found = {problem.field for problem in refused.value.errors}
+    assert found == {"title", "points", "minDurationMs", "dailyCap", "maxOpen"}
+
+
 async def test_a_replica_that_issued_nothing_of_a_new_type_verifies_it(
     actions: Actions, pool: asyncpg.Pool, certificates: Certificates, type_name: str
 ) -> None:

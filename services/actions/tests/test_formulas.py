@@ -110,6 +110,14 @@ def test_evidence_that_lacks_something_is_refused_by_name(
     assert [problem.field for problem in refused.value.errors] == [field]
 
 
+def test_everything_that_evidence_lacks_is_named_at_once() -> None:
+    with pytest.raises(ValidationFailed) as refused:
+        points("ratio", {"part": "3"})
+
+    found = [problem.field for problem in refused.value.errors]
+    assert found == ["proof.evidence.part", "proof.evidence.whole"]
+
+
 @pytest.mark.parametrize("text", [b"{", b"\xff", b"9" * 5000, b"[" * 60_000, b'{"points":NaN}'])
 def test_evidence_that_is_no_json_is_refused_as_what_it_is(text: bytes) -> None:
     with pytest.raises(ValidationFailed):

@@ -47,8 +47,12 @@ async def test_a_type_that_only_game_servers_award_is_granted_and_never_issued(
 @pytest.mark.parametrize(
     ("fields", "code", "errors"),
     [
-        ({"action_type": "NO_TYPE", "action_types": ["NO_TYPE"]}, "ACTION_TYPE_UNKNOWN", []),
-        ({"action_type": "NO_TYPE"}, "ACTION_TYPE_UNKNOWN", []),
+        (
+            {"action_type": "NO_TYPE", "action_types": ["NO_TYPE"]},
+            "ACTION_TYPE_UNKNOWN",
+            ["actionType"],
+        ),
+        ({"action_type": "NO_TYPE"}, "ACTION_TYPE_UNKNOWN", ["actionType"]),
         ({"action_types": []}, "FORBIDDEN", []),
         ({"action_types": ["COMPLETE_QUEST", "WIN_GAM"]}, "FORBIDDEN", []),
         ({"action_types": [], "score_increment": 0}, "FORBIDDEN", []),

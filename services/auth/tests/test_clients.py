@@ -168,6 +168,18 @@ async def test_what_makes_no_game_server_is_named(
     assert await clients.listed(store) == ""
 
 
+async def test_each_type_of_another_form_is_named_by_its_place(store: AuthStore) -> None:
+    with pytest.raises(Failed) as refused:
+        await clients.create(store, name="", action_types=["WIN_GAME", "win game", "A", "WIN_GAME"])
+
+    found = [(error.field, error.code) for error in refused.value.errors]
+    assert found == [
+        ("name", "LENGTH"),
+        ("action-types[1]", "PATTERN"),
+        ("action-types[2]", "PATTERN"),
+    ]
+
+
 async def run(database: dict[str, str], *arguments: str) -> tuple[int, str, str]:
     """The exit code of the command, and what it wrote to stdout and stderr."""
     process = await asyncio.create_subprocess_exec(

@@ -26,8 +26,12 @@ class ValidationFailed(Unprocessable):
 def check_fields(*checks: tuple[object, str, str, str]) -> None:
     """Raises ValidationFailed with every field (whether it fits, name, code, detail) that does
     not fit."""
-    if problems := [FieldError(*problem) for fits, *problem in checks if not fits]:
+    if problems := _problems(*checks):
         raise ValidationFailed(errors=problems)
+
+
+def _problems(*checks: tuple[object, str, str, str]) -> list[FieldError]:
+    return [FieldError(*problem) for fits, *problem in checks if not fits]
 
 
 class Operator(StrEnum):
@@ -118,17 +122,22 @@ class Board:
                 break
         return Period(self, start, end)
 
-    def validate(self) -> None:
-        """Raises ValidationFailed with every field that does not fit."""
+    def problems(self) -> list[FieldError]:
+        """Every field that does not fit."""
         title_fits = 1 <= len(self.title) <= TITLE_CHARACTERS_MAX and self.title.isprintable()
         types = self.action_types
-        types_fit = len(types) <= ACTION_TYPES_MAX and all(map(_ACTION_TYPE.fullmatch, types))
+        types_fit = len(types) <= ACTION_TYPES_MAX
         time_fits = _TIME.fullmatch(self.reset_at)
         window_fits = WINDOW_MIN <= self.window <= WINDOW_MAX
-        check_fields(
+        type_form = f"must match {_ACTION_TYPE.pattern}"
+        return _problems(
             (_NAME.fullmatch(self.name), "board", "PATTERN", "must match [a-z][a-z0-9_-]{0,31}"),
             (title_fits, "title", "LENGTH", "must be 1 to 80 printable characters"),
-            (types_fit, "actionTypes", "PATTERN", "must be at most 64 names of action types"),
+            (types_fit, "actionTypes", "LENGTH", f"must be at most {ACTION_TYPES_MAX}"),
+            *(
+                (_ACTION_TYPE.fullmatch(name), f"actionTypes[{place}]", "PATTERN", type_form)
+                for place, name in enumerate(types)
+            ),
             (time_fits, "reset.at", "PATTERN", "must be a time of day as HH:MM"),
             (_is_zone(self.zone), "zone", "UNKNOWN", "must be an IANA time zone"),
             (window_fits, "window", "RANGE", f"must be between {WINDOW_MIN} and {WINDOW_MAX}"),

@@ -165,7 +165,8 @@ async def test_a_board_with_a_reset_begins_with_its_present_period_alone(
         ({"reset_at": "24:00"}, "reset.at"),
         ({"zone": "Mars/Olympus"}, "zone"),
         ({"window": 9}, "window"),
-        ({"action_types": ["win game"]}, "actionTypes"),
+        ({"action_types": ["AB", "AB", "win game"]}, "actionTypes[2]"),
+        ({"action_types": [f"T{i}" for i in range(65)]}, "actionTypes"),
     ],
 )
 async def test_a_board_whose_rules_do_not_fit_is_refused(
@@ -177,6 +178,52 @@ async def test_a_board_whose_rules_do_not_fit_is_refused(
 
     assert refused.value.code == "VALIDATION_FAILED"
     assert [error.field for error in refused.value.errors] == [field]
+
+
+async def test_every_rule_that_does_not_fit_is_named_and_looking_at_them_adds_no_board(
+    scores: Scores,
+) -> None:
+    wrong: dict[str, Any] = {
+        "board": "Raids",
+        "title": "",
+        "operator": "mean",
+        "order": "sideways",
+        "ties": "none",
+        "reset": "hour",
+        "reset_at": "24:00",
+        "zone": "Mars/Olympus",
+        "window": 9,
+        "action_types": ["A", "WIN_GAME", "win game"],
+    }
+    for call in (scores.stub.CreateBoard, scores.stub.CheckBoard):
+        with pytest.raises(Failed) as refused:
+            await call(scores_pb2.Board(**wrong))
+
+        assert {error.field for error in refused.value.errors} == {
+            "board",
+            "title",
+            "operator",
+            "order",
+            "ties",
+            "reset.every",
+            "reset.at",
+            "zone",
+            "window",
+            "actionTypes[0]",
+            "actionTypes[2]",
+        }
+    await scores.stub.CheckBoard(_board("raids"))
+    await scores.registry.refresh()
+    assert "raids" not in [known.board.name for known in scores.registry.all()]
+
+
+async def test_a_type_that_is_named_twice_counts_once(
+    scores: Scores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filling, "ANSWER_S", 0.0)
+    board = await scores.stub.CreateBoard(_board("raids", action_types=["AB", "CD", "AB"]))
+
+    assert list(board.action_types) == ["AB", "CD"]
 
 
 async def test_a_name_is_given_once_and_there_are_at_most_fifty_boards(

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from typing import TypeVar
 
@@ -60,8 +61,7 @@ class Filling:
 
         Raises ValidationFailed, BoardExists or TooManyBoards.
         """
-        board = _parsed(request)
-        board.validate()
+        board = checked(request)
         await self._registry.refresh()  # another replica may have added some
         if len(self._registry.all()) >= BOARDS_MAX:
             raise TooManyBoards(f"There are {BOARDS_MAX} boards already.")
@@ -134,7 +134,8 @@ class Filling:
         raise BoardNotFound
 
 
-def _parsed(request: scores_pb2.Board) -> Board:
+def checked(request: scores_pb2.Board) -> Board:
+    """The board. Raises ValidationFailed with every field that does not fit."""
     problems: list[FieldError] = []
 
     def word(field: str, text: str, words: type[Word], default: Word) -> Word:
@@ -150,13 +151,14 @@ def _parsed(request: scores_pb2.Board) -> Board:
         operator=word("operator", request.operator, Operator, Operator.SUM),
         order=word("order", request.order, Order, Order.DESCENDING),
         ties=word("ties", request.ties, Ties, Ties.FIRST_TO_REACH),
-        action_types=tuple(dict.fromkeys(request.action_types)),
+        action_types=tuple(request.action_types),
         every=word("reset.every", request.reset, Reset, Reset.NONE),
         reset_at=request.reset_at or "00:00",
         zone=request.zone or "UTC",
         window=request.window or WINDOW_MIN,
         public=request.public,
     )
+    problems += board.problems()
     if problems:
         raise ValidationFailed(errors=problems)
-    return board
+    return replace(board, action_types=tuple(dict.fromkeys(board.action_types)))
