@@ -10,7 +10,7 @@ import pytest
 from aiohttp import BasicAuth, web
 from aiohttp.test_utils import TestServer
 
-from scoreboard_client import ApiError, Client, GameServer, api, new_action_id
+from scoreboard_client import ApiError, Client, GameServer, Limit, api, new_action_id
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 AWARD = {
@@ -131,3 +131,24 @@ async def test_pages_and_the_ledger_are_walked_to_their_end() -> None:
 
     assert (pages, rows) == ([[0], [1], [2]], [0, 1, 2])
     assert seen[1] == "limit=100&period=previous&cursor=1"
+
+
+async def test_the_limits_that_responses_name_are_kept_of_refusals_too() -> None:
+    policies = iter(
+        ['"actions";q=10;w=60, "actions-hour";q=100;w=3600', '"requests";q=9;w=60', "x"]
+    )
+
+    async def types(_: web.Request) -> web.StreamResponse:
+        headers = {"RateLimit-Policy": next(policies)}
+        return web.json_response({}, status=429, headers=headers)
+
+    async with _serving(GET_actions=types) as url, Client(url) as client:
+        for _ in range(3):
+            with pytest.raises(ApiError):
+                await client.call("GET", "/actions")
+
+        assert client.limits == {
+            "actions": Limit(10, 60),
+            "actions-hour": Limit(100, 3600),
+            "requests": Limit(9, 60),
+        }
