@@ -18,7 +18,7 @@ UPGRADE = {
     "Upgrade": "websocket",
     "Sec-WebSocket-Version": "13",
     "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-    "Sec-WebSocket-Protocol": "leaderboard.v1",
+    "Sec-WebSocket-Protocol": "scoreboard.v1.json",
 }
 SECOND_START_S = 30.0  # ten seconds on a machine that has nothing else to do
 
@@ -59,8 +59,12 @@ async def test_settings_of_units_reach_a_suite_that_runs(tmp_path: Path) -> None
     origin = "https://game.example"
     given = {"points_max": 3000, "allowed_origins": origin, "access_s": 77}
     worth = {
-        **{"actionType": "EPIC", "title": "Epic", "points": 2500, "minDurationMs": 0},
-        **{"maxDurationMs": 60_000, "tokenTtlS": 300},
+        "actionType": "EPIC",
+        "title": "Epic",
+        "points": 2500,
+        "minDurationMs": 0,
+        "maxDurationMs": 60_000,
+        "tokenTtlS": 300,
     }
 
     with started(tmp_path, **given) as suite:

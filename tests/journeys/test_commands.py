@@ -67,7 +67,7 @@ def test_every_command_that_a_document_names_is_there(document: Path) -> None:
 
 @pytest.mark.parametrize("document", documents(), ids=named)
 def test_what_is_to_be_pasted_names_the_python_that_has_the_packages(document: Path) -> None:
-    for block in re.findall(
-        r"^```(?:bash)?\n(.*?)^```$", document.read_text(), re.MULTILINE | re.DOTALL
-    ):
+    fence = re.compile(r"^```(?:bash)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+    for block in fence.findall(document.read_text()):
         assert not re.search(r"^(?:\w+=\S+ )*python3? -m", block, re.MULTILINE), block
