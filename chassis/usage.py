@@ -87,7 +87,7 @@ def _notes(owner: type) -> dict[str, str]:
             text = re.sub(r"\s*noqa:.*", "", text)
             (beside if part.line[: part.start[1]].strip() else alone)[row] = text
     notes: dict[str, str] = {}
-    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]  of the class
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             first = node.lineno
             while first - 1 in alone:
