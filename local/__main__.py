@@ -104,8 +104,9 @@ def settings_of_units() -> str:
         for name in units.decided(unit, settings, nowhere)
     }
     common = {variable.name: variable.default for variable in variables(ProcessSettings)}
+    classes: dict[str, type] = {"every unit": ProcessSettings, **units.SETTINGS}
     parts = []
-    for title, cls in {"every unit": ProcessSettings, **units.SETTINGS}.items():
+    for title, cls in classes.items():
         shown = {
             variable.name
             for variable in variables(cls)

@@ -48,7 +48,8 @@ def test_the_help_of_the_suite_has_its_settings_and_those_it_passes_on() -> None
 
     found = entries(shown)
     decided = shown.rpartition("Decided by the suite")[2]
-    for cls in (LocalSettings, *units.SETTINGS.values()):
+    classes: list[type] = [LocalSettings, *units.SETTINGS.values()]
+    for cls in classes:
         for variable in variables(cls):
             assert variable.name in found or f" {variable.name}," in decided.replace("\n", ",")
     assert found["DRAIN_S"][0].endswith("default 4")

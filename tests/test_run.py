@@ -57,7 +57,6 @@ async def test_a_second_start_finds_everything_as_the_first_left_it(
 
 async def test_settings_of_units_reach_a_suite_that_runs(tmp_path: Path) -> None:
     origin = "https://game.example"
-    given = {"points_max": 3000, "allowed_origins": origin, "access_s": 77}
     worth = {
         "actionType": "EPIC",
         "title": "Epic",
@@ -67,7 +66,7 @@ async def test_settings_of_units_reach_a_suite_that_runs(tmp_path: Path) -> None
         "tokenTtlS": 300,
     }
 
-    with started(tmp_path, **given) as suite:
+    with started(tmp_path, points_max=3000, allowed_origins=origin, access_s=77) as suite:
         async with Client(suite.url) as admin:
             await admin.login(*suite.admin())
             made = await admin.call("POST", "/admin/action-types", worth)
