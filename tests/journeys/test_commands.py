@@ -29,6 +29,7 @@ def test_documents_have_commands_to_paste() -> None:
     assert {"docs/operations.md", "services/auth/README.md", "clients/python/README.md"} <= found
 
 
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("text", BLOCKS)
 def test_the_commands_of_a_document_run_beside_the_suite(text: str, suite: Suite) -> None:
     # The reader's suite is the one of `make run`; this one is elsewhere.
@@ -47,7 +48,7 @@ def test_the_commands_of_a_document_run_beside_the_suite(text: str, suite: Suite
         capture_output=True,
         check=False,
         text=True,
-        timeout=100,
+        timeout=300,
     )
 
     assert ended.returncode == 0, ended.stdout + ended.stderr
