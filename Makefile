@@ -27,7 +27,7 @@ help:
 		$(firstword $(MAKEFILE_LIST))
 
 ##@ Play
-run: $(LOCAL) ## Start everything on this machine, with simulated players; Ctrl-C stops it
+run: $(LOCAL) ## Start everything on this machine, with simulated players; Ctrl-C stops it (settings: README.md)
 	@# Replaces the shell, so that make hands SIGTERM to the suite and waits for its end.
 	@exec $(BIN)/python -m local
 
@@ -47,7 +47,7 @@ bench: $(DEV) ## Measure the award path
 	@exec $(BIN)/python -m bench.award $(ARGS)
 
 ##@ Check
-check: lint types check-protos test ## Everything that CI asks
+check: lint types check-protos test ## Lint, types, stubs and every test
 
 lint: $(DEV) ## Look for mistakes and for foreign formatting
 	@$(BIN)/python -m ruff check .

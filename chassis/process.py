@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from chassis import clock, telemetry
+from chassis import clock, telemetry, usage
 from chassis.errors import Failed
 from chassis.settings import ProcessSettings, SettingsError, load
 from chassis.telemetry import log
@@ -23,8 +23,10 @@ OPEN_FILES = 65_536
 def run(unit: str, settings_class: type[S], main: Callable[[S], Coroutine[Any, Any, None]]) -> None:
     """Reads the settings, sets up logs and clock, runs `main`, exits.
 
-    Settings that do not fit end the process with one line per problem and code 2.
+    `--help` prints the settings. What does not fit ends the process with code 2: settings
+    with one line per problem, arguments with the usage.
     """
+    usage.parser(settings_class).parse_args()
     try:
         settings = load(settings_class)
     except SettingsError as problems:

@@ -2,6 +2,7 @@
 
 A setting `drain_s` is read from `DRAIN_S`, or from the file that `DRAIN_S_FILE`
 names (so that secrets come as mounted files). Every problem is reported at once.
+The comment beside a setting is what `--help` says of it (`chassis.usage`).
 """
 
 import dataclasses
@@ -18,25 +19,6 @@ class Between:
 
     low: float
     high: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProcessSettings:
-    """The settings of every process; each unit's `Settings` adds its own."""
-
-    host: str = "127.0.0.1"  # where the port is opened
-    port: Annotated[int, Between(0, 65535)] = 0  # gRPC (HTTP on the edge); 0: any
-    ops_host: str = "127.0.0.1"  # the operations port is never a public one
-    ops_port: Annotated[int, Between(0, 65535)] = 0  # /livez, /readyz, /metrics
-    tls_dir: Path  # tls.crt, tls.key and ca.crt of this unit
-    log_level: str = "info"
-    otlp_endpoint: str = ""  # empty: no traces
-    clock_offset_s: float = 0.0  # added to every clock; 0 outside tests
-    batch_max: Annotated[int, Between(1, 256)] = 256  # items in one flight
-    # After which callers connect again, so that new replicas get calls too; 0: never.
-    connection_age_s: Annotated[float, Between(0, 86400)] = 60.0
-    drain_pause_s: Annotated[float, Between(0, 60)] = 0.0  # for the load balancer to notice
-    drain_s: Annotated[float, Between(0, 300)] = 30.0  # for requests in flight
 
 
 @dataclass(frozen=True)
@@ -56,6 +38,33 @@ class Named:
     name: str
 
 
+class Group:
+    """Settings with a prefix in common, all with defaults, as a frozen dataclass.
+
+    Of a field `live` of such a class, the setting `ping_s` is read from `LIVE_PING_S`.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessSettings:
+    """The settings of every process; each unit's `Settings` adds its own."""
+
+    host: str = "127.0.0.1"  # where the port is opened
+    port: Annotated[int, Between(0, 65535)] = 0  # gRPC (HTTP on the edge); 0: any
+    ops_host: str = "127.0.0.1"  # where the operations port is opened, never a public address
+    ops_port: Annotated[int, Between(0, 65535)] = 0  # /livez, /readyz, /metrics; 0: any
+    tls_dir: Path  # the folder of tls.crt, tls.key and ca.crt of this unit, PEM
+    # the least that is logged; debug: a line for each gRPC call too
+    log_level: Annotated[str, OneOf("debug", "info", "warning", "error")] = "info"
+    otlp_endpoint: str = ""  # where traces are sent; empty: there are none
+    clock_offset_s: float = 0.0  # added to every clock; for tests
+    batch_max: Annotated[int, Between(1, 256)] = 256  # items in one flight
+    # after which gRPC callers connect again, so that new replicas get calls too; 0: never
+    connection_age_s: Annotated[float, Between(0, 86400)] = 60.0
+    drain_pause_s: Annotated[float, Between(0, 60)] = 0.0  # between "not ready" and refusing work
+    drain_s: Annotated[float, Between(0, 300)] = 30.0  # for the requests in flight at the end
+
+
 class SettingsError(Exception):
     """The environment does not fit; the message lists every problem, a line each."""
 
@@ -67,28 +76,71 @@ class _Dataclass(Protocol):
 S = TypeVar("S", bound=_Dataclass)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Variable:
+    """One variable of the environment that a settings class reads."""
+
+    name: str
+    kind: Any  # the field's annotation
+    default: Any  # dataclasses.MISSING where the variable is required
+    owner: type  # the class of the field
+    field: str
+
+
+def variables(cls: type, *, prefix: str = "") -> list[Variable]:
+    """All that `load(cls)` reads, in the order of the fields."""
+    hints = get_type_hints(cls, include_extras=True)
+    found: list[Variable] = []
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        name = prefix + _name(field.name, kind)
+        if _is_group(kind):
+            found += variables(kind, prefix=f"{name}_")
+        else:
+            found.append(
+                Variable(name=name, kind=kind, default=field.default, owner=cls, field=field.name)
+            )
+    return found
+
+
 def load(cls: type[S], environment: Mapping[str, str] = os.environ) -> S:
     """The settings `cls`, a frozen dataclass, read from `environment`.
 
     Raises SettingsError naming every variable that is missing, unreadable or
     does not fit its type or bounds.
     """
-    hints = get_type_hints(cls, include_extras=True)
     values: dict[str, Any] = {}
     problems: list[str] = []
-    for field in dataclasses.fields(cls):
-        name = _name(field.name, hints[field.name])
+    for variable in variables(cls):
         try:
-            text = _read(name, environment)
+            text = _read(variable.name, environment)
             if text is not None:
-                values[field.name] = _parse(text, hints[field.name])
-            elif field.default is field.default_factory is dataclasses.MISSING:
-                problems.append(f"{name}: is required (or {name}_FILE)")
+                values[variable.name] = _parse(text, variable.kind)
+            elif variable.default is dataclasses.MISSING:
+                problems.append(f"{variable.name}: is required (or {variable.name}_FILE)")
         except (ValueError, OSError) as problem:
-            problems.append(f"{name}: {problem}")
+            problems.append(f"{variable.name}: {problem}")
     if problems:
         raise SettingsError("\n".join(problems))
-    return cls(**values)
+    return _made(cls, values)
+
+
+def _made(cls: type[S], values: Mapping[str, Any], *, prefix: str = "") -> S:
+    """`cls` with those values, by the names of their variables."""
+    hints = get_type_hints(cls, include_extras=True)
+    given: dict[str, Any] = {}
+    for field in dataclasses.fields(cls):
+        kind = hints[field.name]
+        name = prefix + _name(field.name, kind)
+        if _is_group(kind):
+            given[field.name] = _made(kind, values, prefix=f"{name}_")
+        elif name in values:
+            given[field.name] = values[name]
+    return cls(**given)
+
+
+def _is_group(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, Group)
 
 
 def _name(field: str, kind: Any) -> str:
@@ -123,7 +175,7 @@ def _parse(text: str, kind: Any) -> Any:
         raise
     for bound in bounds:
         if isinstance(bound, Between) and not bound.low <= value <= bound.high:
-            raise ValueError(f"must be between {bound.low:g} and {bound.high:g}, not {value}")
+            raise ValueError(f"must be between {bound.low:.16g} and {bound.high:.16g}, not {value}")
         if isinstance(bound, OneOf) and value not in bound.values:
             raise ValueError(f"must be one of {', '.join(bound.values)}, not {value!r}")
     return value

@@ -20,7 +20,6 @@ from gateway.edge.middleware import AccountBanned, Checks
 from gateway.edge.sanctions import Sanctions
 from gateway.live.handler import LiveHandler
 from gateway.live.hub import Hub
-from gateway.live.limits import LiveLimits
 from gateway.routes import routes
 from gateway.settings import Settings
 from gateway.upstreams import Upstreams, open_upstreams
@@ -52,6 +51,7 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
             verifier=verifier,
             sanctions=sanctions,
             limiter=limiter,
+            requests=settings.limit.requests,
             idempotency=Idempotency(redis, settings.idempotency_keys),
         )
         api = routes(
@@ -59,6 +59,7 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
             verifier=verifier,
             etags=Etags(settings.idempotency_keys),
             names=Names(upstreams.auth, batch_max=settings.batch_max),
+            limits=settings.limit,
             live=live,
             health=health,
             draining=lambda: gateway.draining,
@@ -105,12 +106,11 @@ def _live(hub: Hub, verifier: Verifier, sanctions: Sanctions, settings: Settings
             raise AccountBanned
         return identity
 
-    limits = LiveLimits()
     live = LiveHandler(
         hub,
         verify=verify,
         allowed_origins=settings.allowed_origins,
-        limits=limits.disabled() if settings.limits == "off" else limits,
+        limits=settings.live.disabled() if settings.limits == "off" else settings.live,
     )
 
     def revoke(sanction: Sanction) -> None:

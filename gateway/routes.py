@@ -21,7 +21,7 @@ from gateway.api.rules import BoardRules
 from gateway.api.scores import GRANTED, REDEEMED, Names, Scores
 from gateway.edge.etags import Etags
 from gateway.edge.identity import Verifier
-from gateway.edge.limits import ACTIONS, SCORES
+from gateway.edge.limits import RequestLimits
 from gateway.edge.middleware import PUBLIC, Route
 from gateway.live.handler import LiveHandler
 from gateway.upstreams import Upstreams
@@ -44,6 +44,7 @@ def routes(
     verifier: Verifier,
     etags: Etags,
     names: Names,
+    limits: RequestLimits,
     live: LiveHandler,
     health: Health,
     draining: Callable[[], bool],
@@ -56,6 +57,7 @@ def routes(
     actions, types = Actions(upstreams, scores), ActionTypes(upstreams.actions)
     boards, rules = Boards(upstreams, etags), BoardRules(upstreams)
     reversals, probes = Reversals(upstreams.scores), Probes(health, draining)
+    plays, redeems = limits.actions, limits.scores
     handshake = (TOKEN,) if query_token else ()
     return (
         Route("POST", f"{API}/auth/register", accounts.register, PUBLIC, status=201),
@@ -64,16 +66,21 @@ def routes(
         Route("POST", f"{API}/auth/token", clients.token, PUBLIC),
         Route("GET", "/.well-known/jwks.json", accounts.jwks, PUBLIC, counted=False),
         Route("GET", f"{API}/actions/types", actions.types, PUBLIC),
-        Route("POST", f"{API}/actions/request", actions.issue, PLAY, status=201, policy=ACTIONS),
-        Route("POST", f"{API}/actions/token", actions.issue, PLAY, status=201, policy=ACTIONS),
+        Route("POST", f"{API}/actions/request", actions.issue, PLAY, status=201, policy=plays),
+        Route("POST", f"{API}/actions/token", actions.issue, PLAY, status=201, policy=plays),
         Route(
-            "POST", f"{API}/actions/complete", actions.complete, PLAY, policy=redemption, once=once
+            "POST",
+            f"{API}/actions/complete",
+            actions.complete,
+            PLAY,
+            policy=redemption(redeems),
+            once=once,
         ),
         Route("GET", f"{API}/actions/{{action_id:{ID}}}", actions.state, PLAY),
         Route("DELETE", f"{API}/actions/{{action_id:{ID}}}", actions.give_up, PLAY, status=204),
-        Route("POST", f"{API}/scores/update", scores.update, PLAY, policy=SCORES, once=REDEEMED),
+        Route("POST", f"{API}/scores/update", scores.update, PLAY, policy=redeems, once=REDEEMED),
         Route(
-            "POST", f"{API}/scores/increment", scores.increment, PLAY, policy=SCORES, once=REDEEMED
+            "POST", f"{API}/scores/increment", scores.increment, PLAY, policy=redeems, once=REDEEMED
         ),
         Route("POST", f"{API}/scores/award", scores.grant, AWARD, once=GRANTED),
         Route("GET", f"{API}/me/scores", scores.history, READ, query=HISTORY),

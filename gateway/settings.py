@@ -1,11 +1,13 @@
 """The settings of the gateway."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from chassis.keyring import Keyring
 from chassis.settings import Named, OneOf, ProcessSettings
 from gateway.edge.addresses import Proxies
+from gateway.edge.limits import RequestLimits
+from gateway.live.limits import LiveLimits
 
 NO_PROXIES = Proxies("")
 
@@ -14,17 +16,20 @@ NO_PROXIES = Proxies("")
 class Settings(ProcessSettings):
     """`port` is the public one, plain HTTP: TLS ends at the load balancer before it."""
 
-    redis_url: str
-    auth_target: str
-    actions_target: str
-    scores_target: str
-    fraud_target: str
-    realtime_target: str
-    issuer: str  # of access tokens, compared exactly
-    audience: str
+    redis_url: str  # Redis, or a cluster of it
+    auth_target: str  # host:port of auth, or dns:///… for several replicas
+    actions_target: str  # the same, of actions
+    scores_target: str  # the same, of scores
+    fraud_target: str  # the same, of fraud
+    realtime_target: str  # the same, of realtime
+    issuer: str  # claim iss of access tokens, compared exactly
+    audience: str  # claim aud of access tokens
     idempotency_keys: Keyring  # seal the answers kept for repeated requests, and sign ETags
-    # "off" disables every threshold; the counting is still done.
+    # off: requests and sockets are counted, and none is refused for its number
     limits: Annotated[str, OneOf("default", "off"), Named("SCOREBOARD_LIMITS")] = "default"
+    # CIDRs of the proxies whose X-Forwarded-For is believed
     trusted_proxies: Annotated[Proxies, Named("SCOREBOARD_TRUSTED_PROXIES")] = NO_PROXIES
     allowed_origins: tuple[str, ...] = ()  # of pages that may open the live channel
     ws_query_token: bool = False  # whether a token in the live channel's query counts
+    limit: RequestLimits = field(default_factory=RequestLimits)
+    live: LiveLimits = field(default_factory=LiveLimits)

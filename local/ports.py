@@ -34,6 +34,12 @@ def keep(path: Path, names: Sequence[str]) -> dict[str, int]:
     return chosen
 
 
+def kept(path: Path) -> dict[str, int]:
+    """The ports that `keep` wrote last. Raises OSError."""
+    ports: dict[str, int] = json.loads(path.read_text())
+    return ports
+
+
 def problem(port: int, host: str = "127.0.0.1") -> str:
     """Why a process of ours could not listen there now; empty where it could."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -4,26 +4,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from chassis.settings import Between, Named, OneOf
+from chassis.settings import Between, Named
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Everything has a default: `make run` alone is enough."""
+    """Its own, beside those of the units; everything has a default."""
 
-    host: Annotated[str, Named("SCOREBOARD_HOST")] = "127.0.0.1"  # of the public port alone
-    port: Annotated[int, Between(1, 65535), Named("SCOREBOARD_PORT")] = 8080
+    # where the public port is opened, alone of all ports
+    host: Annotated[str, Named("SCOREBOARD_HOST")] = "127.0.0.1"
+    port: Annotated[int, Between(1, 65535), Named("SCOREBOARD_PORT")] = 8080  # the public port
+    # where databases, secrets, certificates and logs are kept
     data_dir: Annotated[Path, Named("SCOREBOARD_DATA_DIR")] = Path(".data")
-    players: Annotated[int, Between(0, 500), Named("SCOREBOARD_PLAYERS")] = 20  # simulated ones
-    limits: Annotated[str, OneOf("default", "off"), Named("SCOREBOARD_LIMITS")] = "default"
-    bcrypt_cost: Annotated[int, Between(4, 16), Named("SCOREBOARD_BCRYPT_COST")] = 12
-    batch_max: Annotated[int, Between(1, 256)] = 256
-    log_level: Annotated[str, OneOf("debug", "info", "warning", "error")] = "info"
-    # Moves every clock of the suite, but those of the machine, Postgres and Redis themselves.
-    clock_offset_s: Annotated[float, Named("SCOREBOARD_CLOCK_OFFSET_S")] = 0.0
-    # Servers to use instead of starting some. The Postgres role may create roles and schemas.
+    players: Annotated[int, Between(0, 500), Named("SCOREBOARD_PLAYERS")] = 50  # simulated players
+    # a Postgres (15 or newer) to use instead of an own one, of a role that may create roles and
+    # schemas
     database_url: str = ""
-    redis_url: str = ""
+    redis_url: str = ""  # a Redis (7.0 or newer) or Valkey to use instead of an own one
 
     @property
     def url(self) -> str:

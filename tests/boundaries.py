@@ -300,7 +300,11 @@ def _may_import(unit: str, module: str) -> bool:
         "protos": ("protos",),
         # A client is what others install: it stands on its own.
         "clients": ("scoreboard_client", "clients"),
-        "local": ("local", "chassis", "protos", "scoreboard_client"),
+        # It starts every unit, and so has to know what each reads.
+        "local": (
+            *("local", "chassis", "protos", "scoreboard_client", "gateway.settings"),
+            *(f"services.{name}.settings" for name in SERVICES),
+        ),
         "bench": ("bench", "chassis", "protos", "scoreboard_client"),
     }.get(unit, (unit, "chassis", "protos"))
     return any(module == name or module.startswith(f"{name}.") for name in allowed)

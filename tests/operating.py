@@ -9,16 +9,13 @@ from tests.suite import ROOT, Suite
 
 
 async def ordered(suite: Suite, unit: str, *arguments: str) -> tuple[int, str]:
-    """Exit code and output of `python -m services.<unit> …`, with that unit's secrets."""
-    secrets = suite.folder() / "secrets"
-    files = {f"{file.name.upper()}_FILE": str(file) for file in secrets.iterdir()}
+    """Exit code and output of `python -m local <unit> …`."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", f"services.{unit}", *arguments),
+        *(sys.executable, "-m", "local", unit, *arguments),
         cwd=ROOT,
         env={
             "PATH": os.environ["PATH"],
-            **files,
-            "DATABASE_URL_FILE": str(secrets / f"{unit}_database_url"),
+            "SCOREBOARD_DATA_DIR": str(suite.folder()),
             "CLOCK_OFFSET_S": str(suite.clock_offset_s),
         },
         stdout=PIPE,

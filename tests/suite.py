@@ -19,6 +19,7 @@ import pytest
 
 from local import ports
 from local.servers.launch import dying_with_parent
+from local.suite.processes import environment
 
 ROOT = Path(__file__).parent.parent
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
@@ -29,6 +30,8 @@ READY_S = 90.0
 STOP_S = 60.0
 # Apart from the ports that a suite chooses for itself, so that none of those is this one.
 _PORTS = range(10_000, 20_000)
+# Settings whose variables have a prefix.
+_PREFIXED = ("host", "port", "data_dir", "players", "limits", "bcrypt_cost", "trusted_proxies")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ class Suite:
 def started(folder: Path, *, root: Path = ROOT, **settings: object) -> Iterator[Suite]:
     """A suite of the source tree `root`, ready; its data and its log are in `folder`.
 
+    `settings` are those of `make run` and of all units, in small letters.
     Started again with the same folder it is the same suite at the same address. Raises
     AssertionError when it does not get ready, and, at the end, when it does not exit with 0
     or leaves a process behind. Skips the test where SCOREBOARD_URL names a deployment.
@@ -110,17 +114,14 @@ def started(folder: Path, *, root: Path = ROOT, **settings: object) -> Iterator[
 
 
 def _start(root: Path, log: Path, given: dict[str, object]) -> Popen[bytes]:
-    # Servers that are given to the tests are not for a suite, which keeps data of its own.
-    inherited = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("SCOREBOARD_") and name not in ("DATABASE_URL", "REDIS_URL")
-    }
+    names = {name: f"SCOREBOARD_{name.upper()}" for name in _PREFIXED}
+    settings = {names.get(name, name.upper()): str(given[name]) for name in given}
     with log.open("ab") as output:
         return Popen(
             [sys.executable, "-m", "local"],
             cwd=root,
-            env=inherited | {f"SCOREBOARD_{name.upper()}": str(given[name]) for name in given},
+            # No settings and no servers that are given to the tests.
+            env=environment(settings),
             stdin=DEVNULL,
             stdout=output,
             stderr=STDOUT,

@@ -12,7 +12,7 @@ from chassis.ids import uuid7
 from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
 from gateway.edge.idempotency import REPLAYED, Idempotency, Repeatable
-from gateway.edge.limits import REQUESTS, SCORES, Check, Limiter, RateLimited
+from gateway.edge.limits import Check, Limiter, RateLimited, RequestLimits
 from gateway.edge.sanctions import Sanctions
 from gateway.tests.edge import KEYS
 from local.servers.cluster import Cluster
@@ -51,11 +51,13 @@ async def test_limits_are_kept_exactly_though_a_batch_spans_all_nodes(
 ) -> None:
     # Two, so that what one counts by itself would be seen.
     limiters = [Limiter(redis_cluster, disabled=False) for _ in range(2)]
+    limits = RequestLimits()
     users = [uuid7() for _ in range(40)]
 
     async def passes(user: str, limiter: Limiter) -> bool:
         try:
-            await limiter.take([Check(REQUESTS, "cb007100"), Check(SCORES, user)])
+            checks = [Check(limits.requests, "cb007100"), Check(limits.scores, user)]
+            await limiter.take(checks)
         except RateLimited:
             return False
         return True

@@ -6,17 +6,18 @@ import pkgutil
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import pytest
 
-from chassis import settings
+from chassis import usage
 from chassis.errors import Failed
-from chassis.settings import ProcessSettings
+from chassis.settings import ProcessSettings, variables
 from gateway.live import frames
 from gateway.settings import Settings as GatewaySettings
 from gateway.tests.edge import api
 from local.settings import Settings as LocalSettings
+from local.suite import units
 from services.actions.settings import Settings as ActionsSettings
 from services.auth.settings import Settings as AuthSettings
 from services.fraud.settings import Settings as FraudSettings
@@ -95,7 +96,23 @@ def test_the_readme_names_settings_of_make_run_with_their_defaults() -> None:
     rows = dict(table(section((ROOT / "README.md").read_text(), "Settings of `make run`")))
 
     assert rows
-    assert rows.items() <= settings_table("make run").items()
+    read = settings_read(LocalSettings)
+    for cls in PROCESSES.values():
+        read = settings_read(cls) | read
+    assert rows.items() <= read.items()
+
+
+def test_the_operations_page_names_what_make_run_decides_and_its_own_defaults() -> None:
+    text = section(OPERATIONS.read_text(), "make run")
+    nowhere = units.Places(data_dir=Path(), ports=dict.fromkeys(units.PORT_NAMES, 1))
+    decided = {
+        re.sub(r"_FILE$|^.*(?=_TARGET$)", "", name)
+        for unit in units.UNITS
+        for name in units.decided(unit, LocalSettings(), nowhere)
+    }
+
+    for name in {*decided, *units.defaults(LocalSettings())}:
+        assert re.search(rf"`(…)?{name}[`=]", text), name
 
 
 def test_decisions_are_numbered_without_gaps_and_say_why() -> None:
@@ -119,9 +136,9 @@ def test_the_api_page_has_every_call_and_no_other() -> None:
 
 def test_every_code_of_the_api_page_is_one_that_is_raised() -> None:
     codes = set(re.findall(r"`([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)`", API.read_text()))
-    # Not refusals: two warnings, the three built-in types, a setting.
-    codes -= {"RANK_UNAVAILABLE", "UNDER_REVIEW", "SCOREBOARD_TRUSTED_PROXIES"}
-    codes -= {"WIN_GAME", "COMPLETE_QUEST", "COMPLETE_LEVEL"}
+    # Not refusals: two warnings, the three built-in types, settings.
+    codes -= {"RANK_UNAVAILABLE", "UNDER_REVIEW", "WIN_GAME", "COMPLETE_QUEST", "COMPLETE_LEVEL"}
+    codes -= {variable.name for cls in PROCESSES.values() for variable in variables(cls)}
     codes -= field_codes()
 
     assert len(codes) > 30
@@ -197,24 +214,11 @@ def settings_table(heading: str) -> dict[str, str]:
 
 def settings_read(cls: Any, *, but: set[str] = frozenset()) -> dict[str, str]:  # type: ignore[assignment]
     """The same, from the code."""
-    hints = get_type_hints(cls, include_extras=True)
     return {
-        settings._name(field.name, hints[field.name]): _shown(field.default)
-        for field in dataclasses.fields(cls)
-        if field.name not in but
+        variable.name: usage.shown(variable.default)
+        for variable in variables(cls)
+        if variable.field not in but
     }
-
-
-def _shown(default: object) -> str:
-    if default is dataclasses.MISSING:
-        return "required"
-    if isinstance(default, bool):
-        return "on" if default else "off"
-    if isinstance(default, float):
-        return f"{default:g}"
-    if default in ("", ()) or type(default).__name__ == "Proxies":
-        return "empty"
-    return str(default)
 
 
 def broken_links(text: str, folder: Path) -> list[str]:

@@ -6,12 +6,20 @@ from pathlib import Path
 
 import psutil
 import pytest
+from aiohttp import ClientSession
 
 from local.suite import processes
 from scoreboard_client import Client
 from tests.people import PASSWORD, address, newcomer
 from tests.suite import ROOT, UNITS, Suite, started
 
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Protocol": "scoreboard.v1.json",
+}
 SECOND_START_S = 30.0  # ten seconds on a machine that has nothing else to do
 
 
@@ -45,6 +53,36 @@ async def test_a_second_start_finds_everything_as_the_first_left_it(
             assert await again.receipt(award.action_id) == award
             place = await again.place()
             assert (place["score"], place["rank"]) == (award.new_score, award.rank)
+
+
+async def test_settings_of_units_reach_a_suite_that_runs(tmp_path: Path) -> None:
+    origin = "https://game.example"
+    worth = {
+        "actionType": "EPIC",
+        "title": "Epic",
+        "points": 2500,
+        "minDurationMs": 0,
+        "maxDurationMs": 60_000,
+        "tokenTtlS": 300,
+    }
+
+    with started(tmp_path, points_max=3000, allowed_origins=origin, access_s=77) as suite:
+        async with Client(suite.url) as admin:
+            await admin.login(*suite.admin())
+            made = await admin.call("POST", "/admin/action-types", worth)
+        async with ClientSession(f"{suite.url}/") as session:
+            body = {"username": "ada", "password": PASSWORD}
+            async with session.post("/api/v1/auth/register", json=body) as response:
+                account = await response.json()
+            statuses = {}
+            for page in (origin, suite.url):
+                headers = {**UPGRADE, "Origin": page}
+                async with session.get("/ws/leaderboard", headers=headers) as response:
+                    statuses[page] = response.status
+
+    assert made["points"] == 2500
+    assert account["expiresIn"] == 77
+    assert statuses == {origin: 101, suite.url: 403}
 
 
 def expect_described(suite: Suite, root: Path) -> None:

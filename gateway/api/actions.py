@@ -1,5 +1,7 @@
 """Actions: the catalogue, one-time tokens, and proofs."""
 
+from collections.abc import Callable
+
 from aiohttp import web
 
 from chassis.clock import rfc3339
@@ -10,7 +12,7 @@ from gateway.api.claims import Name, Token
 from gateway.api.scores import Proof, Scores
 from gateway.edge.body import Body, require
 from gateway.edge.idempotency import Once
-from gateway.edge.limits import SCORES, Policy
+from gateway.edge.limits import Policy
 from gateway.edge.request import Request
 from gateway.upstreams import Upstreams, left_s
 from protos import actions_pb2, scores_pb2
@@ -105,9 +107,9 @@ class Action(Answer):
     expires_at: str
 
 
-def redemption(body: Completion) -> Policy | None:
-    """Only a completion with its token redeems it."""
-    return SCORES if body.action_token is not None else None
+def redemption(policy: Policy) -> Callable[[Completion], Policy | None]:
+    """That policy of a completion with its token: no other redeems it."""
+    return lambda body: policy if body.action_token is not None else None
 
 
 def once(body: Completion) -> Once | None:

@@ -21,6 +21,9 @@ class Proxies:
         # Parsing addresses costs more than all the rest of reading a request.
         self._address = lru_cache(maxsize=8192)(self._read)
 
+    def __str__(self) -> str:
+        return ",".join(map(str, self._networks))
+
     def address(self, request: web.BaseRequest) -> str:
         """The caller's address: the right-most forwarded one that is no trusted proxy's.
 

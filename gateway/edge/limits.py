@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import cachetools
 import msgspec
@@ -22,6 +22,7 @@ from chassis import clock
 from chassis.batching import Batcher
 from chassis.errors import Failed, TooMany
 from chassis.redis import UNAVAILABLE, Call, Redis, Script
+from chassis.settings import Between, Group
 from chassis.telemetry import log
 from gateway.edge.addresses import prefix
 
@@ -71,9 +72,40 @@ class Policy:
         return Policy(self.name, *(math.ceil(limit / 2) for limit in self.limits))
 
 
-REQUESTS = Policy("requests", 100)
-ACTIONS = Policy("actions", 10, 100, 500)
-SCORES = Policy("scores", 10)
+# Each of a minute is a time that Redis keeps.
+PerMinute = Annotated[int, Between(1, 10_000)]
+Longer = Annotated[int, Between(0, 10_000_000)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestLimits(Group):
+    """Settings of the gateway, read from `LIMIT_…`, and the policies made of them."""
+
+    requests_per_minute: PerMinute = 100  # of an address (IPv6: its /64), almost all calls
+    requests_per_hour: Longer = 0  # the same; 0: no limit of an hour
+    requests_per_day: Longer = 0  # the same; 0: no limit of a day
+    actions_per_minute: PerMinute = 10  # of a player, requests for tokens
+    actions_per_hour: Longer = 100  # the same; 0: no limit of an hour
+    actions_per_day: Longer = 500  # the same; 0: no limit of a day
+    scores_per_minute: PerMinute = 10  # of a player, redemptions
+    scores_per_hour: Longer = 0  # the same; 0: no limit of an hour
+    scores_per_day: Longer = 0  # the same; 0: no limit of a day
+
+    @cached_property
+    def requests(self) -> Policy:
+        return Policy(
+            "requests", self.requests_per_minute, self.requests_per_hour, self.requests_per_day
+        )
+
+    @cached_property
+    def actions(self) -> Policy:
+        return Policy(
+            "actions", self.actions_per_minute, self.actions_per_hour, self.actions_per_day
+        )
+
+    @cached_property
+    def scores(self) -> Policy:
+        return Policy("scores", self.scores_per_minute, self.scores_per_hour, self.scores_per_day)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +126,14 @@ class Check:
 
 
 @lru_cache(maxsize=8192)
-def checks(address: str, policy: Policy | None, user_id: str) -> tuple[Check, ...]:
-    """What a request is counted against: its address, and the policy where there is a user.
+def checks(
+    address: str, requests: Policy, policy: Policy | None, user_id: str
+) -> tuple[Check, ...]:
+    """What a request is counted against: `requests` of its address, `policy` where a user is.
 
     Kept, since the same callers come again.
     """
-    each = Check(REQUESTS, prefix(address))
+    each = Check(requests, prefix(address))
     return (each, Check(policy, user_id)) if policy and user_id else (each,)
 
 
@@ -240,7 +274,7 @@ class _Local:
         return judged
 
     def _minute(self, key: str, now_ms: int) -> deque[int]:
-        times_ms = self._times_ms.setdefault(key, deque(maxlen=128))
+        times_ms = self._times_ms.setdefault(key, deque())  # no longer than the limit
         while times_ms and times_ms[0] <= now_ms - 60_000:
             times_ms.popleft()
         return times_ms

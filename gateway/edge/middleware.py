@@ -79,6 +79,7 @@ class Checks:
     verifier: Verifier
     sanctions: Sanctions
     limiter: Limiter
+    requests: Policy  # of an address
     idempotency: Idempotency
 
     def identify(self, request: Request, scope: str) -> Caller:
@@ -97,7 +98,9 @@ class Checks:
         if policy and self.sanctions.flagged(user_id):
             policy = policy.half
         try:
-            request.standing = await self.limiter.take(checks(request.address, policy, user_id))
+            request.standing = await self.limiter.take(
+                checks(request.address, self.requests, policy, user_id)
+            )
         except RateLimited as limited:
             request.standing = limited.standing
             raise

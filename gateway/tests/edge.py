@@ -12,6 +12,7 @@ from chassis.keyring import Keyring
 from chassis.testing import Certificates
 from gateway.__main__ import opened
 from gateway.edge.addresses import Proxies
+from gateway.edge.limits import RequestLimits
 from gateway.edge.listener import listening
 from gateway.edge.middleware import Route
 from gateway.routes import routes
@@ -45,6 +46,7 @@ def api() -> tuple[Route, ...]:
         verifier=unused,
         etags=unused,
         names=unused,
+        limits=RequestLimits(),
         live=unused,
         health=unused,
         draining=unused,

@@ -12,13 +12,15 @@ import pytest
 from chassis import clock
 from chassis.redis import Redis, open_redis
 from chassis.testing import Certificates, eventually
-from gateway.edge.limits import ACTIONS, REQUESTS, SCORES, Check, Limiter, Policy, RateLimited
+from gateway.edge.limits import Check, Limiter, Policy, RateLimited, RequestLimits
 from gateway.tests.edge import PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import ADA, AT, BOB, Fakes
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
 
 WANTED = {"actionType": "WIN_GAME"}
+LIMITS = RequestLimits()
+ACTIONS, REQUESTS, SCORES = LIMITS.actions, LIMITS.requests, LIMITS.scores
 
 
 @pytest.fixture

@@ -1,22 +1,44 @@
-"""The six processes: what each is started with and given, all of it on this machine."""
+"""The six processes: what each is started with and given, all of it on this machine.
 
-from collections.abc import Mapping
+What a unit's `Settings` read is given to it in three ways: the suite decides it (addresses,
+certificates, secrets, stores), the user sets it by the variable of that name, or it is the
+suite's default, else the unit's own.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from chassis.settings import ProcessSettings, SettingsError, load, variables
+from gateway.settings import Settings as GatewaySettings
 from local.servers import databases
 from local.settings import Settings, reached
+from local.suite import processes
 from local.suite.processes import ROOT, Program
 from protos.arrows import CALLERS
+from services.actions.settings import Settings as ActionsSettings
+from services.auth.settings import Settings as AuthSettings
+from services.fraud.settings import Settings as FraudSettings
+from services.realtime.settings import Settings as RealtimeSettings
+from services.scores.settings import Settings as ScoresSettings
 
 # Those called stand before their callers, so that the reverse is the order to stop in.
-UNITS = ("auth", "fraud", "actions", "scores", "realtime", "gateway")
+SETTINGS: Mapping[str, type[ProcessSettings]] = {
+    "auth": AuthSettings,
+    "fraud": FraudSettings,
+    "actions": ActionsSettings,
+    "scores": ScoresSettings,
+    "realtime": RealtimeSettings,
+    "gateway": GatewaySettings,
+}
+UNITS = tuple(SETTINGS)
 # All ports but the public one.
 PORT_NAMES = (*UNITS[:-1], *(f"{unit}-ops" for unit in UNITS))
 
-_DRAIN_S = 4.0  # what a process gets for the requests in flight
 # A pool's connections and the last lines of a log need a moment after the requests.
-_GRACE_S = _DRAIN_S + 10.0
+_GRACE_S = 10.0
 _PLAYERS_GRACE_S = 5.0
 
 # By unit: the files of the folder of secrets that it gets.
@@ -27,6 +49,8 @@ _SECRETS = {
     "scores": ("journal_keys", "cursor_keys", "seal_keys"),
 }
 _REDIS_USERS = ("auth", "scores", "fraud", "realtime", "gateway")
+# What a store's URL looks like, while there is none yet.
+_NO_STORES = {"DATABASE_URL": "postgresql://127.0.0.1/none", "REDIS_URL": "redis://127.0.0.1"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,33 +70,19 @@ class Places:
 
 
 def program(unit: str, settings: Settings, places: Places) -> Program:
-    """A unit's process."""
-    public = unit == "gateway"
-    ports = {
-        "port": settings.port if public else places.ports[unit],
-        "ops_port": places.ports[f"{unit}-ops"],
-    }
-    host = settings.host if public else "127.0.0.1"
-    ready_urls = [f"{reached(host, ports['ops_port'])}/readyz"]
+    """A unit's process. Raises SettingsError where what the user set does not fit."""
+    given = environment(unit, settings, places)
+    # Its end takes as long as its settings say, wherever they come from.
+    process = load(ProcessSettings, given)
+    ready_url = f"{reached('127.0.0.1', process.ops_port)}/readyz"
     return Program(
         name=unit,
-        command=("-m", unit if public else f"services.{unit}"),
-        environment={
-            "HOST": host,
-            "PORT": str(ports["port"]),
-            "OPS_PORT": str(ports["ops_port"]),
-            "DRAIN_S": str(_DRAIN_S),
-            "LOG_LEVEL": settings.log_level,
-            "BATCH_MAX": str(settings.batch_max),
-            "CLOCK_OFFSET_S": str(settings.clock_offset_s),
-            "TLS_DIR": str(places.certificates / unit),
-            **_targets(unit, places),
-            **_own(unit, settings, places),
-        },
+        command=("-m", _module(unit)),
+        environment=given,
         log=places.data_dir / "logs" / f"{unit}.log",
-        grace_s=_GRACE_S,
-        ports=ports,
-        ready_urls=[*ready_urls, f"{settings.url}/readyz"] if public else ready_urls,
+        grace_s=process.drain_pause_s + process.drain_s + _GRACE_S,
+        ports={"port": process.port, "ops_port": process.ops_port},
+        ready_urls=[ready_url, f"{settings.url}/readyz"] if unit == "gateway" else [ready_url],
     )
 
 
@@ -89,13 +99,89 @@ def simulated_players(settings: Settings, places: Places) -> Program:
     )
 
 
-def account_environment(settings: Settings, places: Places) -> dict[str, str]:
-    """The environment of the command that makes an administrator."""
-    return {
-        "DATABASE_URL_FILE": str(places.secrets / "auth_database_url"),
-        "PEPPER_FILE": str(places.secrets / "pepper"),
-        "SCOREBOARD_BCRYPT_COST": str(settings.bcrypt_cost),
+def environment(unit: str, settings: Settings, places: Places) -> dict[str, str]:
+    """What a unit is given of all that its settings read; each value as X or as X_FILE."""
+    given = decided(unit, settings, places)
+    fixed = {name.removesuffix("_FILE") for name in given}
+    preset = defaults(settings)
+    for variable in variables(SETTINGS[unit]):
+        name = variable.name
+        if name in fixed:
+            continue
+        if name in os.environ:
+            given[name] = os.environ[name]
+        if (form := f"{name}_FILE") in os.environ:
+            # The unit's working directory is another one than the user's.
+            given[form] = str(Path(os.environ[form]).absolute())
+        if name in preset and not given.keys() & {name, form}:
+            given[name] = preset[name]
+    return given
+
+
+def check(settings: Settings, places: Places) -> None:
+    """Reads every unit's settings as the unit will, before there are stores.
+
+    Raises SettingsError: a line for each problem, with the units that have it.
+    """
+    problems: dict[str, list[str]] = {}
+    for unit, cls in SETTINGS.items():
+        given = environment(unit, settings, places) | _NO_STORES
+        for name in _NO_STORES:
+            given.pop(f"{name}_FILE", None)
+        try:
+            load(cls, given)
+        except SettingsError as refusal:
+            for line in str(refusal).splitlines():
+                problems.setdefault(line, []).append(unit)
+    if problems:
+        raise SettingsError(
+            "\n".join(f"{', '.join(units)}: {line}" for line, units in problems.items())
+        )
+
+
+def command(unit: str, arguments: Sequence[str], settings: Settings, places: Places) -> None:
+    """Becomes an operator's command of a unit, which gets the unit's environment."""
+    given = processes.environment(environment(unit, settings, places))
+    os.execve(sys.executable, [sys.executable, "-m", _module(unit), *arguments], given)  # noqa: S606
+
+
+def decided(unit: str, settings: Settings, places: Places) -> dict[str, str]:
+    """What the suite decides and no one else: how its parts find and trust each other."""
+    public = unit == "gateway"
+    given = {
+        "HOST": settings.host if public else "127.0.0.1",
+        "PORT": str(settings.port if public else places.ports[unit]),
+        "OPS_HOST": "127.0.0.1",
+        "OPS_PORT": str(places.ports[f"{unit}-ops"]),
+        "TLS_DIR": str(places.certificates / unit),
+        **_targets(unit, places),
     }
+    for name in _SECRETS.get(unit, ()):
+        given[f"{name.upper()}_FILE"] = str(places.secrets / name)
+    if unit in databases.UNITS:
+        given["DATABASE_URL_FILE"] = str(places.secrets / f"{unit}_database_url")
+    if unit in _REDIS_USERS:
+        given["REDIS_URL_FILE"] = str(places.secrets / "redis_url")
+    return given
+
+
+def defaults(settings: Settings) -> dict[str, str]:
+    """What the suite sets where its user does not, by name: what fits one machine."""
+    # By these a browser opens pages of this machine.
+    hosts = (reached(host, settings.port) for host in ("127.0.0.1", "localhost"))
+    return {
+        "DRAIN_S": "4",
+        "ISSUER": settings.url,
+        "AUDIENCE": "scoreboard",
+        # Simulated players and test clients, all on this machine, send addresses of their own.
+        "SCOREBOARD_TRUSTED_PROXIES": "127.0.0.0/8,::1/128",
+        "WS_QUERY_TOKEN": "on",
+        "ALLOWED_ORIGINS": ",".join(dict.fromkeys((settings.url, *hosts))),
+    }
+
+
+def _module(unit: str) -> str:
+    return unit if unit == "gateway" else f"services.{unit}"
 
 
 def _targets(unit: str, places: Places) -> dict[str, str]:
@@ -105,25 +191,3 @@ def _targets(unit: str, places: Places) -> dict[str, str]:
         for name, methods in CALLERS.items()
         if any(unit in callers for callers in methods.values())
     }
-
-
-def _own(unit: str, settings: Settings, places: Places) -> dict[str, str]:
-    """What not every unit is given."""
-    given = {f"{name.upper()}_FILE": str(places.secrets / name) for name in _SECRETS.get(unit, ())}
-    if unit in databases.UNITS:
-        given |= {"DATABASE_URL_FILE": str(places.secrets / f"{unit}_database_url")}
-    if unit in _REDIS_USERS:
-        given |= {"REDIS_URL_FILE": str(places.secrets / "redis_url")}
-    if unit in ("auth", "gateway"):
-        given |= {"ISSUER": settings.url, "AUDIENCE": "scoreboard"}
-    if unit in ("actions", "fraud", "gateway"):
-        given |= {"SCOREBOARD_LIMITS": settings.limits}
-    if unit == "auth":
-        given |= {"SCOREBOARD_BCRYPT_COST": str(settings.bcrypt_cost)}
-    if unit == "gateway":
-        # Simulated players and test clients, all on this machine, send addresses of their own.
-        given |= {"SCOREBOARD_TRUSTED_PROXIES": "127.0.0.0/8,::1/128", "WS_QUERY_TOKEN": "on"}
-        # By these a browser opens pages of this machine.
-        hosts = (reached(host, settings.port) for host in ("127.0.0.1", "localhost"))
-        given |= {"ALLOWED_ORIGINS": ",".join(dict.fromkeys((settings.url, *hosts)))}
-    return given

@@ -92,6 +92,19 @@ def test_settings_that_do_not_fit(refusal: Refusal) -> None:
     )
 
 
+def test_a_setting_of_a_unit_that_does_not_fit_ends_it_before_the_stores_are_started(
+    refusal: Refusal, tmp_path: Path
+) -> None:
+    given = {"SCOREBOARD_PORT": free_port(), "POINTS_MAX": 0, "SCOREBOARD_LIMITS": "some"}
+
+    assert refusal(**given).splitlines() == [
+        "the settings do not fit",
+        "fraud, actions, gateway: SCOREBOARD_LIMITS: must be one of default, off, not 'some'",
+        "actions: POINTS_MAX: must be between 1 and 9007199254740991, not 0",
+    ]
+    assert not list((tmp_path / "data").glob("pg*"))
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]

@@ -11,13 +11,14 @@ from chassis.settings import Between, Named, OneOf, ProcessSettings, SettingsErr
 class Settings(ProcessSettings):
     """The settings of a process that runs this service."""
 
-    database_url: str
-    fraud_target: str
+    database_url: str  # Postgres, as role actions
+    fraud_target: str  # host:port of fraud, or dns:///… for several replicas
     sealing_keys: Keyring  # seal the tokens; the newest seals new actions
     signing_keys: Keyring  # masters of the actions' signing keys, by the sealing keys' numbers
     points_max: Annotated[int, Between(1, 2**53 - 1)] = 1000  # an action is worth at most that
     open_max: Annotated[int, Between(1, 1000)] = 3  # open tokens of a player
     settle_wait_s: Annotated[float, Between(0, 5)] = 0.15  # of a request beyond open_max
+    # off: daily caps of action types refuse no one
     limits: Annotated[str, OneOf("default", "off"), Named("SCOREBOARD_LIMITS")] = "default"
 
     def __post_init__(self) -> None:

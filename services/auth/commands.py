@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
+from chassis import usage
 from chassis.errors import Failed
 from chassis.postgres import UNAVAILABLE, open_database
 from chassis.settings import SettingsError, load
 from services.auth import accounts, clients
 from services.auth.passwords import Bcrypt, open_passwords
-from services.auth.settings import AccountSettings, StoreSettings
+from services.auth.settings import AccountSettings, Settings, StoreSettings
 from services.auth.store import AuthStore
 
 
@@ -32,7 +33,8 @@ def run(arguments: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m services.auth")
+    parser = usage.parser(Settings)
+    parser.description = "The process; or, given arguments, one of its commands."
     subjects = parser.add_subparsers(required=True)
 
     admin = subjects.add_parser("admin", help="administrators").add_subparsers(required=True)

@@ -10,13 +10,16 @@ from services.realtime.store import HISTORY
 
 @dataclass(frozen=True, kw_only=True)
 class Settings(ProcessSettings):
-    redis_url: str
-    scores_target: str  # host:port, or dns:///… for several replicas
-    # What the history of each live channel may hold.
+    redis_url: str  # Redis, or a cluster of it
+    scores_target: str  # host:port of scores, or dns:///… for several replicas
+    # publications that the history of a live channel may hold
     history_entries_max: Annotated[int, Between(1, HISTORY.entries_max)] = HISTORY.entries_max
+    # the same, in bytes
     history_bytes_max: Annotated[int, Between(2**16, 2**30)] = HISTORY.bytes_max
+    # how long it keeps them once nothing is published
     history_kept_s: Annotated[float, Between(60, 90 * 86400)] = HISTORY.kept_s
-    # Gateways stay attached: user channels lose what is published between two streams.
+    # after which gateways attach again; 0: never, since user channels lose what is published
+    # between two streams
     connection_age_s: Annotated[float, Between(0, 86400)] = 0.0
 
     @property

@@ -3,7 +3,7 @@
 from scoreboard_client.client import Client
 from scoreboard_client.game_server import GameServer, new_action_id
 from scoreboard_client.live import Board, Live, Personal, watch
-from scoreboard_client.model import Action, ApiError, Award
+from scoreboard_client.model import Action, ApiError, Award, Limit
 from scoreboard_client.signing import checksum, client_signature, evidence_hash
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Board",
     "Client",
     "GameServer",
+    "Limit",
     "Live",
     "Personal",
     "checksum",

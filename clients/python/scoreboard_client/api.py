@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import aiohttp
 
-from scoreboard_client.model import ApiError
+from scoreboard_client.model import ApiError, Limit, limits
 
 RENEW_BEFORE_S = 30
 
@@ -16,7 +16,7 @@ class Api:
     """Calls of a scoreboard at `base_url`, within `async with`.
 
     Every call raises ApiError for a refusal and aiohttp.ClientError or TimeoutError where
-    there is no answer.
+    there is no answer. `limits` are those that the responses so far have named.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class Api:
         self._renew_at = 0.0  # of the monotonic clock
         self._renewing = asyncio.Lock()
         self.access_token = ""
+        self.limits: dict[str, Limit] = {}
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(timeout=self._timeout, headers=self._headers)
@@ -68,6 +69,7 @@ class Api:
         if self._session is None:
             raise RuntimeError(f"use `async with {type(self).__name__}(…) as …`")
         async with self._session.request(method, self._base + path, **given) as response:
+            self.limits |= limits(response.headers.get("RateLimit-Policy", ""))
             if response.status >= 400:
                 is_problem = response.content_type == "application/problem+json"
                 raise ApiError(response.status, await response.json() if is_problem else {})

@@ -1,5 +1,6 @@
 """What the API answers, as values."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -21,6 +22,20 @@ class ApiError(Exception):
         self.request_id: str = problem.get("requestId", "")
         self.problem = problem
         super().__init__(f"{status} {self.code}: {self.detail}")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """So many requests within any such time."""
+
+    requests: int
+    window_s: int
+
+
+def limits(header: str) -> dict[str, Limit]:
+    """The limits of a RateLimit-Policy header by their names; of what it is not, none."""
+    found = re.findall(r'"([^"]+)";q=(\d{1,9});w=(\d{1,9})', header)
+    return {name: Limit(int(requests), int(window_s)) for name, requests, window_s in found}
 
 
 @dataclass(frozen=True)

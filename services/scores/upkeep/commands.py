@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from chassis import clock, postgres
+from chassis import clock, postgres, usage
 from chassis.errors import Failed
 from chassis.postgres import Database, open_database
 from chassis.process import background
@@ -52,7 +52,8 @@ def run(arguments: Sequence[str]) -> tuple[str, int]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m services.scores")
+    parser = usage.parser(Settings)
+    parser.description = "The process; or, given arguments, one of its commands."
     commands = parser.add_subparsers(required=True)
 
     rebuild = commands.add_parser(

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import BasicAuth, web
 from aiohttp.test_utils import TestServer
 
-from scoreboard_client import ApiError, Client, GameServer, api, new_action_id
+from scoreboard_client import ApiError, Client, GameServer, Limit, api, new_action_id
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 AWARD = {
@@ -157,3 +157,24 @@ async def test_a_refusal_shows_all_that_the_server_said() -> None:
             await client.give_up("a1")
 
     assert refused.value.problem == problem
+
+
+async def test_the_limits_that_responses_name_are_kept_of_refusals_too() -> None:
+    policies = iter(
+        ['"actions";q=10;w=60, "actions-hour";q=100;w=3600', '"requests";q=9;w=60', "x"]
+    )
+
+    async def types(_: web.Request) -> web.StreamResponse:
+        headers = {"RateLimit-Policy": next(policies)}
+        return web.json_response({}, status=429, headers=headers)
+
+    async with _serving(GET_actions=types) as url, Client(url) as client:
+        for _ in range(3):
+            with pytest.raises(ApiError):
+                await client.call("GET", "/actions")
+
+        assert client.limits == {
+            "actions": Limit(10, 60),
+            "actions-hour": Limit(100, 3600),
+            "requests": Limit(9, 60),
+        }
