@@ -10,8 +10,10 @@ import pytest
 
 from chassis import clock
 from chassis.redis import Redis, open_redis
+from chassis.settings import SettingsError
 from chassis.testing import Certificates, eventually
 from gateway.edge.limits import ACTIONS, REQUESTS, SCORES, Check, Limiter, Policy, RateLimited
+from gateway.edge.peers import KEY, Peers
 from gateway.tests.edge import PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import ADA, AT, BOB, Fakes
 from protos.events_pb2 import SanctionEvents
@@ -22,7 +24,7 @@ WANTED = {"actionType": "WIN_GAME"}
 
 @pytest.fixture
 async def limiter(redis: Redis) -> Limiter:
-    return Limiter(redis, disabled=False)
+    return Limiter(redis, Peers(redis), disabled=False)
 
 
 async def passes(limiter: Limiter, *checks: Check) -> bool:
@@ -371,9 +373,96 @@ async def test_there_is_no_window_without_a_limit_while_redis_is_unavailable(
     assert int(later.headers["Retry-After"]) > 50
 
 
+async def test_gateways_share_a_limit_while_redis_is_unavailable(
+    own_redis: Callable[[], AbstractContextManager[str]],
+) -> None:
+    policies = (SCORES, SCORES.half, REQUESTS, Policy("large", 1000), Policy("small", 1))
+    async with contextlib.AsyncExitStack() as clients:
+        with own_redis() as url:
+            redises = [await clients.enter_async_context(open_redis(url)) for _ in range(3)]
+            peers = [Peers(redis) for redis in redises]
+            for each in [*peers, *peers]:
+                await each.beat()
+        limiters = [
+            Limiter(redis, each, disabled=False) for redis, each in zip(redises, peers, strict=True)
+        ]
+        passed = {
+            policy: [await taken(limiter, policy, 400, f"user-{n}") for limiter in limiters]
+            for n, policy in enumerate(policies)
+        }
+    # Each a third of it, rounded up: together at most two more than the limit.
+    assert list(passed.values()) == [[4] * 3, [2] * 3, [34] * 3, [334] * 3, [1] * 3]
+
+
+async def test_a_gateway_s_share_is_of_all_gateways_that_redis_last_counted(
+    fakes: Fakes, certificates: Certificates, own_redis: Callable[[], AbstractContextManager[str]]
+) -> None:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(own_redis())
+        async with (
+            open_redis(url) as redis,
+            Peers(redis).running(),
+            Peers(redis).running(),
+            # Counted from its start, so it has to wait for no heartbeat.
+            edge_of(edge_settings(fakes, certificates, url), fakes) as edge,
+        ):
+            assert await redis.zcard(KEY) == 3
+            stack.close()
+            answers = await asyncio.gather(*(redeem(edge, 0, ADA) for _ in range(30)))
+
+    assert [a.status for a in answers].count(200) == 4
+
+
+async def test_a_gateway_counts_while_it_runs_and_for_some_time_when_it_was_killed(
+    redis: Redis,
+) -> None:
+    mine = Peers(redis, heartbeat_s=0.02, silent_s=15)
+
+    async def counts(wanted: int) -> bool:
+        return mine.count == wanted
+
+    async with mine.running():
+        assert mine.count == 1
+        async with Peers(redis).running():
+            await eventually(lambda: counts(2))
+        await eventually(lambda: counts(1))  # at once, since the other one left
+
+        await Peers(redis).beat()  # and nothing after it
+        await eventually(lambda: counts(2))
+        with clock.ahead(14):
+            await mine.beat()
+            assert mine.count == 2
+        with clock.ahead(16):
+            await mine.beat()
+            assert mine.count == 1
+    assert await redis.exists(KEY) == 0
+
+
+async def test_the_last_count_stays_while_redis_is_unavailable(
+    own_redis: Callable[[], AbstractContextManager[str]],
+) -> None:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(own_redis())
+        async with open_redis(url) as redis:
+            peers = Peers(redis)
+            assert peers.count == 1
+            await Peers(redis).beat()
+            await peers.beat()
+            stack.close()
+            await peers.beat()
+            assert peers.count == 2
+
+
+def test_a_gateway_must_not_be_given_up_between_two_of_its_heartbeats(
+    fakes: Fakes, certificates: Certificates, redis_url: str
+) -> None:
+    with pytest.raises(SettingsError, match="PEERS_SILENT_S"):
+        edge_settings(fakes, certificates, redis_url, peers_heartbeat_s=5.0, peers_silent_s=9.0)
+
+
 async def test_the_script_decides_again_when_redis_is_back(redis_url: str, redis: Redis) -> None:
     async with open_redis(redis_url) as own:
-        limiter = Limiter(own, disabled=False)
+        limiter = Limiter(own, Peers(own), disabled=False)
         assert await taken(limiter, SCORES, 10) == 10
         limiter._unavailable.set()
         assert await taken(limiter, SCORES, 3) == 3  # by this process alone
