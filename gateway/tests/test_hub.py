@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -162,13 +163,21 @@ async def test_the_hub_attaches_again_and_again_while_realtime_is_unavailable(se
     server.feed.unavailable = True
     server.feed.cut()
     server.feed.board.publish()
-    await asyncio.sleep(0.2)
+
+    async def refused() -> bool:
+        return len(server.feed.refused_s) >= 12  # 20 s and more, if the pauses grew without end
+
+    await eventually(refused)
     server.feed.unavailable = False
 
     async def whole() -> bool:
         return watcher.offset == 1
 
     await eventually(whole)
+    assert watcher.gaps == []
+    # Half of the longest pause at least, so that many hubs at once are no flood.
+    late = server.feed.refused_s[4:]
+    assert min(after - before for before, after in pairwise(late)) >= 0.025
 
 
 async def test_a_gap_that_the_history_cannot_fill_becomes_one_snapshot(server: Live) -> None:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager
 from random import Random
 
+import aiohttp
 import pytest
 
 from chassis import clock
@@ -18,6 +19,7 @@ from gateway.tests.edge import PROOF, UPDATE, Answered, Edge, edge_of, edge_sett
 from gateway.tests.services import ADA, AT, BOB, Fakes
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
+from protos.streams import SANCTIONS
 
 WANTED = {"actionType": "WIN_GAME"}
 
@@ -275,7 +277,7 @@ def sanction(
 
 async def say(redis: Redis, *sanctions: Sanction) -> None:
     batch = SanctionEvents(sanctions=sanctions).SerializeToString()
-    await redis.xadd("{fraud}:sanctions", {"batch": batch})
+    await redis.xadd(SANCTIONS, {"batch": batch})
 
 
 async def banned(edge: Edge) -> bool:
@@ -304,14 +306,36 @@ async def test_a_flagged_player_has_half(fresh: Edge) -> None:
     assert half.limits == (5, 50, 250)
 
 
-async def test_a_ban_in_the_stream_ends_everything_at_once(fresh: Edge, redis: Redis) -> None:
-    await say(redis, sanction(Sanction.BANNED, 7))
+async def test_a_ban_in_the_stream_ends_everything_within_a_second(
+    fresh: Edge, redis: Redis
+) -> None:
+    loop = asyncio.get_running_loop()
+    headers = {"Authorization": f"Bearer {fresh.fakes.signer.token()}"}
+    async with fresh.client.ws_connect(f"{fresh.base}/ws/leaderboard", headers=headers) as ws:
+        await ws.send_json({"type": "connect", "id": 1, "subs": []})
+        assert (await ws.receive_json(timeout=10))["type"] == "welcome"
+        # A reader of the stream in this very loop is as late as the machine is slow.
+        reading = asyncio.create_task(redis.xread({SANCTIONS: "0"}, block=10_000))
+        await say(redis, sanction(Sanction.BANNED, 7))
+        assert await reading
+        written_s = loop.time()
+        while (message := await ws.receive(timeout=10)).type is aiohttp.WSMsgType.TEXT:
+            pass
+        took_s = loop.time() - written_s
 
-    await eventually(lambda: banned(fresh), pause_s=0.2)
+    assert message.type is aiohttp.WSMsgType.CLOSE
+    assert ws.close_code == 4503
+    assert took_s < 1
+    assert await banned(fresh), "at once, since the socket was closed by the same word"
     for number in range(3):
         assert (await redeem(fresh, number, ADA)).code == "ACCOUNT_BANNED"
     assert (await redeem(fresh, 0, BOB)).status == 200
-    # An older word that comes late changes nothing, a newer one does.
+
+
+async def test_a_late_older_sanction_changes_nothing_and_a_newer_one_does(
+    fresh: Edge, redis: Redis
+) -> None:
+    await say(redis, sanction(Sanction.BANNED, 7))
     await say(redis, sanction(Sanction.NONE, 6), sanction(Sanction.BANNED, 8, BOB))
 
     async def applied() -> bool:
