@@ -84,7 +84,6 @@ class Feed(realtime_pb2_grpc.RealtimeServicer):
         self.received: list[realtime_pb2.GatewayFrame] = []
         self.attached = 0
         self.unavailable = False  # refuses to be attached to
-        self.refused_s: list[float] = []  # when it did, by the loop's clock
         self.mute = False  # answers no interest
         self._streams: list[asyncio.Queue[realtime_pb2.FeedFrame | Failed | None]] = []
 
@@ -121,7 +120,6 @@ class Feed(realtime_pb2_grpc.RealtimeServicer):
 
     async def Attach(self, requests: Any, context: Any) -> AsyncIterator[realtime_pb2.FeedFrame]:
         if self.unavailable:
-            self.refused_s.append(asyncio.get_running_loop().time())
             raise Unavailable
         self.attached += 1
         stream: asyncio.Queue[realtime_pb2.FeedFrame | Failed | None] = asyncio.Queue()

@@ -188,7 +188,8 @@ class Attempts:
             return
         done = await self._store.complete(completions, expires_at_ms=expires_at_ms)
         for attempt, completion in zip(verified, completions, strict=True):
-            if done.get(completion.action_id) != completion.checksum:
+            completed_by = done.get(completion.action_id, b"")
+            if not hmac.compare_digest(completed_by, completion.checksum):
                 # Another proof completed it, or something settled it, since the row was read.
                 attempt.refusal = Refusal(ActionCompleted())
 

@@ -34,6 +34,25 @@ async def test_the_right_password_opens_a_session_whichever_letters_are_capitals
     assert (await auth.claims(session))["sid"] != (await auth.claims(registered))["sid"]
 
 
+async def test_a_login_is_noted_with_its_time_and_a_failed_one_is_not(
+    auth: Auth, pool: asyncpg.Pool
+) -> None:
+    async def last_login_ms() -> int:
+        at = await pool.fetchval("SELECT last_login_at FROM auth.users WHERE username = 'ada'")
+        return round(at.timestamp() * 1000)
+
+    session = await auth.register("ada")
+    assert abs(await last_login_ms() - clock.now_ms()) < 30_000
+    with clock.ahead(HOUR_S):
+        await auth.login("ada")
+        noted_ms = await last_login_ms()
+        assert abs(noted_ms - clock.now_ms()) < 30_000
+    with clock.ahead(2 * HOUR_S):
+        await failure(auth, "ada", "not the password")
+        await auth.refresh(session.refresh_token)
+        assert await last_login_ms() == noted_ms
+
+
 async def test_a_wrong_password_and_an_unknown_name_fail_alike(auth: Auth) -> None:
     await auth.register("ada")
 
@@ -156,6 +175,16 @@ async def test_a_players_eleventh_session_ends_the_oldest_and_no_other_players(
     assert len(await redis.keys("{auth}:session:*")) == 11
 
 
+async def test_logins_at_once_keep_ten_sessions_as_one_after_the_other_do(
+    auth: Auth, pool: asyncpg.Pool
+) -> None:
+    await auth.register("ada")
+    for _ in range(3):
+        await asyncio.gather(*(auth.login("ada") for _ in range(20)))
+
+        assert await pool.fetchval("SELECT count(*) FROM auth.sessions") == 10
+
+
 async def test_postgres_being_unavailable_is_reported_as_such(
     redis: Redis, signing_pem: str, certificates: Certificates
 ) -> None:
@@ -179,6 +208,30 @@ async def test_a_login_renews_a_hash_made_with_an_older_pepper(
 
     assert await pool.fetchval("SELECT pepper FROM auth.users") == 2
     await login("p", "q")
+
+
+async def test_a_login_renews_a_hash_of_another_cost(auth: Auth, pool: asyncpg.Pool) -> None:
+    await auth.register("ada")
+    with open_passwords(Bcrypt(5), ring("p")) as passwords:
+        stored = await passwords.hash(PASSWORD)
+    await pool.execute("UPDATE auth.users SET password_hash = $1", stored.hashed)
+
+    await failure(auth, "ada", "not the password")
+    assert await pool.fetchval("SELECT password_hash FROM auth.users") == stored.hashed
+    await auth.login("ada")
+
+    assert (await pool.fetchval("SELECT password_hash FROM auth.users"))[:7] == "$2b$04$"
+    await auth.login("ada")
+
+
+async def test_a_stored_hash_opens_nothing_without_its_pepper(
+    pool: asyncpg.Pool, redis: Redis, signing_pem: str, certificates: Certificates
+) -> None:
+    async with open_auth(pool, redis, signing_pem, certificates, pepper=ring("p")) as auth:
+        await auth.register("ada")
+        await auth.login("ada")
+    async with open_auth(pool, redis, signing_pem, certificates, pepper=ring("q")) as other:
+        assert (await failure(other, "ada", PASSWORD))[1] == "INVALID_CREDENTIALS"
 
 
 async def test_checks_beyond_the_limit_are_refused_at_once_and_room_comes_back() -> None:

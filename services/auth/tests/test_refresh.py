@@ -1,7 +1,9 @@
 """Refreshing: one successor for each token, and the end of a family whose old token is used."""
 
 import asyncio
+import hashlib
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
@@ -27,6 +29,26 @@ async def test_a_refresh_returns_a_new_pair_of_the_same_session(auth: Auth) -> N
     assert refreshed.user_id == session.user_id
     assert refreshed.expires_in_s == 600
     assert (await auth.claims(refreshed))["sid"] == (await auth.claims(session))["sid"]
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.rpartition(".")[2].encode()).digest()
+
+
+async def test_of_a_refresh_token_its_sha256_alone_is_stored(
+    auth: Auth, pool: asyncpg.Pool
+) -> None:
+    first = await auth.register("ada")
+    [row] = await pool.fetch("SELECT live_sha256, parent_sha256 FROM auth.sessions")
+    assert tuple(row) == (_sha256(first.refresh_token), None)
+
+    second = await auth.refresh(first.refresh_token)
+
+    [row] = await pool.fetch("SELECT * FROM auth.sessions")
+    assert row["live_sha256"] == _sha256(second.refresh_token)
+    assert row["parent_sha256"] == _sha256(first.refresh_token)
+    for session in (first, second):
+        assert session.refresh_token.rpartition(".")[2] not in repr(dict(row))
 
 
 async def test_a_refresh_token_is_opaque_and_of_the_agreed_form(auth: Auth) -> None:
