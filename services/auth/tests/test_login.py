@@ -11,8 +11,9 @@ from chassis import clock
 from chassis.errors import Failed, Forbidden, Unauthenticated, Unavailable
 from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
-from services.auth.passwords import Bcrypt, open_passwords
+from services.auth.passwords import Bcrypt, StoredPassword, open_passwords
 from services.auth.settings import DAY_S, HOUR_S
+from services.auth.store import AuthStore
 from services.auth.tests.auth_served import PASSWORD, Auth, open_auth, ring
 
 
@@ -222,6 +223,20 @@ async def test_a_login_renews_a_hash_of_another_cost(auth: Auth, pool: asyncpg.P
 
     assert (await pool.fetchval("SELECT password_hash FROM auth.users"))[:7] == "$2b$04$"
     await auth.login("ada")
+
+
+async def test_a_renewed_hash_does_not_replace_that_of_a_changed_password(
+    auth: Auth, store: AuthStore, pool: asyncpg.Pool
+) -> None:
+    session = await auth.register("ada")
+    account = await store.user_by_name("ada")
+    assert account
+    new = StoredPassword("renewed", 1)
+
+    await store.renew_password(session.user_id, old=StoredPassword("changed", 1), new=new)
+    assert (await store.user_by_name("ada")) == account
+    await store.renew_password(session.user_id, old=account.password, new=new)
+    assert await pool.fetchval("SELECT password_hash FROM auth.users") == "renewed"
 
 
 async def test_a_stored_hash_opens_nothing_without_its_pepper(
