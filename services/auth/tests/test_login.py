@@ -176,14 +176,32 @@ async def test_a_players_eleventh_session_ends_the_oldest_and_no_other_players(
     assert len(await redis.keys("{auth}:session:*")) == 11
 
 
-async def test_logins_at_once_keep_ten_sessions_as_one_after_the_other_do(
-    auth: Auth, pool: asyncpg.Pool
+async def test_a_login_counts_the_sessions_of_one_that_is_under_way(
+    auth: Auth, database: dict[str, str]
 ) -> None:
     await auth.register("ada")
-    for _ in range(3):
-        await asyncio.gather(*(auth.login("ada") for _ in range(20)))
+    other = await asyncpg.connect(database["admin"])
+    try:
+        async with other.transaction():
+            # As a login does, but for nine sessions.
+            await other.execute("SELECT FROM auth.users FOR NO KEY UPDATE")
+            await other.execute(
+                "INSERT INTO auth.sessions (sid, user_id, live_sha256, created_at, last_seen_at,"
+                " expires_at, address, user_agent)"
+                " SELECT gen_random_uuid(), user_id, live_sha256, now(), now(), expires_at, '', ''"
+                " FROM auth.sessions, generate_series(1, 9)"
+            )
+            login = asyncio.create_task(auth.login("ada"))
 
-        assert await pool.fetchval("SELECT count(*) FROM auth.sessions") == 10
+            async def waits() -> bool:
+                waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                return login.done() or bool(await other.fetchval(waiting))
+
+            await eventually(waits)
+        await login
+        assert await other.fetchval("SELECT count(*) FROM auth.sessions") == 10
+    finally:
+        await other.close()
 
 
 async def test_postgres_being_unavailable_is_reported_as_such(
