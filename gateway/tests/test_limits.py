@@ -246,7 +246,10 @@ async def test_a_long_history_is_judged_as_if_every_request_were_remembered(
     assert 50 < len(taken_s) < 250
 
 
-async def test_a_refused_request_takes_nothing(limiter: Limiter) -> None:
+@pytest.mark.parametrize("available", [True, False], ids=["by Redis", "by the gateway"])
+async def test_a_refused_request_takes_nothing(limiter: Limiter, available: bool) -> None:
+    if not available:
+        limiter._unavailable.set()
     assert await taken(limiter, SCORES, 10) == 10
     crowd = Check(REQUESTS, "cb007101")
     for _ in range(200):
