@@ -318,7 +318,11 @@ async def test_a_ban_in_the_stream_ends_everything_within_a_second(
         await ws.send_json({"type": "connect", "id": 1, "subs": []})
         assert (await ws.receive_json(timeout=10))["type"] == "welcome"
         # A reader of the stream in this very loop is as late as the machine is slow.
-        reading = asyncio.create_task(redis.xread({SANCTIONS: "0"}, block=10_000))
+
+        async def read() -> bool:
+            return bool(await redis.xread({SANCTIONS: "0"}, block=10_000))
+
+        reading = asyncio.create_task(read())
         await say(redis, sanction(Sanction.BANNED, 7))
         assert await reading
         written_s = loop.time()

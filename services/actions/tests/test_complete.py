@@ -46,7 +46,7 @@ async def test_of_tokens_their_sha256_alone_is_stored(actions: Actions, pool: as
     tokens += [each.action_token for each in completed]
 
     query = "SELECT * FROM actions.actions WHERE action_id = $1"
-    row = await pool.fetchrow(query, play.issued.action_id)
+    (row,) = await pool.fetch(query, play.issued.action_id)
     assert row["token_sha256"] == _sha256(tokens[0])
     assert row["completed_sha256"] == _sha256(tokens[-1])
     for token in tokens:
