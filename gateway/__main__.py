@@ -17,6 +17,7 @@ from gateway.edge.identity import Caller, Verifier
 from gateway.edge.limits import Limiter
 from gateway.edge.listener import serve
 from gateway.edge.middleware import AccountBanned, Checks
+from gateway.edge.peers import Peers
 from gateway.edge.sanctions import Sanctions
 from gateway.live.handler import LiveHandler
 from gateway.live.hub import Hub
@@ -45,7 +46,12 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
         health = Health(upstreams.channels)
         hub = Hub(RealtimeStub(upstreams.channels["realtime"]), gateway_id=uuid7())
         live = _live(hub, verifier, sanctions, settings)
-        limiter = Limiter(redis, disabled=settings.limits == "off", batch_max=settings.batch_max)
+        peers = Peers(
+            redis, heartbeat_s=settings.peers_heartbeat_s, silent_s=settings.peers_silent_s
+        )
+        limiter = Limiter(
+            redis, peers, disabled=settings.limits == "off", batch_max=settings.batch_max
+        )
         checks = Checks(
             proxies=settings.trusted_proxies,
             verifier=verifier,
@@ -77,6 +83,7 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
                 limiter.follow(),
                 repeat(health.check, pause_s=PAUSE_S),
             ),
+            peers.running(),
             hub.running(),
             live.running(),
         ):

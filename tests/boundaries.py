@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib.metadata import packages_distributions
+from itertools import pairwise
 from pathlib import Path
 
 from tests.locks import canonical, pins
@@ -49,6 +50,9 @@ ROOMS: Mapping[str, tuple[str, ...]] = {
 APART = frozenset({("gateway", "api"), ("gateway", "live"), ("gateway", "pages")})
 MODULES_MAX = 15  # in a folder
 ENTRANCE_LINES_MAX = 90  # with its imports
+
+# A name with one of these words holds what a caller must prove to have, or proves it with.
+SECRET_WORDS = frozenset("checksum hexdigest mac password secret sha256 signature token".split())
 
 VAGUE_NAMES = frozenset("base common helper helpers manager managers misc util utils".split())
 
@@ -281,6 +285,27 @@ def private_imports(root: Path) -> list[str]:
     return violations
 
 
+def secrets_compared_by_equality(root: Path) -> list[str]:
+    """`==` and `!=` over what must be compared in constant time, by `hmac.compare_digest`.
+
+    A fixed value, a length and a count give nothing of a secret to who measures the time.
+    """
+    violations = []
+    for path in _our_files(root):
+        place = path.relative_to(root)
+        if place.parts[0] not in ("chassis", "services", "gateway") or "tests" in place.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Compare):
+                continue
+            sides = [node.left, *node.comparators]
+            for (one, other), by in zip(pairwise(sides), node.ops, strict=True):
+                if isinstance(by, ast.Eq | ast.NotEq) and _secret(one, other):
+                    line = f"{place.as_posix()}:{node.lineno}"
+                    violations.append(f"{line}: a secret is compared by equality")
+    return violations
+
+
 def vague_names(root: Path) -> list[str]:
     """Folders and modules whose name does not say what they hold."""
     violations = []
@@ -290,6 +315,22 @@ def vague_names(root: Path) -> list[str]:
             if named and path.stem in VAGUE_NAMES and "node_modules" not in path.parts:
                 violations.append(f"{path.relative_to(root)}: says nothing about what it holds")
     return violations
+
+
+def _secret(*sides: ast.expr) -> bool:
+    """Whether one side's name says that it is secret, and no side is a fixed value."""
+    if any(isinstance(side, ast.Constant) for side in sides):
+        return False
+    names: set[str] = set()
+    waiting: list[ast.AST] = list(sides)
+    while waiting:
+        match waiting.pop():
+            case ast.Call(func=ast.Name(id="len" | "isinstance" | "type")):
+                pass
+            case node:
+                waiting += ast.iter_child_nodes(node)
+                names.add(getattr(node, "attr", "") or getattr(node, "id", ""))
+    return any(SECRET_WORDS & set(name.lower().split("_")) for name in names)
 
 
 def _may_import(unit: str, module: str) -> bool:

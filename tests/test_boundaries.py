@@ -45,6 +45,7 @@ def plant(tmp_path: Path) -> Plant:
         boundaries.missing_files,
         boundaries.domain_words,
         boundaries.private_imports,
+        boundaries.secrets_compared_by_equality,
         boundaries.vague_names,
     ],
     ids=lambda rule: str(rule.__name__),
@@ -366,3 +367,37 @@ def test_the_inside_of_a_library_is_not_imported(
 
 def test_kustomize_keeps_its_base(plant: Plant) -> None:
     assert boundaries.vague_names(plant({"deploy/k8s/base/scores.yaml": ""})) == []
+
+
+@pytest.mark.parametrize(
+    "comparison",
+    [
+        "shown.sha256 == sha256",
+        "_sha256(secret) == expected",
+        "_checksum(attempt) != row.completed_checksum",
+        "right.encode() == signature.encode()",
+        "mac != self._mac(kid[0], kind, body)",
+        "ours == closed.signature",
+        "a < b == token_sha256",
+        "found == hmac.new(key, text).hexdigest()",
+    ],
+)
+def test_a_secret_compared_by_equality_is_refused(comparison: str, plant: Plant) -> None:
+    tree = plant({"services/auth/clients.py": f"def right(a):\n    return {comparison}\n"})
+
+    assert boundaries.secrets_compared_by_equality(tree) == [
+        "services/auth/clients.py:2: a secret is compared by equality"
+    ]
+
+
+def test_a_secret_compared_in_constant_time_or_by_its_length_is_accepted(plant: Plant) -> None:
+    source = """
+hmac.compare_digest(shown.sha256, sha256)
+len(token) == other
+secret == ""
+signature is None
+row.user_id == item.user_id
+"""
+    tree = plant({"gateway/edge/etags.py": source, "gateway/tests/test_x.py": "token == other\n"})
+
+    assert boundaries.secrets_compared_by_equality(tree) == []

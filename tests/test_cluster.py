@@ -13,6 +13,7 @@ from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
 from gateway.edge.idempotency import REPLAYED, Idempotency, Repeatable
 from gateway.edge.limits import Check, Limiter, RateLimited, RequestLimits
+from gateway.edge.peers import Peers
 from gateway.edge.sanctions import Sanctions
 from gateway.tests.edge import KEYS
 from local.servers.cluster import Cluster
@@ -50,7 +51,8 @@ async def test_limits_are_kept_exactly_though_a_batch_spans_all_nodes(
     redis_cluster: Redis,
 ) -> None:
     # Two, so that what one counts by itself would be seen.
-    limiters = [Limiter(redis_cluster, disabled=False) for _ in range(2)]
+    peers = [Peers(redis_cluster) for _ in range(2)]
+    limiters = [Limiter(redis_cluster, each, disabled=False) for each in peers]
     limits = RequestLimits()
     users = [uuid7() for _ in range(40)]
 
@@ -68,6 +70,9 @@ async def test_limits_are_kept_exactly_though_a_batch_spans_all_nodes(
     # 100 requests of one address in a minute, each counted although its user is elsewhere.
     assert sum(await asyncio.gather(*map(passed, users))) == 80
     assert sum(await asyncio.gather(*map(passed, users))) == 20
+    for each in peers:
+        await each.beat()
+    assert peers[-1].count == 2
 
 
 async def test_bursts_are_found_though_a_batch_spans_all_nodes(redis_cluster: Redis) -> None:

@@ -1,7 +1,7 @@
 """How often a caller may call: every limit of a request in one call, a batch of them in one script.
 
-While Redis is unavailable a bucket in this process takes over, so that there is never a window
-without a limit.
+While Redis is unavailable a bucket in this process takes over with its share of each limit, so that
+there is never a window without one, however many gateways there are.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from chassis.redis import UNAVAILABLE, Call, Redis, Script
 from chassis.settings import Between, Group
 from chassis.telemetry import log
 from gateway.edge.addresses import prefix
+from gateway.edge.peers import Peers
 
 CALL_S = 1.0  # A Redis that is slower counts as unavailable.
 TAKE_S = 3.0  # for a request's flight, and the one before it
@@ -176,15 +177,18 @@ class RateLimited(TooMany):
 
 
 class Limiter:
-    """Takes requests from their limits; `disabled` counts but refuses nothing."""
+    """Takes requests from their limits; `disabled` counts but refuses nothing.
 
-    def __init__(self, redis: Redis, *, disabled: bool, batch_max: int = 256) -> None:
+    `peers` share the limits among them while Redis is unavailable.
+    """
+
+    def __init__(self, redis: Redis, peers: Peers, *, disabled: bool, batch_max: int = 256) -> None:
         self._script = Script.read(redis, __package__, "limits.lua")
         self._disabled = disabled
         self._batcher: Batcher[Sequence[Check], Sequence[Judged]] = Batcher(
             self._decide, batch_max=batch_max, name="limits", linger_s=LINGER_S
         )
-        self._local = _Local()
+        self._local = _Local(peers)
         self._redis = redis
         self._unavailable = asyncio.Event()
 
@@ -258,10 +262,13 @@ _FOUND = msgspec.msgpack.Decoder(list[Judged])
 class _Local:
     """The minute's limits in this process alone, while Redis is unavailable.
 
-    A policy's share here is its limit over the gateways that are known, at least 2.
+    A policy's share here is its limit divided by the gateways last counted, rounded up: N of them
+    allow at most N - 1 requests more than the limit, and no limit becomes 0.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, peers: Peers) -> None:
+        self._peers = peers
+        # Of each key no more times than its limit: a refused request adds none.
         self._times_ms: cachetools.LRUCache[str, deque[int]] = cachetools.LRUCache(LOCAL_KEYS_MAX)
 
     def take(self, checks: Sequence[Check]) -> list[Judged]:
@@ -280,7 +287,9 @@ class _Local:
         return times_ms
 
     def _judge(self, check: Check, times_ms: deque[int], now_ms: int) -> Judged:
-        left = max(2, check.policy.per_minute) - len(times_ms)
-        oldest_ms = times_ms[0] if times_ms else now_ms
-        until_ms = oldest_ms + 60_000 - now_ms
+        share = math.ceil(check.policy.per_minute / self._peers.count)
+        left = share - len(times_ms)
+        # The request that must leave the minute: not the oldest where the share became smaller.
+        leaves_ms = times_ms[max(-left, 0)] if times_ms else now_ms
+        until_ms = leaves_ms + 60_000 - now_ms
         return Judged(1, max(left - 1, 0), until_ms, 0 if left > 0 else until_ms)

@@ -28,6 +28,7 @@ from protos import (
     auth_pb2_grpc,
     fraud_pb2,
     fraud_pb2_grpc,
+    realtime_pb2,
     realtime_pb2_grpc,
     scores_pb2,
     scores_pb2_grpc,
@@ -408,8 +409,10 @@ class _Realtime(realtime_pb2_grpc.RealtimeServicer):
         self._fakes = fakes
 
     async def Attach(self, requests: Any, context: Any) -> Any:
-        await asyncio.Event().wait()
-        yield  # pragma: no cover
+        async for frame in requests:
+            for position in frame.interest.add:
+                state = realtime_pb2.ChannelState(channel=position.channel, unknown=True)
+                yield realtime_pb2.FeedFrame(state=state)
 
 
 _SERVICES: dict[str, tuple[Any, Any]] = {

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from chassis.errors import Unavailable
 from chassis.testing import Certificates, eventually
@@ -162,13 +163,50 @@ async def test_the_hub_attaches_again_and_again_while_realtime_is_unavailable(se
     server.feed.unavailable = True
     server.feed.cut()
     server.feed.board.publish()
-    await asyncio.sleep(0.2)
+
+    started = attempts()
+
+    async def tried() -> bool:
+        return attempts() >= started + 12  # in 20 s at least, if the pauses grew without end
+
+    await eventually(tried)
     server.feed.unavailable = False
 
     async def whole() -> bool:
         return watcher.offset == 1
 
     await eventually(whole)
+    assert watcher.gaps == []
+
+
+async def test_hubs_pause_before_they_attach_again_so_that_many_are_no_flood(
+    certificates: Certificates,
+) -> None:
+    limits = HubLimits(pause_min_s=0.4, pause_max_s=0.4)
+    async with live(certificates, hub_limits=limits) as server:
+        await _attached(server)
+        server.feed.unavailable = True
+        server.feed.cut()
+        loop = asyncio.get_running_loop()
+        started, started_s = attempts(), loop.time()
+
+        async def tried() -> bool:
+            return attempts() >= started + 6
+
+        await eventually(tried)
+        assert loop.time() - started_s >= 5 * 0.4 / 2  # each pause is between half and all of it
+
+
+async def _attached(server: Live) -> None:
+    async def attached() -> bool:
+        return server.feed.attached > 0
+
+    await eventually(attached)
+
+
+def attempts() -> float:
+    """How many streams to realtime were opened, or tried to be."""
+    return REGISTRY.get_sample_value("live_attachments_total") or 0
 
 
 async def test_a_gap_that_the_history_cannot_fill_becomes_one_snapshot(server: Live) -> None:

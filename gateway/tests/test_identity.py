@@ -224,6 +224,7 @@ async def test_a_withdrawn_key_ends_its_tokens(
         {"alg": "HS256"},
         {"kid": "../x"},
         {"n": "AQAB"},
+        {"n": encoded((2**2046 + 1).to_bytes(256, "big"))},  # 2047 bits
         {"n": "not base64!"},
         {"n": ""},
         {},  # the same id a second time

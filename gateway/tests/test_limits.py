@@ -7,16 +7,20 @@ from contextlib import AbstractContextManager
 from random import Random
 from typing import Any
 
+import aiohttp
 import pytest
 
 from chassis import clock
 from chassis.redis import Redis, open_redis
+from chassis.settings import SettingsError
 from chassis.testing import Certificates, eventually
 from gateway.edge.limits import Check, Limiter, Policy, RateLimited, RequestLimits
+from gateway.edge.peers import KEY, Peers
 from gateway.tests.edge import PROOF, UPDATE, Answered, Edge, edge_of, edge_settings
 from gateway.tests.services import ADA, AT, BOB, Fakes
 from protos.events_pb2 import SanctionEvents
 from protos.fraud_pb2 import Sanction
+from protos.streams import SANCTIONS
 
 WANTED = {"actionType": "WIN_GAME"}
 LIMITS = RequestLimits()
@@ -25,7 +29,7 @@ ACTIONS, REQUESTS, SCORES = LIMITS.actions, LIMITS.requests, LIMITS.scores
 
 @pytest.fixture
 async def limiter(redis: Redis) -> Limiter:
-    return Limiter(redis, disabled=False)
+    return Limiter(redis, Peers(redis), disabled=False)
 
 
 async def passes(limiter: Limiter, *checks: Check) -> bool:
@@ -245,7 +249,10 @@ async def test_a_long_history_is_judged_as_if_every_request_were_remembered(
     assert 50 < len(taken_s) < 250
 
 
-async def test_a_refused_request_takes_nothing(limiter: Limiter) -> None:
+@pytest.mark.parametrize("available", [True, False], ids=["by Redis", "by the gateway"])
+async def test_a_refused_request_takes_nothing(limiter: Limiter, available: bool) -> None:
+    if not available:
+        limiter._unavailable.set()
     assert await taken(limiter, SCORES, 10) == 10
     crowd = Check(REQUESTS, "cb007101")
     for _ in range(200):
@@ -276,7 +283,7 @@ def sanction(
 
 async def say(redis: Redis, *sanctions: Sanction) -> None:
     batch = SanctionEvents(sanctions=sanctions).SerializeToString()
-    await redis.xadd("{fraud}:sanctions", {"batch": batch})
+    await redis.xadd(SANCTIONS, {"batch": batch})
 
 
 async def banned(edge: Edge) -> bool:
@@ -305,14 +312,40 @@ async def test_a_flagged_player_has_half(fresh: Edge) -> None:
     assert half.limits == (5, 50, 250)
 
 
-async def test_a_ban_in_the_stream_ends_everything_at_once(fresh: Edge, redis: Redis) -> None:
-    await say(redis, sanction(Sanction.BANNED, 7))
+async def test_a_ban_in_the_stream_ends_everything_within_a_second(
+    fresh: Edge, redis: Redis
+) -> None:
+    loop = asyncio.get_running_loop()
+    headers = {"Authorization": f"Bearer {fresh.fakes.signer.token()}"}
+    async with fresh.client.ws_connect(f"{fresh.base}/ws/leaderboard", headers=headers) as ws:
+        await ws.send_json({"type": "connect", "id": 1, "subs": []})
+        assert (await ws.receive_json(timeout=10))["type"] == "welcome"
+        # A reader of the stream in this very loop is as late as the machine is slow.
 
-    await eventually(lambda: banned(fresh), pause_s=0.2)
+        async def read() -> bool:
+            return bool(await redis.xread({SANCTIONS: "0"}, block=10_000))
+
+        reading = asyncio.create_task(read())
+        await say(redis, sanction(Sanction.BANNED, 7))
+        assert await reading
+        written_s = loop.time()
+        while (message := await ws.receive(timeout=10)).type is aiohttp.WSMsgType.TEXT:
+            pass
+        took_s = loop.time() - written_s
+
+    assert message.type is aiohttp.WSMsgType.CLOSE
+    assert ws.close_code == 4503
+    assert took_s < 1
+    assert await banned(fresh), "at once, since the socket was closed by the same word"
     for number in range(3):
         assert (await redeem(fresh, number, ADA)).code == "ACCOUNT_BANNED"
     assert (await redeem(fresh, 0, BOB)).status == 200
-    # An older word that comes late changes nothing, a newer one does.
+
+
+async def test_a_late_older_sanction_changes_nothing_and_a_newer_one_does(
+    fresh: Edge, redis: Redis
+) -> None:
+    await say(redis, sanction(Sanction.BANNED, 7))
     await say(redis, sanction(Sanction.NONE, 6), sanction(Sanction.BANNED, 8, BOB))
 
     async def applied() -> bool:
@@ -374,9 +407,96 @@ async def test_there_is_no_window_without_a_limit_while_redis_is_unavailable(
     assert int(later.headers["Retry-After"]) > 50
 
 
+async def test_gateways_share_a_limit_while_redis_is_unavailable(
+    own_redis: Callable[[], AbstractContextManager[str]],
+) -> None:
+    policies = (SCORES, SCORES.half, REQUESTS, Policy("large", 1000), Policy("small", 1))
+    async with contextlib.AsyncExitStack() as clients:
+        with own_redis() as url:
+            redises = [await clients.enter_async_context(open_redis(url)) for _ in range(3)]
+            peers = [Peers(redis) for redis in redises]
+            for each in [*peers, *peers]:
+                await each.beat()
+        limiters = [
+            Limiter(redis, each, disabled=False) for redis, each in zip(redises, peers, strict=True)
+        ]
+        passed = {
+            policy: [await taken(limiter, policy, 400, f"user-{n}") for limiter in limiters]
+            for n, policy in enumerate(policies)
+        }
+    # Each a third of it, rounded up: together at most two more than the limit.
+    assert list(passed.values()) == [[4] * 3, [2] * 3, [34] * 3, [334] * 3, [1] * 3]
+
+
+async def test_a_gateway_s_share_is_of_all_gateways_that_redis_last_counted(
+    fakes: Fakes, certificates: Certificates, own_redis: Callable[[], AbstractContextManager[str]]
+) -> None:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(own_redis())
+        async with (
+            open_redis(url) as redis,
+            Peers(redis).running(),
+            Peers(redis).running(),
+            # Counted from its start, so it has to wait for no heartbeat.
+            edge_of(edge_settings(fakes, certificates, url), fakes) as edge,
+        ):
+            assert await redis.zcard(KEY) == 3
+            stack.close()
+            answers = await asyncio.gather(*(redeem(edge, 0, ADA) for _ in range(30)))
+
+    assert [a.status for a in answers].count(200) == 4
+
+
+async def test_a_gateway_counts_while_it_runs_and_for_some_time_when_it_was_killed(
+    redis: Redis,
+) -> None:
+    mine = Peers(redis, heartbeat_s=0.02, silent_s=15)
+
+    async def counts(wanted: int) -> bool:
+        return mine.count == wanted
+
+    async with mine.running():
+        assert mine.count == 1
+        async with Peers(redis).running():
+            await eventually(lambda: counts(2))
+        await eventually(lambda: counts(1))  # at once, since the other one left
+
+        await Peers(redis).beat()  # and nothing after it
+        await eventually(lambda: counts(2))
+        with clock.ahead(14):
+            await mine.beat()
+            assert mine.count == 2
+        with clock.ahead(16):
+            await mine.beat()
+            assert mine.count == 1
+    assert await redis.exists(KEY) == 0
+
+
+async def test_the_last_count_stays_while_redis_is_unavailable(
+    own_redis: Callable[[], AbstractContextManager[str]],
+) -> None:
+    with contextlib.ExitStack() as stack:
+        url = stack.enter_context(own_redis())
+        async with open_redis(url) as redis:
+            peers = Peers(redis)
+            assert peers.count == 1
+            await Peers(redis).beat()
+            await peers.beat()
+            stack.close()
+            await peers.beat()
+            assert peers.count == 2
+
+
+def test_a_gateway_must_not_be_given_up_between_two_of_its_heartbeats(
+    fakes: Fakes, certificates: Certificates, redis_url: str
+) -> None:
+    with pytest.raises(SettingsError, match="PEERS_SILENT_S"):
+        edge_settings(fakes, certificates, redis_url, peers_heartbeat_s=5.0, peers_silent_s=9.0)
+
+
 async def test_the_script_decides_again_when_redis_is_back(redis_url: str, redis: Redis) -> None:
     async with open_redis(redis_url) as own:
-        limiter = Limiter(own, disabled=False)
+        limiter = Limiter(own, Peers(own), disabled=False)
         assert await taken(limiter, SCORES, 10) == 10
         limiter._unavailable.set()
         assert await taken(limiter, SCORES, 3) == 3  # by this process alone

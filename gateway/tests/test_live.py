@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chassis.testing import Certificates, eventually
+from gateway.live import channels
 from gateway.live.hub import HubLimits
 from gateway.tests.feed import ADA, BOARD, BOB, Board, Live, live
 
@@ -182,6 +183,22 @@ async def test_a_replay_larger_than_the_snapshot_is_not_sent(server: Live) -> No
     assert offsets(small["replay"]) == [29, 30]
     assert "replay" not in large
     assert large["snapshot"]["n"] == 30
+
+
+async def test_what_is_older_than_the_history_s_time_is_not_replayed(
+    server: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with server.open() as client:
+        await client.connect(BOARD)
+        server.feed.publish(count=2)
+        since = {"epoch": "e1", "offset": (await client.next())["offset"]}
+        await client.next()
+        young = await client.call("subscribe", channel=BOARD, since=since)
+        monkeypatch.setattr(channels, "HISTORY_S", 0.0)
+        old = await client.call("subscribe", channel=BOARD, since=since)
+
+    assert (young["recovered"], offsets(young["replay"])) == (True, [2])
+    assert (old["recovered"], old["snapshot"]["n"]) == (False, 2)
 
 
 async def test_a_cut_feed_is_repaired_behind_open_sockets(certificates: Certificates) -> None:

@@ -212,7 +212,11 @@ async def test_many_small_frames_are_conflated_by_their_number(
     certificates: Certificates,
 ) -> None:
     limits = LiveLimits(
-        conflate_frames=10, conflate_bytes=1 << 30, blocked_s=30, send_buffer_bytes=4096
+        conflate_frames=10,
+        conflate_bytes=1 << 30,
+        bytes_max=1 << 30,
+        blocked_s=30,
+        send_buffer_bytes=4096,
     )
     async with live(certificates, limits=limits) as server:
         client = Stalled(server)
@@ -221,50 +225,98 @@ async def test_many_small_frames_are_conflated_by_their_number(
         await anext(reading)
         async with server.open() as lively:
             await lively.connect(BOARD)
+            # More than the kernel takes, so that a queue begins with this one.
+            server.feed.publish(changes="z" * 1_000_000)
+            await lively.next()
             for _ in range(60):
-                server.feed.publish(changes="z" * 4000)
+                server.feed.publish()
                 assert (await lively.next())["type"] == "delta"
+        received: list[dict[str, Any]] = []
         async with asyncio.timeout(10):
-            async for _, payload in reading:
-                if json.loads(payload)["type"] == "snapshot":
-                    break
+            while not received or received[-1]["type"] == "delta":
+                received.append(json.loads((await anext(reading))[1]))
         client.writer.close()
+
+    assert offsets(received) == [*range(1, 12), 61], "the first, ten more, then one snapshot"
+    assert (received[-1]["type"], received[-1]["reason"]) == ("snapshot", "conflated")
+
+
+async def close_code(reading: AsyncIterator[tuple[int, bytes]]) -> int:
+    """Reads on until the server closes; its close code."""
+    async with asyncio.timeout(10):
+        async for opcode, payload in reading:
+            if opcode == 8:
+                return int.from_bytes(payload[:2], "big")
+    raise AssertionError("the connection was lost without a close frame")
 
 
 async def test_a_reader_that_stays_blocked_is_closed(certificates: Certificates) -> None:
-    limits = LiveLimits(conflate_bytes=8 * 1024, blocked_s=0.2, closing_s=3, send_buffer_bytes=4096)
+    limits = LiveLimits(
+        conflate_bytes=8 * 1024, blocked_s=0.2, closing_s=30, send_buffer_bytes=4096
+    )
     async with live(certificates, limits=limits) as server:
         client = Stalled(server)
         await client.connect()
         reading = client.frames()
         await anext(reading)
+        (outlet,) = (await server.hub.hold(BOARD)).subscribers
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         for _ in range(20):
             server.feed.publish(changes="z" * 4000)
-        await asyncio.sleep(0.5)
+
+        async def closing() -> bool:
+            return outlet.closing  # type: ignore[attr-defined, no-any-return]
+
+        await eventually(closing)
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]
-        last = (0, b"")
-        async with asyncio.timeout(10):
-            async for last in reading:
-                if last[0] == 8:
-                    break
+        assert await close_code(reading) == 4008
         client.writer.close()
-    assert last[0] == 8
-    assert int.from_bytes(last[1][:2], "big") == 4008
 
 
-async def test_what_cannot_be_conflated_closes_above_the_cap(certificates: Certificates) -> None:
-    limits = LiveLimits(bytes_max=64 * 1024, blocked_s=30, closing_s=0.2, send_buffer_bytes=4096)
-    async with live(certificates, limits=limits) as server:
+@pytest.mark.parametrize(
+    ("limits", "frames_min"),
+    [
+        ({"bytes_max": 64 * 1024, "frames_max": 1 << 30}, 64 * 1024 // 2_200),
+        ({"bytes_max": 1 << 30, "frames_max": 200}, 200),
+    ],
+    ids=["bytes", "frames"],
+)
+async def test_what_cannot_be_conflated_closes_above_the_cap(
+    certificates: Certificates, limits: dict[str, int], frames_min: int
+) -> None:
+    slow = LiveLimits(**limits, blocked_s=30, closing_s=30, send_buffer_bytes=4096)
+    async with live(certificates, limits=slow) as server:
         client = Stalled(server)
         await client.connect()
         reading = client.frames()
         await anext(reading)
         channel = await server.hub.hold(BOARD)
+        outlet: Any
         (outlet,) = channel.subscribers
-        closing = outlet
-        while not closing.closing:  # type: ignore[attr-defined]
-            closing.write(channel.snapshot_frame("gap"))  # type: ignore[attr-defined]
+        frame, written = channel.snapshot_frame("gap"), 0
+        while not outlet.closing:
+            outlet.write(frame)
+            written += 1
+        assert await close_code(reading) == 4008
+        client.writer.close()
+
+    # The kernel takes some, which wait in no queue.
+    assert frames_min <= written < frames_min + 100
+
+
+async def test_a_slow_reader_that_never_takes_the_close_frame_is_cut_off(
+    certificates: Certificates,
+) -> None:
+    limits = LiveLimits(bytes_max=64 * 1024, blocked_s=30, closing_s=0.2, send_buffer_bytes=4096)
+    async with live(certificates, limits=limits) as server:
+        client = Stalled(server)
+        await client.connect()
+        await anext(client.frames())
+        channel = await server.hub.hold(BOARD)
+        outlet: Any
+        (outlet,) = channel.subscribers
+        while not outlet.closing:
+            outlet.write(channel.snapshot_frame("gap"))
 
         async def closed() -> bool:
             return not channel.subscribers

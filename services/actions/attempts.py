@@ -198,7 +198,7 @@ class Attempts:
         for attempt, completion in zip(verified, completions, strict=True):
             action_id = completion.action_id
             checksum, attempt.repeat = done.get(action_id, (b"", False))
-            if checksum == completion.checksum:
+            if hmac.compare_digest(checksum, completion.checksum):
                 done[action_id] = checksum, True  # for a copy in the same batch
             else:
                 late.append((attempt, action_id))

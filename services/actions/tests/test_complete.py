@@ -1,6 +1,7 @@
 """Tests of completing without a token, and of redeeming what completing returned."""
 
 import asyncio
+import hashlib
 
 import asyncpg
 import pytest
@@ -34,6 +35,26 @@ async def test_a_completed_action_is_redeemed_by_signature_alone(actions: Action
     assert not result.HasField("failure")
     assert result.points == 50
     assert unsigned.failure.code == "SIGNATURE_INVALID"
+
+
+async def test_of_tokens_their_sha256_alone_is_stored(actions: Actions, pool: asyncpg.Pool) -> None:
+    play = await actions.issue(new_user())
+    tokens = [play.issued.action_token]
+    with clock.ahead(6):
+        claims = play.completion()
+        completed = [(await actions.complete(play, claims)).completed for _ in range(2)]
+    tokens += [each.action_token for each in completed]
+
+    query = "SELECT * FROM actions.actions WHERE action_id = $1"
+    (row,) = await pool.fetch(query, play.issued.action_id)
+    assert row["token_sha256"] == _sha256(tokens[0])
+    assert row["completed_sha256"] == _sha256(tokens[-1])
+    for token in tokens:
+        assert token not in repr(dict(row))
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()
 
 
 async def test_the_token_of_the_request_still_needs_its_proof(actions: Actions) -> None:

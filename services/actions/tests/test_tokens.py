@@ -1,10 +1,13 @@
 """Tests of the token codec and of the signing keys."""
 
 import hashlib
+import uuid
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +15,7 @@ from hypothesis import strategies as st
 from chassis.keyring import Keyring
 from chassis.settings import SettingsError
 from services.actions.settings import Settings
-from services.actions.tests.players import SEALING, SIGNING, key, new_user
+from services.actions.tests.players import SEALING, SIGNING, decode, key, new_user
 from services.actions.tokens import Sealed, Sealer, encode
 
 SEALER = Sealer(SEALING, SIGNING)
@@ -48,6 +51,20 @@ def test_a_token_has_the_published_form_and_is_another_each_time() -> None:
     assert first.startswith("v1.")
     assert "=" not in first
     assert len(first) <= 256
+
+
+def test_the_form_s_version_and_the_key_s_number_are_authenticated_too() -> None:
+    content = sealed(kid=2)
+    raw = decode(SEALER.seal(content).removeprefix("v1."))
+    number, iv, box = raw[:1], raw[1:13], raw[13:]
+
+    opened = AESGCM(SEALING[2]).decrypt(iv, box, b"v1." + number)
+
+    assert number == bytes([2])
+    assert opened.startswith(uuid.UUID(content.action_id).bytes)
+    for other in (b"v2." + number, b"v1." + bytes([1]), number):
+        with pytest.raises(InvalidTag):
+            AESGCM(SEALING[2]).decrypt(iv, box, other)
 
 
 def test_a_token_of_a_key_that_was_dropped_is_not_ours() -> None:

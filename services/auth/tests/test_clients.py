@@ -1,6 +1,7 @@
 """Game servers: how they come to be, which tokens they get, and what they are refused."""
 
 import asyncio
+import hashlib
 import hmac
 import os
 import sys
@@ -142,12 +143,14 @@ async def test_a_rotated_secret_ends_the_old_one_and_a_disabled_client_gets_noth
 async def test_a_secret_stands_in_the_database_as_its_hash_only(
     auth: Auth, store: AuthStore, pool: asyncpg.Pool
 ) -> None:
-    _, secret = await made(store)
+    client_id, secret = await made(store)
+    secrets = [secret, shown(await clients.rotate(store, client_id))[1]]
 
     [row] = await pool.fetch("SELECT * FROM auth.clients")
-    assert len(secret) == 43
-    assert secret not in repr(dict(row))
-    assert len(row["secret_sha256"]) == 32
+    assert [len(each) for each in secrets] == [43, 43]
+    assert row["secret_sha256"] == hashlib.sha256(secrets[-1].encode()).digest()
+    for each in secrets:
+        assert each not in repr(dict(row))
 
 
 @pytest.mark.parametrize(

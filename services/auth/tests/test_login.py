@@ -11,8 +11,9 @@ from chassis import clock
 from chassis.errors import Failed, Forbidden, Unauthenticated, Unavailable
 from chassis.redis import Redis
 from chassis.testing import Certificates, eventually
-from services.auth.passwords import Bcrypt, open_passwords
+from services.auth.passwords import Bcrypt, StoredPassword, open_passwords
 from services.auth.settings import DAY_S, HOUR_S
+from services.auth.store import AuthStore
 from services.auth.tests.auth_served import PASSWORD, Auth, open_auth, ring
 
 
@@ -32,6 +33,25 @@ async def test_the_right_password_opens_a_session_whichever_letters_are_capitals
     assert session.user_id == registered.user_id
     assert session.username == "Ada"
     assert (await auth.claims(session))["sid"] != (await auth.claims(registered))["sid"]
+
+
+async def test_a_login_is_noted_with_its_time_and_a_failed_one_is_not(
+    auth: Auth, pool: asyncpg.Pool
+) -> None:
+    async def last_login_ms() -> int:
+        at = await pool.fetchval("SELECT last_login_at FROM auth.users WHERE username = 'ada'")
+        return int(at.timestamp() * 1000)
+
+    session = await auth.register("ada")
+    assert abs(await last_login_ms() - clock.now_ms()) < 30_000
+    with clock.ahead(HOUR_S):
+        await auth.login("ada")
+        noted_ms = await last_login_ms()
+        assert abs(noted_ms - clock.now_ms()) < 30_000
+    with clock.ahead(2 * HOUR_S):
+        await failure(auth, "ada", "not the password")
+        await auth.refresh(session.refresh_token)
+        assert await last_login_ms() == noted_ms
 
 
 async def test_a_wrong_password_and_an_unknown_name_fail_alike(auth: Auth) -> None:
@@ -156,6 +176,34 @@ async def test_a_players_eleventh_session_ends_the_oldest_and_no_other_players(
     assert len(await redis.keys("{auth}:session:*")) == 11
 
 
+async def test_a_login_counts_the_sessions_of_one_that_is_under_way(
+    auth: Auth, database: dict[str, str]
+) -> None:
+    await auth.register("ada")
+    other = await asyncpg.connect(database["admin"])
+    try:
+        async with other.transaction():
+            # As a login does, but for nine sessions.
+            await other.execute("SELECT FROM auth.users FOR NO KEY UPDATE")
+            await other.execute(
+                "INSERT INTO auth.sessions (sid, user_id, live_sha256, created_at, last_seen_at,"
+                " expires_at, address, user_agent)"
+                " SELECT gen_random_uuid(), user_id, live_sha256, now(), now(), expires_at, '', ''"
+                " FROM auth.sessions, generate_series(1, 9)"
+            )
+            login = asyncio.create_task(auth.login("ada"))
+
+            async def waits() -> bool:
+                waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
+                return login.done() or bool(await other.fetchval(waiting))
+
+            await eventually(waits)
+        await login
+        assert await other.fetchval("SELECT count(*) FROM auth.sessions") == 10
+    finally:
+        await other.close()
+
+
 async def test_postgres_being_unavailable_is_reported_as_such(
     redis: Redis, signing_pem: str, certificates: Certificates
 ) -> None:
@@ -179,6 +227,44 @@ async def test_a_login_renews_a_hash_made_with_an_older_pepper(
 
     assert await pool.fetchval("SELECT pepper FROM auth.users") == 2
     await login("p", "q")
+
+
+async def test_a_login_renews_a_hash_of_another_cost(auth: Auth, pool: asyncpg.Pool) -> None:
+    await auth.register("ada")
+    with open_passwords(Bcrypt(5), ring("p")) as passwords:
+        stored = await passwords.hash(PASSWORD)
+    await pool.execute("UPDATE auth.users SET password_hash = $1", stored.hashed)
+
+    await failure(auth, "ada", "not the password")
+    assert await pool.fetchval("SELECT password_hash FROM auth.users") == stored.hashed
+    await auth.login("ada")
+
+    assert (await pool.fetchval("SELECT password_hash FROM auth.users"))[:7] == "$2b$04$"
+    await auth.login("ada")
+
+
+async def test_a_renewed_hash_does_not_replace_that_of_a_changed_password(
+    auth: Auth, store: AuthStore, pool: asyncpg.Pool
+) -> None:
+    session = await auth.register("ada")
+    account = await store.user_by_name("ada")
+    assert account
+    new = StoredPassword("renewed", 1)
+
+    await store.renew_password(session.user_id, old=StoredPassword("changed", 1), new=new)
+    assert (await store.user_by_name("ada")) == account
+    await store.renew_password(session.user_id, old=account.password, new=new)
+    assert await pool.fetchval("SELECT password_hash FROM auth.users") == "renewed"
+
+
+async def test_a_stored_hash_opens_nothing_without_its_pepper(
+    pool: asyncpg.Pool, redis: Redis, signing_pem: str, certificates: Certificates
+) -> None:
+    async with open_auth(pool, redis, signing_pem, certificates, pepper=ring("p")) as auth:
+        await auth.register("ada")
+        await auth.login("ada")
+    async with open_auth(pool, redis, signing_pem, certificates, pepper=ring("q")) as other:
+        assert (await failure(other, "ada", PASSWORD))[1] == "INVALID_CREDENTIALS"
 
 
 async def test_checks_beyond_the_limit_are_refused_at_once_and_room_comes_back() -> None:

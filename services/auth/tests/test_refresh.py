@@ -1,15 +1,21 @@
 """Refreshing: one successor for each token, and the end of a family whose old token is used."""
 
 import asyncio
+import hashlib
+from datetime import timedelta
 
+import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
 from chassis import clock
-from chassis.errors import Unauthenticated
+from chassis.errors import Forbidden, Unauthenticated
+from chassis.ids import uuid7
 from chassis.redis import Redis
 from services.auth.settings import DAY_S
+from services.auth.store import AuthStore, Device, Session
 from services.auth.tests.auth_served import Auth
+from services.auth.tokens import RefreshToken
 
 
 async def refused(auth: Auth, token: str) -> str:
@@ -27,6 +33,26 @@ async def test_a_refresh_returns_a_new_pair_of_the_same_session(auth: Auth) -> N
     assert refreshed.user_id == session.user_id
     assert refreshed.expires_in_s == 600
     assert (await auth.claims(refreshed))["sid"] == (await auth.claims(session))["sid"]
+
+
+def _sha256(token: str) -> bytes:
+    return hashlib.sha256(token.rpartition(".")[2].encode()).digest()
+
+
+async def test_of_a_refresh_token_its_sha256_alone_is_stored(
+    auth: Auth, pool: asyncpg.Pool
+) -> None:
+    first = await auth.register("ada")
+    [row] = await pool.fetch("SELECT live_sha256, parent_sha256 FROM auth.sessions")
+    assert tuple(row) == (_sha256(first.refresh_token), None)
+
+    second = await auth.refresh(first.refresh_token)
+
+    [row] = await pool.fetch("SELECT * FROM auth.sessions")
+    assert row["live_sha256"] == _sha256(second.refresh_token)
+    assert row["parent_sha256"] == _sha256(first.refresh_token)
+    for session in (first, second):
+        assert session.refresh_token.rpartition(".")[2] not in repr(dict(row))
 
 
 async def test_a_refresh_token_is_opaque_and_of_the_agreed_form(auth: Auth) -> None:
@@ -60,6 +86,48 @@ async def test_the_parent_shown_again_after_ten_seconds_ends_the_family(auth: Au
     with clock.ahead(11):
         assert await refused(auth, session.refresh_token) == "REFRESH_REUSED"
     assert await refused(auth, child.refresh_token) == "REFRESH_REUSED"
+
+
+async def test_a_banned_player_s_parent_token_gets_no_successor_either(auth: Auth) -> None:
+    parent = await auth.register("ada")
+    await auth.refresh(parent.refresh_token)
+    await auth.set_ban(parent.user_id, banned=True, version=1)
+
+    with pytest.raises(Forbidden, match="ACCOUNT_BANNED"):
+        await auth.refresh(parent.refresh_token)
+
+
+async def test_a_session_that_ended_meanwhile_is_not_rotated(auth: Auth, store: AuthStore) -> None:
+    session = await auth.register("ada")
+    shown = RefreshToken.read(session.refresh_token)
+    assert shown
+    family = await store.family(shown.sid)
+    assert family
+
+    async def rotated() -> Session | None:
+        return await store.rotate(
+            shown.sid,
+            family,
+            successor_sha256=family.live_sha256,
+            refresh_key=1,
+            idle=timedelta(days=1),
+            absolute=timedelta(days=1),
+            device=Device(address="", user_agent=""),
+        )
+
+    assert await rotated()
+    await store.end_session(shown.sid)
+    assert await rotated() is None
+
+
+def test_each_generation_has_a_successor_of_its_own_and_always_the_same() -> None:
+    parent, key = RefreshToken.first(uuid7()), bytes(32)
+
+    made = [parent.successor(key=key, generation=n).secret for n in (1, 2, 1)]
+    made.append(parent.successor(key=bytes([1]) * 32, generation=1).secret)
+
+    assert made[0] == made[2]
+    assert len(set(made)) == 3
 
 
 async def test_an_older_token_ends_the_family_at_once(auth: Auth, redis: Redis) -> None:

@@ -2,7 +2,9 @@
 
 import pytest
 
+from chassis.ids import uuid7
 from services.fraud import rules
+from services.fraud.evaluations import Attempt, Evaluation, Kind, Record, Sanction, decide
 from services.fraud.rules import Burst, Repeat
 
 NOW_MS = 1_800_000_000_000
@@ -36,3 +38,26 @@ def test_a_burst_is_remembered_for_less_than_a_day(age_ms: int, found: bool) -> 
 def test_a_burst_counts_a_minute_after_the_one_before(pause_ms: int, counts: bool) -> None:
     assert rules.new_episode([NOW_MS - 3_600_000, NOW_MS - pause_ms], NOW_MS) == counts
     assert rules.new_episode([], NOW_MS)
+
+
+@pytest.mark.parametrize(
+    ("present", "strikes", "expected"),
+    [
+        (Kind.NONE, 0, Kind.FLAGGED),
+        (Kind.FLAGGED, 0, Kind.FLAGGED),
+        (Kind.QUARANTINED, 0, None),
+        (Kind.QUARANTINED, 2, Kind.BANNED),
+    ],
+)
+def test_a_burst_replaces_no_severer_sanction(
+    present: Kind, strikes: int, expected: Kind | None
+) -> None:
+    user, at_ms = uuid7(), NOW_MS
+    burst = Burst(tuple((uuid7(), at_ms) for _ in range(9)), at_ms)
+    attempt = Attempt(uuid7(), uuid7(), user, accepted=True)
+    earlier = [(uuid7(), at_ms - (n + 1) * 60_000) for n in range(strikes)]
+    record = Record(Sanction(user, present, 1, 0), earlier)
+
+    found = decide(Evaluation(attempt, False, (burst,)), record, at_ms=at_ms)
+
+    assert (found.kind, found.strike) == (expected, True)

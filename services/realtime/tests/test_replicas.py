@@ -50,16 +50,18 @@ async def test_another_replica_goes_on_where_a_killed_one_stopped(
 
 
 async def test_a_replica_that_stops_hands_over_without_waiting_for_its_lease(
-    new_replica: NewReplica, attach: Attach, scores: FakeScores
+    new_replica: NewReplica, attach: Attach, scores: FakeScores, redis: Redis
 ) -> None:
     first, second = await new_replica(), await new_replica()
     gateway = await attach(second, BOARD)
     await gateway.begun()
+    holder = await redis.hget("live:lease:all_time", "holder")
 
     await first.stop()
     await scores.award(("ada", 1))
 
-    await gateway.leads(1, timeout_s=3)
+    await gateway.leads(1, timeout_s=3)  # the lease would have lasted for 4 s and more
+    assert await redis.hget("live:lease:all_time", "holder") != holder
 
 
 async def test_a_restart_is_repaired_by_attaching_again(

@@ -142,16 +142,22 @@ async def test_planted_drift_is_found_repaired_and_counted(
 
 async def test_a_board_that_is_right_is_left_alone_while_awards_go_on(audited: Audited) -> None:
     scores, ending = audited.scores, asyncio.Event()
+    i = 0
 
     async def play() -> None:
-        i = 0
+        nonlocal i
         while not ending.is_set():
             await scores.award(*(item(audited.players[(i + j) % PLAYERS], 1) for j in range(20)))
             i += 7
 
     load = asyncio.create_task(play())
     try:
-        assert await audited.sweep() == 0
+        async with asyncio.timeout(20):
+            swept_while_awarding = False
+            while not swept_while_awarding:
+                before = i
+                assert await audited.sweep() == 0
+                swept_while_awarding = 0 < before < i
     finally:
         ending.set()
         await load

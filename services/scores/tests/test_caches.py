@@ -9,6 +9,7 @@ from chassis.ids import uuid7
 from chassis.process import background
 from chassis.redis import open_redis
 from chassis.testing import eventually
+from services.scores import reads as reading
 from services.scores.boards.names import Names
 from services.scores.boards.ranking import Page
 from services.scores.boards.rules import ALL_TIME, Period
@@ -17,7 +18,7 @@ from services.scores.reads.board_reads import BoardReads
 from services.scores.reads.cache import Cache
 from services.scores.reads.live import LiveReads
 from services.scores.tests.model import Reader
-from services.scores.tests.scores_served import Scores, item
+from services.scores.tests.scores_served import KEYS, Scores, item
 
 BOB = uuid7()
 
@@ -202,6 +203,34 @@ async def test_warming_remembers_the_first_hundred_of_every_board(scores: Scores
         kept = scores.reads.boards.cached(entry.board.name, anonymous=True, version_min=0)
         assert kept
         assert len(kept.page.entries) == 100
+
+
+async def test_boards_are_read_ahead_again_and_again_though_no_one_reads_them(
+    scores: Scores, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "WARM_PAUSE_S", 0.05)
+    async with open_redis(redis_url) as redis:
+        reads = reading.Reads(
+            scores.boards,
+            scores.periods,
+            scores.database,
+            redis,
+            reader=scores.database,
+            cursor_keys=KEYS,
+        )
+
+        async def shown() -> list[int] | None:
+            found = reads.boards.cached(ALL_TIME, anonymous=True, version_min=0)
+            return [entry.score for entry in found.page.entries] if found else None
+
+        async with background(reads.run()):
+            for wanted in ([5], [7, 5]):
+                await scores.award(item(uuid7(), wanted[0]))
+
+                async def read_ahead(wanted: list[int] = wanted) -> bool:
+                    return await shown() == wanted
+
+                await eventually(read_ahead)
 
 
 def _page(*, version: int) -> Page:

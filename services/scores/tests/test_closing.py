@@ -478,8 +478,11 @@ async def test_a_barrier_waits_for_the_award_under_way_and_gives_up_after_half_a
         held = connection.transaction()
         await held.start()
         await connection.execute("SELECT pg_advisory_xact_lock_shared(7001, 1)")
+        loop = asyncio.get_running_loop()
+        started_s = loop.time()
         with pytest.raises(StatementUndone):
             await closings.store.barrier()
+        assert 0.5 <= loop.time() - started_s < 2  # the rest is for a slow machine
         waiting = asyncio.create_task(closings.store.barrier())
         await asyncio.sleep(0)
         await held.rollback()

@@ -148,6 +148,7 @@ async def test_a_board_with_a_reset_begins_with_its_present_period_alone(
 
     (_, *later) = periods = scores.registry.get("nightly").periods
     assert periods[0].holds(clock.now_ms())
+    assert later, "the next ones are made ahead"
     assert all(period.start_ms > clock.now_ms() for period in later)
     assert board.resets_at_ms == periods[0].end_ms
     assert rules.moment(periods[0].start_ms).strftime("%H:%M") == "12:45"

@@ -5,7 +5,9 @@ import pytest
 from chassis.errors import Failed
 from chassis.ids import uuid7
 from protos import scores_pb2
+from services.scores.reads.cursors import CursorInvalid, Cursors
 from services.scores.tests.conftest import Scores, item
+from services.scores.tests.scores_served import KEYS
 
 ADA, BOB = uuid7(), uuid7()
 
@@ -73,3 +75,12 @@ async def test_a_page_holds_a_hundred_rows_at_most(scores: Scores) -> None:
 
     assert len(reply.rows) == 100
     assert len((await page(scores, cursor=reply.next_cursor, limit=1000)).rows) == 20
+
+
+def test_a_cursor_of_one_list_is_none_of_another() -> None:
+    cursors = Cursors(KEYS)
+    sealed = cursors.seal("history", 7)
+
+    assert cursors.open("history", sealed, tuple[int]) == (7,)
+    with pytest.raises(CursorInvalid):
+        cursors.open("page", sealed, tuple[int])
