@@ -154,7 +154,7 @@ async def test_20000_awards_behind_a_bound_of_1000_entries_are_all_seen_once(
         password = f":{place['password']}@" if place.get("password") else ""
         async with (
             open_redis(f"redis://{password}127.0.0.1:{gate.port}") as cut_off,
-            live(cut_off, Source(parts.to_scores["realtime"])) as (channels, _),
+            live(cut_off, Source(parts.to_scores["realtime"])) as (channels, _, _),
         ):
             # No reader runs from here on: fraud's is stopped, realtime's gets no answer.
             gate.shut = True

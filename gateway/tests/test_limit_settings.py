@@ -8,6 +8,7 @@ from chassis.redis import Redis
 from chassis.settings import SettingsError, load
 from chassis.testing import Certificates
 from gateway.edge.limits import Check, Limiter, RateLimited, RequestLimits
+from gateway.edge.peers import Peers
 from gateway.live.limits import LiveLimits
 from gateway.settings import Settings
 from gateway.tests.edge import UPDATE, edge_of, edge_settings
@@ -98,7 +99,7 @@ async def test_a_limit_above_128_a_minute_holds_also_while_redis_is_unavailable(
     redis: Redis,
 ) -> None:
     policy = RequestLimits(requests_per_minute=300).requests
-    limiter = Limiter(redis, disabled=False)
+    limiter = Limiter(redis, Peers(redis), disabled=False)
     limiter._unavailable.set()
 
     for _ in range(300):

@@ -516,7 +516,7 @@ async def test_this_process_alone_decides_for_as_long_as_redis_refuses_writes(
 ) -> None:
     with own_redis() as url:
         async with open_redis(url) as own, open_redis(url) as admin:
-            limiter = Limiter(own, disabled=False)
+            limiter = Limiter(own, Peers(own), disabled=False)
             await admin.config_set("min-replicas-to-write", 1)
             assert await taken(limiter, SCORES, 20) == 10
             following = asyncio.create_task(limiter.follow())
