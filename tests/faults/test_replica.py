@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import asyncpg
 import pytest
@@ -50,13 +51,15 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def servers_pair() -> Iterator[tuple[servers.Server, servers.Server]]:
+def servers_pair(
+    missing: Callable[[str], NoReturn],
+) -> Iterator[tuple[servers.Server, servers.Server]]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-")))
         binaries.give(folder)
         programs, version = binaries.reachable_postgres(folder)
         if not (programs / "pg_basebackup").exists():
-            pytest.skip("this Postgres comes without pg_basebackup")
+            missing("pg_basebackup")
         primary = stack.enter_context(servers.postgres(folder / "primary"))
         standby = folder / "standby"
         standby.mkdir(mode=0o700)
