@@ -32,8 +32,11 @@ run: $(LOCAL) ## Start everything on this machine, with simulated players; Ctrl-
 	@exec $(BIN)/python -m local
 
 ##@ Test
+# Much of the time a test waits: for a process to start, to be killed, to be noticed.
+WORKERS ?= 3
+
 test: $(DEV) ## Run all tests (ARGS="-k name" narrows them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 test-%: $(DEV) ## Run one unit's tests: make test-scores, make test-chassis
 	@for folder in services/$* $*; do \
@@ -47,7 +50,7 @@ bench: $(DEV) ## Measure the award path
 	@exec $(BIN)/python -m bench.award $(ARGS)
 
 ##@ Check
-check: lint types check-protos test ## Lint, types, stubs and every test
+check: lint types test ## Everything that CI asks
 
 lint: $(DEV) ## Look for mistakes and for foreign formatting
 	@$(BIN)/python -m ruff check .

@@ -6,12 +6,14 @@ role must be allowed to create databases and roles, the latter's data is deleted
 
 import os
 import secrets
+import shutil
 import signal
 import socket
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -31,7 +33,42 @@ allow_open_files()
 # What the code under test logs is shown for failed tests, from warnings up.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
 
+# Fixtures that many files share, and the group of tests that one worker runs for them.
+GROUPS = {"suite": "suites", "unlimited": "suites", "mortal": "mortal"}
+
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Names what a worker runs by itself (pytest-xdist's loadgroup): what is set up is shared."""
+    for item in items:
+        shared = [GROUPS[name] for name in getattr(item, "fixturenames", ()) if name in GROUPS]
+        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], NoReturn]:
+    """`missing("chromium")` skips the test for want of a program of this machine.
+
+    Where MISSING_PROGRAMS is `fail` it fails the test: so no machine that can have them all
+    leaves a test out unseen.
+    """
+
+    def end(program: str) -> NoReturn:
+        reason = f"this machine has no {program}"
+        if os.environ.get("MISSING_PROGRAMS") == "fail":
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return end
+
+
+@pytest.fixture(scope="session")
+def chromium(missing: Callable[[str], NoReturn]) -> str:
+    """The path of a browser."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or missing("chromium")
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,7 @@ import ast
 import re
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from importlib.metadata import packages_distributions
 from itertools import pairwise
 from pathlib import Path
@@ -151,7 +152,7 @@ def sql_outside_stores(root: Path) -> list[str]:
         for folder in _folders(root / "services")
         for path in _python_files(folder)
         if "tests" not in path.parts and not path.stem.endswith("store")
-        for line, text in _strings(ast.parse(path.read_text()))
+        for line, text in _strings(path.read_text())
         if _STATEMENT.search(text)
     ]
 
@@ -215,7 +216,7 @@ def foreign_sql(root: Path) -> list[str]:
             text = _SQL_COMMENT.sub(lambda found: re.sub(r"[^\n]", " ", found[0]), path.read_text())
             violations += _foreign_schemas(text, 1, unit=unit, path=path.relative_to(root))
         for path in _python_files(folder):
-            for line, text in _strings(ast.parse(path.read_text())):
+            for line, text in _strings(path.read_text()):
                 if _LOOKS_LIKE_SQL.search(text):
                     violations += _foreign_schemas(
                         text, line, unit=unit, path=path.relative_to(root)
@@ -268,7 +269,7 @@ def private_imports(root: Path) -> list[str]:
     for path in _our_files(root):
         text = path.read_text()
         lines = text.splitlines()
-        for node in ast.walk(ast.parse(text)):
+        for node in _importing(text):
             names = [name.split(".") for name in _imported(node, package=("",))]
             inside = any(
                 part.startswith("_") and not part.endswith("__")
@@ -280,7 +281,7 @@ def private_imports(root: Path) -> list[str]:
                 statement = lines[node.lineno - 1 : node.end_lineno]
                 inside = inside or any("ignore[attr-defined]" in line for line in statement)
             if inside:
-                place = f"{path.relative_to(root).as_posix()}:{getattr(node, 'lineno', 0)}"
+                place = f"{path.relative_to(root).as_posix()}:{node.lineno}"
                 violations.append(f"{place}: imports the inside of a library")
     return violations
 
@@ -360,10 +361,21 @@ def _imports(root: Path) -> Iterator[tuple[str, str, str]]:
     for path in _our_files(root):
         parts = path.relative_to(root).with_suffix("").parts
         unit = f"services.{parts[1]}" if parts[0] == "services" and len(parts) > 2 else parts[0]
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _importing(path.read_text()):
             for module in _imported(node, package=parts[:-1]):
-                place = f"{path.relative_to(root).as_posix()}:{getattr(node, 'lineno', 0)}"
+                place = f"{path.relative_to(root).as_posix()}:{node.lineno}"
                 yield unit, place, module
+
+
+@cache  # several rules read the same files
+def _importing(text: str) -> list[ast.Import | ast.ImportFrom | ast.Call]:
+    """The imports of a source text, and the calls that may be imports."""
+    return [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.Import | ast.ImportFrom | ast.Call)
+        and _imported(node, package=("",))
+    ]
 
 
 def _imported(node: ast.AST, *, package: tuple[str, ...]) -> list[str]:
@@ -397,23 +409,22 @@ def _foreign_schemas(text: str, line: int, *, unit: str, path: Path) -> list[str
     return violations
 
 
-def _strings(tree: ast.Module) -> Iterator[tuple[int, str]]:
+@cache
+def _strings(source: str) -> list[tuple[int, str]]:
     """Line and text of every string that is not a docstring; an f-string counts as one."""
-    passed = set()
-    for node in ast.walk(tree):
+    found, passed = list[tuple[int, str]](), set[ast.expr]()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             passed.add(node.value)
         elif isinstance(node, ast.JoinedStr):
             passed.update(part for part in node.values if isinstance(part, ast.Constant))
-            yield (
-                node.lineno,
-                "".join(
-                    str(part.value) if isinstance(part, ast.Constant) else "?"
-                    for part in node.values
-                ),
-            )
+            parts = [
+                str(part.value) if isinstance(part, ast.Constant) else "?" for part in node.values
+            ]
+            found.append((node.lineno, "".join(parts)))
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in passed:
-            yield node.lineno, node.value
+            found.append((node.lineno, node.value))
+    return found
 
 
 def _our_files(root: Path) -> Iterator[Path]:

@@ -25,9 +25,9 @@ SECOND_START_S = 30.0  # ten seconds on a machine that has nothing else to do
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The source as a fresh clone has it."""
+    """The source as a clone has it, compiled as here."""
     copy = tmp_path / "copy"
-    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests"))
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "tests"))
     return copy
 
 

@@ -1,7 +1,6 @@
 """The page, in a real browser."""
 
 import json
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,7 @@ from gateway.live.limits import LiveLimits
 from gateway.tests.feed import Live, live
 from protos import realtime_pb2
 
-CHROMIUM = shutil.which("chromium")
 NAMES = ["ada", "bob", "cleo", "dmitri", "eve_the_third", "Farouk-77", "gwen", "hal", "ines", "jo"]
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on PATH")
 
 
 def entry(name: str, score: int, position: int, *, rank: int | None = None) -> dict[str, Any]:
@@ -48,10 +44,10 @@ def board(*names: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-async def browser() -> AsyncIterator[Browser]:
+async def browser(chromium: str) -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
-            executable_path=CHROMIUM,
+            executable_path=chromium,
             args=[
                 "--no-sandbox",
                 "--disable-gpu",

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import asyncpg
 import psutil
@@ -120,12 +122,15 @@ def test_both_keep_their_data_over_a_restart(tmp_path: Path, free_port: int) -> 
 def test_the_end_of_the_block_leaves_no_process_and_no_run_folder(
     tmp_path: Path, start: Start
 ) -> None:
-    before = set(Path("/tmp").glob("sb-*"))
     with start(tmp_path) as server:
         family = family_of(server.process.pid)
+        # Its socket is in there.
+        run = re.search(r"/tmp/sb-\w+", unquote(server.url))
+        assert run
+        assert Path(run[0]).is_dir()
 
     assert not [each for each in family if each.is_running()]
-    assert set(Path("/tmp").glob("sb-*")) <= before
+    assert not Path(run[0]).exists()
 
 
 @each_server

@@ -2,27 +2,27 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-
-import pytest
+from typing import NoReturn
 
 from local.servers import binaries
 from local.servers import embedded as servers
 
+Missing = Callable[[str], NoReturn]  # the fixture `missing`
 Pair = tuple[servers.Server, servers.Server]
 
 
 @contextmanager
-def primary_and_standby() -> Iterator[Pair]:
-    """Skips the test where Postgres comes without pg_basebackup."""
+def primary_and_standby(missing: Missing) -> Iterator[Pair]:
+    """Calls `missing` where Postgres comes without pg_basebackup."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sb-")))
         binaries.give(folder)
         programs, version = binaries.reachable_postgres(folder)
         if not (programs / "pg_basebackup").exists():
-            pytest.skip("this Postgres comes without pg_basebackup")
+            missing("pg_basebackup")
         primary = stack.enter_context(servers.postgres(folder / "primary"))
         standby = folder / "standby"
         standby.mkdir(mode=0o700)

@@ -18,8 +18,8 @@ RECOVERED_S = 5.0
 
 
 @pytest.fixture
-def pair() -> Iterator[standby.Pair]:
-    with standby.primary_and_standby() as servers:
+def pair(missing: standby.Missing) -> Iterator[standby.Pair]:
+    with standby.primary_and_standby(missing) as servers:
         yield servers
 
 

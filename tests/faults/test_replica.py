@@ -46,8 +46,8 @@ class Pair:
 
 
 @pytest.fixture(scope="module")
-def servers_pair() -> Iterator[standby.Pair]:
-    with standby.primary_and_standby() as pair:
+def servers_pair(missing: standby.Missing) -> Iterator[standby.Pair]:
+    with standby.primary_and_standby(missing) as pair:
         yield pair
 
 
