@@ -39,6 +39,7 @@ GROUPS = {"suite": "suites", "unlimited": "suites", "mortal": "mortal"}
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the names
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Names what a worker runs by itself (pytest-xdist's loadgroup): what is set up is shared."""
     for item in items:

@@ -8,9 +8,9 @@ from functools import partial
 from chassis.ids import uuid7
 from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
+from gateway.api.etags import Etags
 from gateway.api.health import PAUSE_S, Health
 from gateway.api.scores import Names
-from gateway.edge.etags import Etags
 from gateway.edge.gateway import Gateway
 from gateway.edge.idempotency import Idempotency
 from gateway.edge.identity import Caller, Verifier

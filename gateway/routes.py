@@ -14,12 +14,12 @@ from gateway.api.admin import CHANGED, ActionTypes
 from gateway.api.boards import Boards
 from gateway.api.claims import EXACT_MAX
 from gateway.api.clients import Clients
+from gateway.api.etags import Etags
 from gateway.api.health import Health, Probes
 from gateway.api.query import CURSOR, PERIOD, TOKEN, number
 from gateway.api.reversals import Reversals
 from gateway.api.rules import BoardRules
 from gateway.api.scores import GRANTED, REDEEMED, Names, Scores
-from gateway.edge.etags import Etags
 from gateway.edge.identity import Verifier
 from gateway.edge.limits import RequestLimits
 from gateway.edge.middleware import PUBLIC, Route

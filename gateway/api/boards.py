@@ -10,8 +10,8 @@ from msgspec import Meta, field
 
 from gateway.api.answers import Answer, answer
 from gateway.api.claims import UserId
+from gateway.api.etags import Etags
 from gateway.edge.body import Body
-from gateway.edge.etags import Etags
 from gateway.edge.identity import ANONYMOUS
 from gateway.edge.request import Request
 from gateway.upstreams import Upstreams, left_s

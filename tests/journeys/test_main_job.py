@@ -195,7 +195,8 @@ async def expect_published_everywhere(awards: list[Award], ada: Client) -> None:
     """Top, place, receipts and the actions' states say what the awards said."""
     last = awards[-1]
     standing = {"rank": last.rank, "score": last.new_score, "reachedAt": last.timestamp}
-    row = {"userId": ada.user_id, "username": ada.username, **standing}
+    # On a board without shared ranks.
+    row = {"userId": ada.user_id, "username": ada.username, "position": last.rank, **standing}
     top = await ada.leaderboard(limit=WINDOW)
     assert [entry["rank"] for entry in top["entries"]] == list(range(1, len(top["entries"]) + 1))
     assert row in top["entries"]

@@ -136,7 +136,7 @@ async def test_the_same_request_twice_in_one_batch_gets_two_answers(actions: Act
     assert [one.completed.repeat for one in reply.results] == [False, True]
 
 
-@pytest.mark.parametrize("action_id", ["", "nonsense", new_user()])
+@pytest.mark.parametrize("action_id", ["", "nonsense", "01900000-0000-7000-8000-000000000001"])
 async def test_an_unknown_action_is_not_found(actions: Actions, action_id: str) -> None:
     play = await actions.issue(new_user())
     claims = play.completion()

@@ -137,7 +137,7 @@ async def test_an_amount_no_action_has_is_out_of_range_and_closes_nothing(
         result = await actions.verify(play, play.update(amount=amount))
 
     assert result.failure.code == "SCORE_OUT_OF_RANGE"
-    assert result.failure.detail == "The points must be 1 to 1000."
+    assert result.failure.detail == f"The stated number is {amount}; it must be 1 to 1000."
     assert not result.closes
 
 

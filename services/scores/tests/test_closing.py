@@ -17,11 +17,11 @@ from chassis import clock
 from chassis.ids import uuid7
 from chassis.keyring import Keyring
 from chassis.postgres import StatementUndone
+from chassis.redis.stream import StreamWriter
 from chassis.testing import eventually
 from protos import events_pb2
 from protos.streams import AWARDS
 from services.scores.awards.records import Reversal, Sanction
-from services.scores.boards.events import Events
 from services.scores.boards.rules import moment
 from services.scores.periods.closer import Closer
 from services.scores.periods.store import Closed, ClosingStore
@@ -165,7 +165,7 @@ async def test_closings_are_published_once_each_also_after_the_stream_was_unavai
 
     with clock.ahead(DAY_S):
         with monkeypatch.context() as patch, suppress(ConnectionError):
-            patch.setattr(Events, "_append", fail)
+            patch.setattr(StreamWriter, "append", fail)
             await closings.closer.work(1)
         assert [c.board for c in await closings.store.unpublished()] == ["daily"]
         for _ in range(2):

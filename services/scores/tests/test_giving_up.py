@@ -126,10 +126,11 @@ async def test_one_that_is_being_written_is_waited_for(scores: Scores, first: st
         await held.execute(
             "INSERT INTO scores.ledger (action_id, kind, user_id, action_type, points, old_score,"
             " new_score, version, seq, at, attempt_id)"
-            " VALUES ($1, $2, $3, 'WIN_GAME', 0, 0, 0, $4, 0, now(), $1)",
+            " VALUES ($1, $2, $3, 'WIN_GAME', $4, 0, $4, $5, 0, now(), $1)",
             action,
             first,
             ADA,
+            1 if first == "award" else 0,
             2 if first == "award" else 0,
         )
         giving = asyncio.create_task(give_up(scores, action))

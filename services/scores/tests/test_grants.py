@@ -74,7 +74,7 @@ async def test_the_same_grant_again_gets_the_same_answer(scores: Scores) -> None
         {"action_type": "COMPLETE_QUEST"},
         {"points": 5000},  # refused by Verify, but the row outranks that
     ],
-    ids=str,
+    ids=",".join,
 )
 async def test_a_grant_with_other_contents_is_refused_and_changes_nothing(
     scores: Scores, other: dict[str, Any]

@@ -163,7 +163,6 @@ async def test_a_reversal_while_redis_is_unavailable_is_published_by_the_relay(
         ({"from_ms": -1}, "to"),
         ({"to_ms": 2**62}, "to"),
     ],
-    ids=str,
 )
 async def test_an_order_that_does_not_fit_is_refused_by_its_field(
     scores: Scores, fields: dict[str, Any], field: str
