@@ -36,7 +36,7 @@ run: $(LOCAL) ## Start everything on this machine, with simulated players; Ctrl-
 WORKERS ?= 3
 
 test: $(DEV) ## Run all tests (ARGS="-k name" narrows them)
-	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder $(ARGS)
 
 test-%: $(DEV) ## Run one unit's tests: make test-scores, make test-chassis
 	@for folder in services/$* $*; do \

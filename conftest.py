@@ -17,8 +17,10 @@ from typing import NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+import hypothesis
 import pytest
 import structlog
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from chassis.process import allow_open_files
 from chassis.redis import Redis, open_redis
@@ -33,18 +35,29 @@ allow_open_files()
 # What the code under test logs is shown for failed tests, from warnings up.
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
 
-# Fixtures that many files share, and the group of tests that one worker runs for them.
-GROUPS = {"suite": "suites", "unlimited": "suites", "mortal": "mortal"}
+# How long a test takes says nothing on a machine that runs others beside it.
+hypothesis.settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("shared")
 
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the names
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Names what a worker runs by itself (pytest-xdist's loadgroup): what is set up is shared."""
-    for item in items:
-        shared = [GROUPS[name] for name in getattr(item, "fixturenames", ()) if name in GROUPS]
-        item.add_marker(pytest.mark.xdist_group(shared[0] if shared else str(item.path)))
+class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
+    """Which tests run in one worker, so that what is set up for them is shared."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        if not file.startswith("tests/") or file.count("/") == 1:
+            return file
+        # Those that kill have a suite of their own, all others share theirs.
+        return "faults" if file.startswith("tests/faults/") else "suites"
+
+
+@pytest.hookimpl(optionalhook=True)  # only where there are workers
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduler:
+    return Scheduler(config, log)
 
 
 @pytest.fixture(scope="session")

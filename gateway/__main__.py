@@ -47,7 +47,7 @@ async def opened(settings: Settings) -> AsyncIterator[Gateway]:
         hub = Hub(RealtimeStub(upstreams.channels["realtime"]), gateway_id=uuid7())
         live = _live(hub, verifier, sanctions, settings)
         peers = Peers(
-            redis, heartbeat_s=settings.peers_heartbeat_s, silent_s=settings.peers_silent_s
+            redis, heartbeat_s=settings.peers_heartbeat_s, missed_max=settings.peers_missed_max
         )
         limiter = Limiter(
             redis, peers, disabled=settings.limits == "off", batch_max=settings.batch_max

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from chassis.keyring import Keyring
-from chassis.settings import Between, Named, OneOf, ProcessSettings, SettingsError
+from chassis.settings import Between, Named, OneOf, ProcessSettings
 from gateway.edge.addresses import Proxies
 from gateway.edge.limits import RequestLimits
 from gateway.live.limits import LiveLimits
@@ -36,9 +36,4 @@ class Settings(ProcessSettings):
     # how often this gateway's heartbeat is renewed: while Redis is unavailable the gateways share
     # each limit, so they are counted
     peers_heartbeat_s: Annotated[float, Between(0.1, 60)] = 5.0
-    peers_silent_s: Annotated[float, Between(0.2, 600)] = 15.0  # a gateway silent so long is over
-
-    def __post_init__(self) -> None:
-        """Raises SettingsError."""
-        if self.peers_silent_s < 2 * self.peers_heartbeat_s:
-            raise SettingsError("PEERS_SILENT_S: must be at least twice PEERS_HEARTBEAT_S")
+    peers_missed_max: Annotated[int, Between(2, 100)] = 3  # heartbeats, then it counts no more

@@ -82,7 +82,8 @@ class StreamWriter:
         self._measure(entries=answers[2], bytes_=answers[3])
 
     def _measure(self, *, entries: int, bytes_: int) -> None:
-        self._held = bytes_ / max(1, entries)
+        # Of few entries, what the stream itself takes would be most of it.
+        self._held = bytes_ / entries if entries >= 100 else 0.0
         _entries.labels(self._stream).set(entries)
         _bytes.labels(self._stream).set(bytes_)
         _entries_max.labels(self._stream).set(self.entries_max)

@@ -20,15 +20,15 @@ CALL_S = 1.0  # A Redis that is slower counts as unavailable.
 class Peers:
     """This process's heartbeat, every `heartbeat_s`, and the number of those in time.
 
-    One that was silent for `silent_s` counts no more.
+    One that missed `missed_max` heartbeats counts no more.
     """
 
-    def __init__(self, redis: Redis, *, heartbeat_s: float = 5.0, silent_s: float = 15.0) -> None:
+    def __init__(self, redis: Redis, *, heartbeat_s: float = 5.0, missed_max: int = 3) -> None:
         self.count = 1  # this process among them; 1 until Redis was first reached
         self._script = Script.read(redis, __package__, "peers.lua")
         self._id = secrets.token_hex(16)
         self._heartbeat_s = heartbeat_s
-        self._silent_ms = round(silent_s * 1000)
+        self._silent_ms = round(missed_max * heartbeat_s * 1000)
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

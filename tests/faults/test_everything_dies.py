@@ -19,7 +19,7 @@ from tests.people import address, new_type, newcomer
 from tests.suite import Suite
 from tests.watching import Line, Watcher, watching
 
-CLIENTS = 32
+CLIENTS = 12
 AWARDS_BETWEEN = 50  # two deaths, so that each comes under load
 CUT_S = (0.05, 0.5)  # between two cuts of the line that every other client is on
 BOARD, RULES = "latest", Rules(operator="latest", order="ascending", ties="dense")

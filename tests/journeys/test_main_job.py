@@ -13,7 +13,7 @@ from chassis.testing import eventually
 from scoreboard_client import Action, Award, Board, Client, Live, Personal
 from tests.journeys import shapes
 from tests.journeys.refusals import refusal
-from tests.people import action_type, address, administrator, newcomer
+from tests.people import action_type, address, administrator, new_type, newcomer
 from tests.suite import Suite
 from tests.watching import Line, Watcher, has_gap, scores, watching
 
@@ -119,14 +119,15 @@ async def test_a_socket_that_is_cut_comes_back_and_misses_nothing(
         newcomer(suite) as ada,
         watching(Live(line.url, headers=address())) as watcher,
     ):
-        actions = await played(ada, *["COMPLETE_LEVEL"] * 3)
+        # Worth enough for a place in the window, whoever has played here before.
+        actions = await played(ada, *[await new_type(suite, points=1000)] * 3)
         assert in_window(await ada.complete(actions[0], completion_time_ms=PLAYED_MS))
-        before = (await watcher.score(ada.user_id, 10)).event
+        before = (await watcher.score(ada.user_id, 1000)).event
         line.cut()
         await ada.complete(actions[1], completion_time_ms=PLAYED_MS)
-        back = (await watcher.score(ada.user_id, 20)).event
+        back = (await watcher.score(ada.user_id, 2000)).event
         await ada.complete(actions[2], completion_time_ms=PLAYED_MS)
-        await watcher.score(ada.user_id, 30)
+        await watcher.score(ada.user_id, 3000)
         top = await ada.leaderboard(limit=WINDOW)
 
     assert isinstance(before, Board)

@@ -9,7 +9,7 @@ from services.scores.boards.rules import ALL_TIME, Period
 from services.scores.tests.crowd import SQL_S
 from services.scores.tests.scores_served import Scores
 
-PLAYERS, SAMPLES, RADIUS, TOP = 1_000_000, 1_000, 5, 100
+PLAYERS, SAMPLES, RADIUS, TOP = 1_000_000, 300, 5, 100
 
 Place = tuple[int, str, int]  # position, player, score
 
