@@ -15,7 +15,7 @@ from tests.suite import URL, Suite, started
 ADMIN_FILE = os.environ.get("SCOREBOARD_ADMIN_FILE")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """A suite under its default limits."""
     if URL:
@@ -25,7 +25,7 @@ def suite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
             yield ours
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Suite]:
     """A suite that counts, but refuses none for a count."""
     with started(tmp_path_factory.mktemp("unlimited"), limits="off") as ours:

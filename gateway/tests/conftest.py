@@ -10,7 +10,7 @@ from gateway.tests.edge import Edge, edge_of, edge_settings
 from gateway.tests.services import Fakes, fake_services
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def services(certificates: Certificates) -> AsyncIterator[Fakes]:
     async with fake_services(certificates) as fakes:
         yield fakes
@@ -25,7 +25,7 @@ async def fakes(services: Fakes) -> AsyncIterator[Fakes]:
     services.sanctions.clear()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def standing_edge(
     services: Fakes, certificates: Certificates, redis_url: str
 ) -> AsyncIterator[Edge]:

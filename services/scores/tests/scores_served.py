@@ -96,13 +96,21 @@ def repeated(award: scores_pb2.Award) -> scores_pb2.Award:
     return again
 
 
+TABLES = (
+    "players ledger outbox receipts reversals standings finals left_out incidents late_publications"
+).split()
+TRUNCATED_ROWS = 10_000  # above which TRUNCATE, at 60 ms for the ledger's partitions, is quicker
+
+
 async def clear(admin: asyncpg.Pool) -> None:
     """Empties the tables: no players, no boards but the built-in ones, no periods but to come."""
-    await admin.execute(
-        "TRUNCATE scores.players, scores.ledger, scores.outbox, scores.receipts,"
-        " scores.reversals, scores.standings, scores.finals, scores.left_out, scores.incidents,"
-        " scores.late_publications"
-    )
+    if await admin.fetchval("SELECT count(*) FROM scores.players") > TRUNCATED_ROWS:
+        await admin.execute("TRUNCATE " + ", ".join(f"scores.{table}" for table in TABLES))
+    async with admin.acquire() as connection, connection.transaction():
+        # Else triggers would refuse it.
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        for table in TABLES:
+            await connection.execute(f"DELETE FROM scores.{table}")
     await admin.execute("DELETE FROM scores.periods WHERE board <> 'all_time'")
     await admin.execute("DELETE FROM scores.boards WHERE NOT built_in")
 
