@@ -121,8 +121,12 @@ class Launch:
     def wait(self, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
         """Returns when the process is ready. Raises Unavailable if it ends or takes too long."""
         deadline = time.monotonic() + _START_S
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
+        while True:
+            # Looked at first, since what is waited for may be its end.
+            ended = process.poll() is not None
+            if ready():
+                return
+            if ended or time.monotonic() > deadline:
                 raise self.unavailable(self._cause())
             time.sleep(_POLL_S)
 

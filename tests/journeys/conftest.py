@@ -11,7 +11,7 @@ from tests.people import new_type, newcomer
 from tests.suite import URL, Suite
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def anywhere(request: pytest.FixtureRequest) -> Suite:
     """The deployment that SCOREBOARD_URL names, else a suite that refuses none for a count.
 
