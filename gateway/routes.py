@@ -12,7 +12,6 @@ from gateway.api.accounts import Accounts
 from gateway.api.actions import Actions, once, redemption
 from gateway.api.admin import CHANGED, ActionTypes
 from gateway.api.boards import Boards
-from gateway.api.claims import EXACT_MAX
 from gateway.api.clients import Clients
 from gateway.api.etags import Etags
 from gateway.api.health import Health, Probes
@@ -23,6 +22,7 @@ from gateway.api.scores import GRANTED, REDEEMED, Names, Scores
 from gateway.edge.identity import Verifier
 from gateway.edge.limits import RequestLimits
 from gateway.edge.middleware import PUBLIC, Route
+from gateway.edge.misfits import EXACT_MAX
 from gateway.live.handler import LiveHandler
 from gateway.upstreams import Upstreams
 

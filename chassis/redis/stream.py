@@ -187,7 +187,7 @@ class StreamReader:
         held, added, removed, last, now_ms, name = await self._look(
             [self.stream], [entry_id, wanted]
         )
-        # Of a stream that is not there: whatever it will hold is appended from now on.
+        # Of a stream that is not there: all that it will hold is appended from now on.
         end = last.decode() or f"{now_ms - 1}-0"
         return _State(bool(held), removed, Position(end, added, name.decode()))
 

@@ -4,6 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from gateway.edge.misfits import EXACT_MAX
+
 # Longer than anything that is right; NUL is what a database cannot hold.
 Name = Annotated[str, Meta(max_length=64, pattern=r"^[^\x00]*$")]
 UserId = Annotated[str, Meta(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
@@ -11,5 +13,4 @@ Token = Annotated[str, Meta(max_length=2048)]
 Signature = Annotated[str, Meta(max_length=256)]
 Title = Annotated[str, Meta(max_length=256, pattern=r"^[^\x00]*$")]
 Small = Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)]
-EXACT_MAX = 2**53 - 1  # what JSON numbers hold exactly everywhere; no score is beyond it
 Exact = Annotated[int, Meta(ge=-EXACT_MAX, le=EXACT_MAX)]

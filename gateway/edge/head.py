@@ -82,7 +82,7 @@ class Parameter:
 
 
 class QueryReader:
-    """Reads the queries of one route; None: whatever stands in them is not looked at."""
+    """Reads the queries of one route; None: they are not read."""
 
     def __init__(self, parameters: Sequence[Parameter] | None) -> None:
         self._open = parameters is None
