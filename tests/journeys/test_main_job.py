@@ -119,7 +119,7 @@ async def test_a_socket_that_is_cut_comes_back_and_misses_nothing(
         newcomer(suite) as ada,
         watching(Live(line.url, headers=address())) as watcher,
     ):
-        # Worth enough for a place in the window, whoever has played here before.
+        # Worth enough for a place in the window beside all who have played here before.
         actions = await played(ada, *[await new_type(suite, points=1000)] * 3)
         assert in_window(await ada.complete(actions[0], completion_time_ms=PLAYED_MS))
         before = (await watcher.score(ada.user_id, 1000)).event

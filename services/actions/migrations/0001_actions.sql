@@ -194,7 +194,7 @@ BEGIN
   RETURNING a.action_id, a.completed_checksum, b.state = 'completed';
 END $$;
 
--- Settles open actions; one that is awarded is so whatever it was before. Returns the players
+-- Settles open actions; one that is awarded is so from any state. Returns the players
 -- whose tokens no longer are open.
 CREATE FUNCTION actions.settle(p_action uuid[], p_state text[]) RETURNS TABLE (user_id uuid)
 LANGUAGE plpgsql VOLATILE
