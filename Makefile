@@ -85,7 +85,7 @@ upgrade: COMPILE += --upgrade
 upgrade: lock ## Take the newest releases that pyproject.toml allows
 
 migrate: $(LOCAL) ## Bring the schemas of DATABASE_URL up to date (make run does it by itself)
-	@exec $(BIN)/python -m local.servers.databases
+	@exec $(BIN)/python -m deploy migrate
 
 clean: ## Remove the environment and all caches; data stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -25,9 +25,10 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 from chassis.process import allow_open_files
 from chassis.redis import Redis, open_redis
 from chassis.testing import Certificates
-from local.servers import cluster, databases
+from deploy import certificates as development
+from deploy import databases
+from local.servers import cluster
 from local.servers import embedded as servers
-from local.suite import certificates as development
 
 # Tests hold both ends of many connections at once, as the processes' own start allows for.
 allow_open_files()

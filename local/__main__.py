@@ -14,10 +14,12 @@ import structlog
 
 from chassis import usage
 from chassis.settings import ProcessSettings, SettingsError, load, variables
-from local import ports, secrets
+from deploy import certificates, secrets
+from deploy.units import SETTINGS, UNITS
+from local import ports
 from local.servers.binaries import Unavailable
 from local.settings import Settings
-from local.suite import admin, certificates, stores, units
+from local.suite import admin, stores, units
 from local.suite.processes import status
 from local.suite.supervisor import Refused, Stopped, Supervisor, claimed
 
@@ -39,7 +41,7 @@ def main(settings: Settings) -> None:
         names = [*stores.PORT_NAMES, *units.PORT_NAMES]
         places = units.Places(data_dir=folder, ports=ports.keep(folder / "ports.json", names))
         secrets.make(places.secrets, passwords=stores.PASSWORDS)
-        certificates.make(places.certificates, units.UNITS)
+        certificates.make(places.certificates, UNITS)
         units.check(settings, places)
         database_url = stores.start(supervisor, settings, places)
         say("bringing the schemas up to date…")
@@ -49,8 +51,8 @@ def main(settings: Settings) -> None:
             given=units.environment("auth", settings, places),
             again=bool(settings.database_url),
         )
-        say(f"starting {', '.join(units.UNITS)}…")
-        supervisor.start(*(units.program(unit, settings, places) for unit in units.UNITS))
+        say(f"starting {', '.join(UNITS)}…")
+        supervisor.start(*(units.program(unit, settings, places) for unit in UNITS))
         supervisor.wait_until_ready()
         greet(settings, administrator, kept_in=folder / "admin.json")
         if settings.players:
@@ -100,11 +102,11 @@ def settings_of_units() -> str:
     nowhere = units.Places(data_dir=Path(), ports=dict.fromkeys(units.PORT_NAMES, 0))
     fixed = {
         name.removesuffix("_FILE")
-        for unit in units.UNITS
+        for unit in UNITS
         for name in units.decided(unit, settings, nowhere)
     }
     common = {variable.name: variable.default for variable in variables(ProcessSettings)}
-    classes: dict[str, type] = {"every unit": ProcessSettings, **units.SETTINGS}
+    classes: dict[str, type] = {"every unit": ProcessSettings, **SETTINGS}
     parts = []
     for title, cls in classes.items():
         shown = {

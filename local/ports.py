@@ -7,7 +7,7 @@ import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-from local import secrets
+from deploy import secrets
 
 # Below those that systems give to outgoing connections, which could take the port of a
 # process while it is being started again.

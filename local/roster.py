@@ -5,7 +5,7 @@ import random
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from local import secrets
+from deploy import secrets
 
 _ADJECTIVES = (
     "Amber Bold Brave Breezy Bright Calm Clever Cosmic Crafty Curious Daring Dizzy Eager Fearless "

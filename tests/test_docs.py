@@ -13,6 +13,7 @@ import pytest
 from chassis import usage
 from chassis.errors import Failed
 from chassis.settings import ProcessSettings, variables
+from deploy.units import UNITS
 from gateway.live import frames
 from gateway.settings import Settings as GatewaySettings
 from gateway.tests.edge import api
@@ -107,7 +108,7 @@ def test_the_operations_page_names_what_make_run_decides_and_its_own_defaults() 
     nowhere = units.Places(data_dir=Path(), ports=dict.fromkeys(units.PORT_NAMES, 1))
     decided = {
         re.sub(r"_FILE$|^.*(?=_TARGET$)", "", name)
-        for unit in units.UNITS
+        for unit in UNITS
         for name in units.decided(unit, LocalSettings(), nowhere)
     }
 

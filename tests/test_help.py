@@ -9,12 +9,12 @@ import pytest
 
 from chassis import usage
 from chassis.settings import variables
+from deploy.units import SETTINGS
 from local.settings import Settings as LocalSettings
-from local.suite import units
 from tests.suite import ROOT
 
-PROGRAMS = {f"services.{unit}": cls for unit, cls in units.SETTINGS.items() if unit != "gateway"}
-PROGRAMS |= {"gateway": units.SETTINGS["gateway"]}
+PROGRAMS = {f"services.{unit}": cls for unit, cls in SETTINGS.items() if unit != "gateway"}
+PROGRAMS |= {"gateway": SETTINGS["gateway"]}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -48,7 +48,7 @@ def test_the_help_of_the_suite_has_its_settings_and_those_it_passes_on() -> None
 
     found = entries(shown)
     decided = shown.rpartition("Decided by the suite")[2]
-    classes: list[type] = [LocalSettings, *units.SETTINGS.values()]
+    classes: list[type] = [LocalSettings, *SETTINGS.values()]
     for cls in classes:
         for variable in variables(cls):
             assert variable.name in found or f" {variable.name}," in decided.replace("\n", ",")

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from redis import Redis
 
-from local import ports, secrets
+from deploy import secrets
+from local import ports
 from local.servers import embedded as servers
 
 _SIZE, _SLOTS = 3, 16384

@@ -22,7 +22,7 @@ from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from local import secrets
+from deploy import secrets
 from local.servers import binaries
 from local.servers.launch import Launch
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGKILL
 
-from local import secrets
+from deploy import secrets
 from local.servers.launch import dying_with_parent
 from local.suite.processes import ROOT, environment
 from local.suite.supervisor import Refused

@@ -6,8 +6,7 @@ from pathlib import Path
 import asyncpg
 
 from chassis.postgres import UNAVAILABLE, SchemaBehind
-from local import secrets
-from local.servers import databases
+from deploy import databases, secrets
 from local.servers import embedded as servers
 from local.settings import Settings
 from local.suite.processes import Server

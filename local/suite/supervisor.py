@@ -12,7 +12,7 @@ from typing import Self
 
 import psutil
 
-from local import secrets
+from deploy import secrets
 from local.servers import launch
 from local.servers.binaries import Unavailable
 from local.suite.processes import Part

@@ -12,28 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chassis.settings import ProcessSettings, SettingsError, load, variables
-from gateway.settings import Settings as GatewaySettings
-from local.servers import databases
+from deploy.units import SETTINGS, UNITS, keys, module, stores, targets
 from local.settings import Settings, reached
 from local.suite import processes
 from local.suite.processes import ROOT, Program
-from protos.arrows import CALLERS
-from services.actions.settings import Settings as ActionsSettings
-from services.auth.settings import Settings as AuthSettings
-from services.fraud.settings import Settings as FraudSettings
-from services.realtime.settings import Settings as RealtimeSettings
-from services.scores.settings import Settings as ScoresSettings
 
-# Those called stand before their callers, so that the reverse is the order to stop in.
-SETTINGS: Mapping[str, type[ProcessSettings]] = {
-    "auth": AuthSettings,
-    "fraud": FraudSettings,
-    "actions": ActionsSettings,
-    "scores": ScoresSettings,
-    "realtime": RealtimeSettings,
-    "gateway": GatewaySettings,
-}
-UNITS = tuple(SETTINGS)
 # All ports but the public one.
 PORT_NAMES = (*UNITS[:-1], *(f"{unit}-ops" for unit in UNITS))
 
@@ -41,14 +24,6 @@ PORT_NAMES = (*UNITS[:-1], *(f"{unit}-ops" for unit in UNITS))
 _GRACE_S = 10.0
 _PLAYERS_GRACE_S = 5.0
 
-# By unit: the files of the folder of secrets that it gets.
-_SECRETS = {
-    "auth": ("signing_key", "pepper", "refresh_keys"),
-    "actions": ("sealing_keys", "signing_keys"),
-    "gateway": ("idempotency_keys",),
-    "scores": ("journal_keys", "cursor_keys", "seal_keys"),
-}
-_REDIS_USERS = ("auth", "scores", "fraud", "realtime", "gateway")
 # What a store's URL looks like, while there is none yet.
 _NO_STORES = {"DATABASE_URL": "postgresql://127.0.0.1/none", "REDIS_URL": "redis://127.0.0.1"}
 
@@ -77,7 +52,7 @@ def program(unit: str, settings: Settings, places: Places) -> Program:
     ready_url = f"{reached('127.0.0.1', process.ops_port)}/readyz"
     return Program(
         name=unit,
-        command=("-m", _module(unit)),
+        command=("-m", module(unit)),
         environment=given,
         log=places.data_dir / "logs" / f"{unit}.log",
         grace_s=process.drain_pause_s + process.drain_s + _GRACE_S,
@@ -142,7 +117,7 @@ def check(settings: Settings, places: Places) -> None:
 def command(unit: str, arguments: Sequence[str], settings: Settings, places: Places) -> None:
     """Becomes an operator's command of a unit, which gets the unit's environment."""
     given = processes.environment(environment(unit, settings, places))
-    os.execve(sys.executable, [sys.executable, "-m", _module(unit), *arguments], given)  # noqa: S606
+    os.execve(sys.executable, [sys.executable, "-m", module(unit), *arguments], given)  # noqa: S606
 
 
 def decided(unit: str, settings: Settings, places: Places) -> dict[str, str]:
@@ -154,14 +129,13 @@ def decided(unit: str, settings: Settings, places: Places) -> dict[str, str]:
         "OPS_HOST": "127.0.0.1",
         "OPS_PORT": str(places.ports[f"{unit}-ops"]),
         "TLS_DIR": str(places.certificates / unit),
-        **_targets(unit, places),
+        **{f"{name.upper()}_TARGET": f"127.0.0.1:{places.ports[name]}" for name in targets(unit)},
     }
-    for name in _SECRETS.get(unit, ()):
+    for name in keys(unit):
         given[f"{name.upper()}_FILE"] = str(places.secrets / name)
-    if unit in databases.UNITS:
-        given["DATABASE_URL_FILE"] = str(places.secrets / f"{unit}_database_url")
-    if unit in _REDIS_USERS:
-        given["REDIS_URL_FILE"] = str(places.secrets / "redis_url")
+    files = {"database_url": f"{unit}_database_url", "redis_url": "redis_url"}
+    for name in stores(unit):
+        given[f"{name.upper()}_FILE"] = str(places.secrets / files[name])
     return given
 
 
@@ -177,17 +151,4 @@ def defaults(settings: Settings) -> dict[str, str]:
         "SCOREBOARD_TRUSTED_PROXIES": "127.0.0.0/8,::1/128",
         "WS_QUERY_TOKEN": "on",
         "ALLOWED_ORIGINS": ",".join(dict.fromkeys((settings.url, *hosts))),
-    }
-
-
-def _module(unit: str) -> str:
-    return unit if unit == "gateway" else f"services.{unit}"
-
-
-def _targets(unit: str, places: Places) -> dict[str, str]:
-    """The addresses of the units that this one calls, by the table of arrows."""
-    return {
-        f"{name.upper()}_TARGET": f"127.0.0.1:{places.ports[name]}"
-        for name, methods in CALLERS.items()
-        if any(unit in callers for callers in methods.values())
     }

@@ -9,7 +9,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from chassis.keyring import Keyring
 from chassis.settings import SettingsError, load
-from local import ports, secrets
+from deploy import secrets
+from local import ports
 from local.settings import Settings
 
 

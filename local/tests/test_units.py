@@ -8,7 +8,8 @@ from typing import Annotated, Any, get_args, get_origin
 import pytest
 
 from chassis.settings import Between, Named, OneOf, SettingsError, Variable, load, variables
-from local import secrets
+from deploy import secrets
+from deploy.units import SETTINGS, UNITS
 from local.settings import Settings
 from local.suite import processes, units
 
@@ -23,7 +24,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> units.Places:
     """A data directory with secrets, as it is when the stores have been started."""
     folder = tmp_path_factory.mktemp("data")
     found = units.Places(data_dir=folder, ports=dict.fromkeys(units.PORT_NAMES, 1))
-    urls = [f"{unit}_database_url" for unit in units.UNITS]
+    urls = [f"{unit}_database_url" for unit in UNITS]
     secrets.make(found.secrets, passwords=(*urls, "redis_url"))
     return found
 
@@ -34,7 +35,7 @@ def reads(places: units.Places) -> Reads:
 
     def read(unit: str) -> Any:
         program = units.program(unit, Settings(), places)
-        return load(units.SETTINGS[unit], processes.environment(program.environment))
+        return load(SETTINGS[unit], processes.environment(program.environment))
 
     return read
 
@@ -42,7 +43,7 @@ def reads(places: units.Places) -> Reads:
 def free() -> Iterator[tuple[str, Variable]]:
     """Every setting of every unit that the suite's user may set."""
     nowhere = units.Places(data_dir=Path(), ports=dict.fromkeys(units.PORT_NAMES, 1))
-    for unit, cls in units.SETTINGS.items():
+    for unit, cls in SETTINGS.items():
         decided = {name.removesuffix("_FILE") for name in units.decided(unit, Settings(), nowhere)}
         yield from ((unit, each) for each in variables(cls) if each.name not in decided)
 
@@ -68,13 +69,13 @@ def test_every_setting_reaches_the_process_by_its_own_name(
 def test_what_the_suite_decides_cannot_be_set(
     reads: Reads, monkeypatch: pytest.MonkeyPatch, places: units.Places
 ) -> None:
-    before = {unit: units.environment(unit, Settings(), places) for unit in units.UNITS}
-    for unit in units.UNITS:
+    before = {unit: units.environment(unit, Settings(), places) for unit in UNITS}
+    for unit in UNITS:
         for name in units.decided(unit, Settings(), places):
             monkeypatch.setenv(name.removesuffix("_FILE"), "mine")
             monkeypatch.setenv(f"{name.removesuffix('_FILE')}_FILE", "/mine")
 
-    assert {unit: units.environment(unit, Settings(), places) for unit in units.UNITS} == before
+    assert {unit: units.environment(unit, Settings(), places) for unit in UNITS} == before
     assert reads("scores").actions_target == "127.0.0.1:1"
 
 
@@ -129,7 +130,7 @@ def test_problems_name_variable_and_units_before_there_are_stores(
 
 def test_a_variable_that_several_units_read_is_one_setting() -> None:
     seen: dict[str, tuple[str, Variable]] = {}
-    for unit, cls in units.SETTINGS.items():
+    for unit, cls in SETTINGS.items():
         for variable in variables(cls):
             other, first = seen.setdefault(variable.name, (unit, variable))
             same = (first.kind, str(first.default)) == (variable.kind, str(variable.default))

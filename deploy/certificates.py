@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from chassis import clock
-from local import secrets
+from deploy import secrets
 
 _UNIT_LASTS, _CA_LASTS = timedelta(days=365), timedelta(days=3650)
 _RENEWED_BEFORE = timedelta(days=30)

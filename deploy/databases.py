@@ -1,13 +1,9 @@
-"""Roles and schemas of the services in one Postgres, for development and tests.
+"""Roles and schemas of the services in one Postgres.
 
 Each service connects with a role of its own name, which owns nothing and is granted
-what the service's migrations grant it. `python -m local.servers.databases` migrates all
-schemas of DATABASE_URL, for `make migrate`.
+what the service's migrations grant it.
 """
 
-import asyncio
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
@@ -16,10 +12,12 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 
 from chassis import postgres
+from deploy import units
 
-UNITS = ("auth", "actions", "scores", "fraud")  # those that keep anything in Postgres
+# Those that keep anything in Postgres.
+UNITS = tuple(unit for unit in units.UNITS if "database_url" in units.stores(unit))
 
-_SERVICES = Path(__file__).parents[2] / "services"
+_SERVICES = Path(__file__).parents[1] / "services"
 
 
 async def prepare(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
@@ -41,10 +39,12 @@ async def prepare(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str
     return {unit: _as_user(admin_url, unit, password) for unit, password in passwords.items()}
 
 
-async def main(url: str) -> None:
-    """Migrates every service's schema. `url` is of a role that may create schemas."""
-    for unit in UNITS:
-        print(f"{unit} is at {await _migrate(url, unit)}")
+async def migrate(url: str) -> dict[str, int]:
+    """Brings every service's schema up to date; returns the versions.
+
+    `url` is of a role that may create schemas.
+    """
+    return {unit: await _migrate(url, unit) for unit in UNITS}
 
 
 async def _set_role(connection: asyncpg.Connection, name: str, password: str) -> None:
@@ -69,9 +69,3 @@ def _as_user(url: str, user: str, password: str) -> str:
     where = f"{quote(user)}:{quote(password)}@{parts.netloc.rpartition('@')[2]}"
     query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in ("user", "password")])
     return urlunsplit(parts._replace(netloc=where, query=query))
-
-
-if __name__ == "__main__":
-    if not (database_url := os.environ.get("DATABASE_URL")):
-        sys.exit("migrate: set DATABASE_URL (a role that may create schemas)")
-    asyncio.run(main(database_url))

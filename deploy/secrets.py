@@ -1,8 +1,7 @@
-"""Development secrets: made once, kept in files that only their owner reads."""
+"""Keys and passwords: made once, kept in files that only their owner reads."""
 
 import base64
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -12,19 +11,25 @@ KEYRINGS = (
     "pepper refresh_keys sealing_keys signing_keys journal_keys cursor_keys seal_keys"
     " idempotency_keys"
 ).split()
+# All keys that units read, by the names of their files.
+KEYS = ("signing_key", *KEYRINGS)
 
 
 def make(folder: Path, *, passwords: tuple[str, ...]) -> None:
-    """Makes what is missing of `folder`: signing_key, the keyrings and `passwords`, a file each.
+    """Makes what is missing of `folder`: KEYS and `passwords`, a file each.
 
     What is there stays as it is. Raises OSError.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    makers: dict[str, Callable[[], str]] = {"signing_key": _signing_key}
-    makers |= dict.fromkeys(KEYRINGS, _keyring) | dict.fromkeys(passwords, password)
+    makers = dict.fromkeys(KEYS, key) | dict.fromkeys(passwords, lambda name: password())
     for name, new in makers.items():
         if not (folder / name).exists():
-            write(folder / name, f"{new()}\n")
+            write(folder / name, f"{new(name)}\n")
+
+
+def key(name: str) -> str:
+    """A new one of KEYS: a private key in PEM or a keyring of one key."""
+    return _signing_key() if name == "signing_key" else _keyring()
 
 
 def password() -> str:

@@ -10,7 +10,7 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from chassis import clock
-from local.suite import certificates
+from deploy import certificates
 
 UNITS = ("auth", "gateway")
 
