@@ -1,7 +1,8 @@
 """What each unit's user of Redis may do: with keys of its own, of others, and beside keys."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 from redis import Redis
