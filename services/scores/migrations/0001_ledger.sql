@@ -62,6 +62,7 @@ CREATE TRIGGER insert_only BEFORE UPDATE OR DELETE ON scores.ledger
 -- row be reversed once. Not partitioned, so that it holds over all months.
 CREATE TABLE scores.reversals (
   reverses_id uuid PRIMARY KEY,
+  user_id     uuid NOT NULL,
   row_id      uuid NOT NULL,  -- the ledger row that reverses it
   origin_id   uuid NOT NULL,  -- the award at the chain's beginning
   kind        text NOT NULL CHECK (kind IN ('void', 'restore')),
@@ -106,6 +107,7 @@ CREATE TABLE scores.late_publications (
 
 CREATE TABLE scores.receipts (  -- what was answered beside the ledger row
   action_id uuid    PRIMARY KEY,
+  user_id   uuid    NOT NULL,
   rank      bigint,
   old_rank  bigint,
   warnings  text    NOT NULL,  -- separated by commas

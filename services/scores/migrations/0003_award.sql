@@ -234,24 +234,25 @@ CREATE FUNCTION scores.acknowledge(
   p_held boolean[], p_settled boolean)
 RETURNS void LANGUAGE plpgsql
 SET enable_seqscan = off
+SET enable_nestloop = off
 AS $$
 BEGIN
   PERFORM set_config('synchronous_commit', 'off', true);
   -- Taking an award out, or marking it, writes its receipt, so that there is none before.
   WITH settled AS (
     DELETE FROM scores.outbox o WHERE p_settled AND o.seq = ANY (p_seq)
-    RETURNING o.event_id, o.published
+    RETURNING o.event_id, o.user_id, o.published
   ), marked AS (
     UPDATE scores.outbox o SET published = true
      WHERE NOT p_settled AND o.seq = ANY (p_seq) AND NOT o.published
-    RETURNING o.event_id
+    RETURNING o.event_id, o.user_id
   )
-  INSERT INTO scores.receipts (action_id, rank, old_rank, warnings, held)
-  SELECT r.action_id, r.rank, r.old_rank, r.warnings, r.held
+  INSERT INTO scores.receipts (action_id, user_id, rank, old_rank, warnings, held)
+  SELECT r.action_id, n.user_id, r.rank, r.old_rank, r.warnings, r.held
   FROM unnest(p_action, p_rank, p_old_rank, p_warnings, p_held)
        AS r(action_id, rank, old_rank, warnings, held)
-  WHERE r.action_id IN (SELECT s.event_id FROM settled s WHERE NOT s.published
-                        UNION ALL SELECT m.event_id FROM marked m);
+  JOIN (SELECT s.event_id, s.user_id FROM settled s WHERE NOT s.published
+        UNION ALL SELECT m.event_id, m.user_id FROM marked m) n ON n.event_id = r.action_id;
 END $$;
 
 ANALYZE scores.players, scores.ledger, scores.outbox;

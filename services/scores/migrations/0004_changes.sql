@@ -128,8 +128,8 @@ BEGIN
            m.version, m.seq, v_at, m.action_id, m.origin_id
     FROM numbered m
   ), chained AS (
-    INSERT INTO scores.reversals (reverses_id, row_id, origin_id, kind, reason, actor)
-    SELECT m.reverses_id, m.action_id, m.origin_id, p_kind, p_reason, p_actor FROM numbered m
+    INSERT INTO scores.reversals (reverses_id, user_id, row_id, origin_id, kind, reason, actor)
+    SELECT m.reverses_id, p_user, m.action_id, m.origin_id, p_kind, p_reason, p_actor FROM numbered m
   ), unpublished AS (
     INSERT INTO scores.outbox (seq, kind, event_id, origin_id, user_id, username, version, action_type,
                                points, old_score, new_score, hidden, at)
