@@ -17,7 +17,7 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks run test e2e bench check lint fix types check-protos protos lock upgrade \
+.PHONY: help setup hooks run test e2e drill bench check lint fix types check-protos protos lock upgrade \
 	migrate clean
 
 help:
@@ -45,6 +45,9 @@ test-%: $(DEV) ## Run one unit's tests: make test-scores, make test-chassis
 
 e2e: $(DEV) ## Run what crosses units: boundaries, contracts, journeys, the page
 	@$(BIN)/python -m pytest tests $(ARGS)
+
+drill: $(DEV) ## Lose Postgres and Redis, restore from a backup, and check every award
+	@$(BIN)/python -m pytest -q -s tests/faults/test_drill.py $(ARGS)
 
 bench: $(DEV) ## Measure the award path
 	@exec $(BIN)/python -m bench.award $(ARGS)
