@@ -122,7 +122,7 @@ async def archived(suite: Suite, archive: Path) -> list[Award]:
     complete = archive / segment
 
     async def received() -> bool:
-        return complete.exists()  # noqa: ASYNC240  One system call.
+        return complete.exists()
 
     await eventually(received, timeout_s=GIVE_UP_S)
     return rows
