@@ -119,7 +119,7 @@ async def archived(suite: Suite, archive: Path) -> list[Award]:
     rows = await books.ledger(suite)
     ((segment,),) = await suite.sql("SELECT pg_walfile_name(pg_switch_wal())")
 
-    complete = archive / segment
+    complete = archive / str(segment)
 
     async def received() -> bool:
         return complete.exists()
