@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import asyncpg
@@ -20,8 +20,9 @@ from chassis import errors, telemetry
 from chassis.errors import Failed, Forbidden, Internal, Timeout
 from chassis.postgres import DbError
 from chassis.rpc import tls
+from chassis.rpc.spans import served
 from chassis.settings import ProcessSettings
-from chassis.telemetry import log
+from chassis.telemetry import log, traces
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _NEVER_MS = 2**31 - 1
@@ -231,7 +232,7 @@ def _guarded(call: Any, method: str, allowed: frozenset[str]) -> Any:
             _admit(context, allowed)
             if left_s is not None:
                 deadline.set(time.monotonic() + left_s)
-            with telemetry.span(method, _headers(context)):
+            with traces.continued(partial(_traceparent, context), served, method):
                 async with asyncio.timeout(left_s):
                     reply = await call(request, context)
         except TimeoutError:
@@ -280,9 +281,9 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], failed: Failed) ->
     await context.abort(failed.status, failed.detail, ((errors.TRAILER, trailer),))
 
 
-def _headers(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
+def _traceparent(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:
     metadata: Sequence[tuple[str, Any]] = context.invocation_metadata() or ()  # type: ignore[assignment]
-    return {key: value for key, value in metadata if isinstance(value, str)}
+    return next((value for key, value in metadata if key == traces.TRACEPARENT), None)
 
 
 @cache

@@ -4,6 +4,8 @@ Logs are JSON lines on stdout, metrics are Prometheus's on the operations port, 
 OpenTelemetry's and off unless an endpoint is set.
 """
 
+from typing import Any
+
 from chassis.telemetry import logs, traces
 from chassis.telemetry.logs import Line, log, write
 from chassis.telemetry.metrics import (
@@ -13,25 +15,37 @@ from chassis.telemetry.metrics import (
     grpc_requests,
     queue_items,
 )
-from chassis.telemetry.traces import span, trace_headers
 
 __all__ = [
     "BUCKETS_S",
     "Line",
     "batch_items",
+    "close",
     "configure",
     "grpc_duration",
     "grpc_requests",
     "log",
     "queue_items",
-    "span",
-    "trace_headers",
+    "traces",
     "write",
 ]
 
+_exporter: Any = None  # of spans, where there is an endpoint
 
-def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
+
+def configure(unit: str, *, level: str, otlp_endpoint: str, sample_ratio: float) -> None:
     """Sets up logs, and traces if there is an endpoint, once per process."""
+    global _exporter
     logs.configure(unit, level=level)
     if otlp_endpoint:
-        traces.configure(unit, endpoint=otlp_endpoint)
+        # Imported here, since it takes a fifth of a second to load.
+        from chassis.telemetry import export
+
+        _exporter = export.Exporter(otlp_endpoint)
+        traces.configure(export.tracer(unit, _exporter), ratio=sample_ratio)
+
+
+def close() -> None:
+    """Sends the spans that wait, within 5 s: the last thing that a process does."""
+    if _exporter is not None:
+        _exporter.close()

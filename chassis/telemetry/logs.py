@@ -38,7 +38,11 @@ def write(line: Line) -> None:
 
 def _log(line: Line) -> None:
     """Writes the line as `log` does, while nothing else is set up."""
-    fields = msgspec.structs.asdict(line)
+    fields = {
+        name: value
+        for name, value in msgspec.structs.asdict(line).items()
+        if value is not msgspec.UNSET
+    }
     log.info(fields.pop("event"), **fields)
 
 

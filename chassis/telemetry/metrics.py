@@ -12,3 +12,4 @@ batch_items = Histogram(
     "batch_items", "Items in one flight", ["name"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )
 queue_items = Gauge("batch_queue_items", "Items waiting for a flight", ["name"])
+dropped_spans = Counter("trace_spans_dropped_total", "Spans never sent, by reason", ["reason"])

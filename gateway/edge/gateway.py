@@ -5,14 +5,17 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
+from typing import Any
 
+import msgspec
 from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from chassis import telemetry
 from chassis.errors import Failed, Internal
 from chassis.ids import uuid7
-from chassis.telemetry import log
+from chassis.telemetry import log, traces
+from chassis.telemetry.traces import Described, SpanKind
 from gateway.edge import errors
 from gateway.edge.errors import MethodNotAllowed, NotFound
 from gateway.edge.middleware import PARAMETER, PUBLIC, Checks, Endpoint, Route
@@ -25,6 +28,8 @@ http_duration = Histogram(
     ["route", "method"],
     buckets=telemetry.BUCKETS_S,
 )
+
+UNKNOWN = "unknown"  # route and method, where there is none such
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_PARAMETERS: Mapping[str, str] = {}
@@ -40,6 +45,7 @@ class RequestAnswered(telemetry.Line):
     took_ms: float
     request_id: str
     user_id: str | None
+    trace_id: str | msgspec.UnsetType = msgspec.UNSET  # of a sampled request
 
 
 class Gateway:
@@ -69,13 +75,21 @@ class Gateway:
             methods[route.method] = Endpoint(route, checks)
         # A request without a route is counted as any other. Its method and its path are the
         # caller's words, which metrics and logs do not repeat.
-        unknown = Route("unknown", "unknown", self._refuse, PUBLIC, query=None)
+        unknown = Route(UNKNOWN, UNKNOWN, self._refuse, PUBLIC, query=None)
         self._unknown = Endpoint(unknown, checks)
 
     async def answer(self, http: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request; raises nothing."""
         started_s = time.perf_counter()
         endpoint, request = self._found(http)
+        if not endpoint.traced:
+            return await self._answer(request, endpoint, started_s, None)
+        with traces.root(http.headers, _served, endpoint) as span:
+            return await self._answer(request, endpoint, started_s, span)
+
+    async def _answer(
+        self, request: Request, endpoint: Endpoint, started_s: float, span: Any
+    ) -> web.StreamResponse:
         self.in_flight += 1
         code = "OK"
         try:
@@ -92,6 +106,10 @@ class Gateway:
             response.headers.merge(request.stamp())
             if self.draining:
                 response.force_close()
+        if span is not None:
+            span.set_attribute("http.response.status_code", response.status)
+            if code != "OK":
+                traces.fail_with(span, code, blame=response.status >= 500)
         _record(request, endpoint, response.status, code, time.perf_counter() - started_s)
         return response
 
@@ -128,6 +146,13 @@ class Gateway:
         raise MethodNotAllowed(methods) if methods else NotFound
 
 
+def _served(endpoint: Endpoint) -> Described:
+    attributes = {"http.request.method": endpoint.method, "http.route": endpoint.path}
+    if endpoint.path == UNKNOWN:
+        attributes = {"http.request.method": "_OTHER"}
+    return Described(f"{endpoint.method} {endpoint.path}", SpanKind.SERVER, attributes)
+
+
 def _failed(error: Exception, request: Request) -> Failed:
     """The failure as the caller sees it; what hides behind it is logged."""
     if not isinstance(error, Failed):
@@ -160,5 +185,6 @@ def _record(request: Request, endpoint: Endpoint, status: int, code: str, took_s
             took_ms=round(took_s * 1000, 1),
             request_id=request.request_id,
             user_id=request.caller.user_id or None,
+            trace_id=traces.trace_id() or msgspec.UNSET,
         )
     )
