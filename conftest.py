@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -66,6 +66,16 @@ def spans(request: pytest.FixtureRequest) -> Iterator[list[ReadableSpan]]:
 
 
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What is logged, from information up."""
+    before = structlog.get_config()["wrapper_class"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("info"))
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+    structlog.configure(wrapper_class=before)
 
 
 class Scheduler(LoadScopeScheduling):  # type: ignore[misc]

@@ -1,16 +1,19 @@
-"""Traces across the units, as a collector gets them from a running suite."""
+"""Traces across the units, as a collector gets them from a running suite; and its logs."""
 
 import asyncio
+import json
 import re
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from chassis.tests.collector import Collector, Span, collecting
-from scoreboard_client import Client
+from scoreboard_client import ApiError, Client
 from tests.people import PASSWORD, new_type, newcomer
-from tests.suite import started
+from tests.suite import UNITS, Suite, started
 
 SECRET = re.compile(r"eyJ|bearer|password|secret|token=|\$2[aby]\$", re.IGNORECASE)
 TOGETHER = 24  # awards at once
@@ -38,6 +41,57 @@ async def test_an_award_is_one_trace_from_http_to_sql_and_redis(
     _expect_chain(collector, min(completions, key=lambda span: span.began_ns))
     _expect_links(collector, completions)
     _expect_nothing_private(collector.spans, private)
+
+
+@pytest.fixture(scope="module")
+def unheard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a suite that sampled everything, for a collector that is absent, and ended."""
+    folder = tmp_path_factory.mktemp("unheard")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    async def play(suite: Suite) -> None:
+        action_type = await new_type(suite, points=3)
+        async with newcomer(suite) as player:
+            await _play(player, action_type, times=1)
+            with pytest.raises(ApiError):
+                await player.login(str(player.username), "not the password")
+
+    # It raises where an award fails, or where a process does not end in time with code 0.
+    with started(folder, otlp_endpoint=url, otlp_sample_ratio=1) as suite:
+        asyncio.run(play(suite))
+    return folder / "data" / "logs"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_an_absent_collector_costs_a_unit_one_line_and_no_award(unheard: Path, unit: str) -> None:
+    events = [line["event"] for line in _lines(unheard, unit)]
+
+    assert events.count("spans_dropped") == (unit != "realtime")  # which serves no request
+    assert events[-1] in ("stopped", "spans_dropped", "spans_left")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_every_line_of_a_unit_is_of_a_stream(unheard: Path, unit: str) -> None:
+    lines = _lines(unheard, unit)
+
+    assert {line["stream"] for line in lines} <= {"app", "security", "audit", "error"}
+    assert {line["unit"] for line in lines} == {unit}
+
+
+def test_failed_logins_and_changes_are_in_their_streams(unheard: Path) -> None:
+    lines = [line for unit in UNITS for line in _lines(unheard, unit)]
+    found = {(line["unit"], line["stream"], line["event"], line.get("code")) for line in lines}
+
+    assert found >= {
+        ("auth", "security", "login_failed", None),
+        ("gateway", "security", "request_answered", "INVALID_CREDENTIALS"),
+        ("actions", "audit", "action_type_created", None),
+    }
+
+
+def _lines(folder: Path, unit: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / f"{unit}.log").read_text().splitlines()]
 
 
 def _expect_chain(collector: Collector, http: Span) -> None:

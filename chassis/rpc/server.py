@@ -229,7 +229,7 @@ def _guarded(call: Any, method: str, allowed: frozenset[str]) -> Any:
         left_s = context.time_remaining()
         reply = None
         try:
-            _admit(context, allowed)
+            _admit(context, method, allowed)
             if left_s is not None:
                 deadline.set(time.monotonic() + left_s)
             with traces.continued(partial(_traceparent, context), served, method):
@@ -255,7 +255,7 @@ def _guarded_stream(call: Any, method: str, allowed: frozenset[str]) -> Any:
         failed: Failed | None = None
         started = time.perf_counter()
         try:
-            _admit(context, allowed)
+            _admit(context, method, allowed)
             async for reply in call(requests, context):
                 yield reply
         except Failed as error:
@@ -271,8 +271,12 @@ def _guarded_stream(call: Any, method: str, allowed: frozenset[str]) -> Any:
     return answer
 
 
-def _admit(context: grpc.aio.ServicerContext[Any, Any], allowed: frozenset[str]) -> None:
-    if tls.caller(context) not in allowed:
+def _admit(
+    context: grpc.aio.ServicerContext[Any, Any], method: str, allowed: frozenset[str]
+) -> None:
+    caller = tls.caller(context)
+    if caller not in allowed:
+        log.warning("caller_refused", stream="security", caller=caller, method=method)
         raise CallerRefused
 
 

@@ -4,6 +4,7 @@ Logs are JSON lines on stdout, metrics are Prometheus's on the operations port, 
 OpenTelemetry's and off unless an endpoint is set.
 """
 
+import sys
 from typing import Any
 
 from chassis.telemetry import logs, traces
@@ -21,7 +22,9 @@ __all__ = [
     "Line",
     "batch_items",
     "close",
+    "command_run",
     "configure",
+    "configure_command",
     "grpc_duration",
     "grpc_requests",
     "log",
@@ -43,6 +46,16 @@ def configure(unit: str, *, level: str, otlp_endpoint: str, sample_ratio: float)
 
         _exporter = export.Exporter(otlp_endpoint)
         traces.configure(export.tracer(unit, _exporter), ratio=sample_ratio)
+
+
+def configure_command(unit: str) -> None:
+    """Sets up the logs of an operator's command, once: on stderr, from warnings up."""
+    logs.configure(unit, level="warning", out=sys.stderr.buffer)
+
+
+def command_run(name: str, **fields: object) -> None:
+    """Writes that an operator ran a command, into the stream `audit`."""
+    log.warning("command_run", stream="audit", command=name, **fields)
 
 
 def close() -> None:

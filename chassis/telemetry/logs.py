@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import structlog
@@ -49,10 +49,10 @@ def _log(line: Line) -> None:
 _write: Callable[[Line], None] = _log
 
 
-def configure(unit: str, *, level: str) -> None:
-    """Sets up the logs of this process, once."""
+def configure(unit: str, *, level: str, out: BinaryIO | None = None) -> None:
+    """Sets up the logs of this process, once; lines go to `out`, else to stdout."""
     global _write
-    lines = _Lines()
+    lines = _Lines(out or sys.stdout.buffer)
     structlog.configure(
         processors=[_renderer(unit)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -60,6 +60,7 @@ def configure(unit: str, *, level: str) -> None:
         cache_logger_on_first_use=True,
     )
     _write = _writer(lines, unit) if log.is_enabled_for(logging.INFO) else lambda line: None
+    logging.captureWarnings(True)
     # Libraries speak through the standard logger; only their warnings are of use.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
 
@@ -91,10 +92,10 @@ def _writer(lines: "_Lines", unit: str) -> Callable[[Line], None]:
 
 
 class _Lines:
-    """Writes lines to stdout: those of one turn of the event loop in one system call."""
+    """Writes lines: those of one turn of the event loop in one system call."""
 
-    def __init__(self) -> None:
-        self._out = sys.stdout.buffer
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
         self._waiting: list[bytes] = []
         self._flushes: asyncio.AbstractEventLoop | None = None
         atexit.register(self._flush)

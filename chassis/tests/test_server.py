@@ -104,7 +104,7 @@ async def test_a_bug_arrives_as_internal_without_its_details(channel: grpc.aio.C
 
 @pytest.mark.parametrize("caller", ["realtime", "stranger"])
 async def test_a_caller_that_is_not_drawn_is_refused(
-    echo: Echo, certificates: Certificates, caller: str
+    echo: Echo, certificates: Certificates, caller: str, logged: list[Any]
 ) -> None:
     async with served(
         "auth", echo.register, certificates=certificates, callers=WHO, caller=caller
@@ -112,6 +112,9 @@ async def test_a_caller_that_is_not_drawn_is_refused(
         with pytest.raises(Forbidden, match="CALLER_REFUSED"):
             await say(channel, b"x")
     assert echo.calls == 0
+    assert [(x["event"], x["stream"], x["caller"], x["method"]) for x in logged] == [
+        ("caller_refused", "security", caller, ECHO)
+    ]
 
 
 async def test_a_method_that_is_not_drawn_is_refused(

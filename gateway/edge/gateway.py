@@ -12,12 +12,13 @@ from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from chassis import telemetry
-from chassis.errors import Failed, Internal
+from chassis.errors import Failed, Forbidden, Internal, TooMany, Unauthenticated
 from chassis.ids import uuid7
 from chassis.telemetry import log, traces
 from chassis.telemetry.traces import Described, SpanKind
 from gateway.edge import errors
 from gateway.edge.errors import MethodNotAllowed, NotFound
+from gateway.edge.identity import AccessTokenExpired, AccessTokenMissing
 from gateway.edge.middleware import PARAMETER, PUBLIC, Checks, Endpoint, Route
 from gateway.edge.request import Request
 
@@ -30,6 +31,11 @@ http_duration = Histogram(
 )
 
 UNKNOWN = "unknown"  # route and method, where there is none such
+
+# Who may not, and who does too much, except for what happens to everyone.
+_SECURITY = (Unauthenticated, Forbidden, TooMany)
+_ORDINARY = (AccessTokenMissing, AccessTokenExpired)
+_ORDINARY_CODES = frozenset({"REFRESH_EXPIRED", "TOO_MANY_PENDING"})  # of the services
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_PARAMETERS: Mapping[str, str] = {}
@@ -46,6 +52,7 @@ class RequestAnswered(telemetry.Line):
     request_id: str
     user_id: str | None
     trace_id: str | msgspec.UnsetType = msgspec.UNSET  # of a sampled request
+    address: str | msgspec.UnsetType = msgspec.UNSET  # in the stream security alone
 
 
 class Gateway:
@@ -91,12 +98,11 @@ class Gateway:
         self, request: Request, endpoint: Endpoint, started_s: float, span: Any
     ) -> web.StreamResponse:
         self.in_flight += 1
-        code = "OK"
+        failed: Failed | None = None
         try:
             response = await endpoint.answer(request)
         except Exception as error:
             failed = _failed(error, request)
-            code = failed.code
             response = errors.response(failed, request.request_id)
         finally:
             self.in_flight -= 1
@@ -108,9 +114,9 @@ class Gateway:
                 response.force_close()
         if span is not None:
             span.set_attribute("http.response.status_code", response.status)
-            if code != "OK":
-                traces.fail_with(span, code, blame=response.status >= 500)
-        _record(request, endpoint, response.status, code, time.perf_counter() - started_s)
+            if failed is not None:
+                traces.fail_with(span, failed.code, blame=response.status >= 500)
+        _record(request, endpoint, response.status, failed, time.perf_counter() - started_s)
         return response
 
     async def drained(self) -> None:
@@ -170,21 +176,31 @@ def _meters(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
     return http_requests.labels(route, method, str(status)), http_duration.labels(route, method)
 
 
-def _record(request: Request, endpoint: Endpoint, status: int, code: str, took_s: float) -> None:
+def _concerns_security(failed: Failed) -> bool:
+    ordinary = isinstance(failed, _ORDINARY) or failed.code in _ORDINARY_CODES
+    return isinstance(failed, _SECURITY) and not ordinary
+
+
+def _record(
+    request: Request, endpoint: Endpoint, status: int, failed: Failed | None, took_s: float
+) -> None:
     count, duration = _meters(endpoint.path, endpoint.method, status)
     count.inc()
     if status != 101:  # A socket's life is no time to answer.
         duration.observe(took_s)
+    concerns_security = failed is not None and _concerns_security(failed)
     telemetry.write(
         RequestAnswered(
             event="request_answered",
+            stream="security" if concerns_security else "app",
             method=endpoint.method,
             route=endpoint.path,
             status=status,
-            code=code,
+            code=failed.code if failed else "OK",
             took_ms=round(took_s * 1000, 1),
             request_id=request.request_id,
             user_id=request.caller.user_id or None,
             trace_id=traces.trace_id() or msgspec.UNSET,
+            address=request.address if concerns_security else msgspec.UNSET,
         )
     )
