@@ -14,7 +14,8 @@ import asyncpg
 import grpc
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client.exposition import choose_encoder
 
 from chassis import errors, telemetry
 from chassis.errors import Failed, Forbidden, Internal, Timeout
@@ -133,7 +134,9 @@ async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) ->
         return web.Response(text="no\n", status=503, headers={"Retry-After": "1"})
 
     async def metrics(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        # OpenMetrics where it is requested, since it alone has exemplars.
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
 
     app = web.Application()
     for path, handler in (("/livez", livez), ("/readyz", readyz), ("/metrics", metrics)):

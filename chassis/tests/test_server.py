@@ -323,3 +323,7 @@ async def test_the_operations_port_shows_life_readiness_and_metrics(
         ready = False
         assert await get("/readyz") == (503, "no\n", "1")
         assert "grpc_requests_total" in (await get("/metrics"))[1]
+        openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        async with session.get(f"http://127.0.0.1:{port}/metrics", headers=openmetrics) as answer:
+            assert answer.content_type == "application/openmetrics-text"
+            assert (await answer.text()).endswith("# EOF\n")

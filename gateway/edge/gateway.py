@@ -186,8 +186,9 @@ def _record(
 ) -> None:
     count, duration = _meters(endpoint.path, endpoint.method, status)
     count.inc()
+    trace_id = traces.trace_id()
     if status != 101:  # A socket's life is no time to answer.
-        duration.observe(took_s)
+        duration.observe(took_s, {"trace_id": trace_id} if trace_id else None)
     concerns_security = failed is not None and _concerns_security(failed)
     telemetry.write(
         RequestAnswered(
@@ -200,7 +201,7 @@ def _record(
             took_ms=round(took_s * 1000, 1),
             request_id=request.request_id,
             user_id=request.caller.user_id or None,
-            trace_id=traces.trace_id() or msgspec.UNSET,
+            trace_id=trace_id or msgspec.UNSET,
             address=request.address if concerns_security else msgspec.UNSET,
         )
     )

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import NoOpTracer
+from prometheus_client import REGISTRY
+from prometheus_client.openmetrics import exposition as openmetrics
 from yarl import URL
 
 from chassis import errors
@@ -272,6 +274,8 @@ async def test_a_sampled_request_is_a_span_by_its_route_and_its_line_has_the_tra
     assert first["trace_id"] == f"{refused.context.trace_id:032x}" != "ab" * 16
     assert second["trace_id"] == f"{unknown.context.trace_id:032x}"
     assert "trace_id" not in third
+    # Some bucket shows the last traced request of its kind.
+    assert f'# {{trace_id="{first["trace_id"]}"}}' in openmetrics.generate_latest(REGISTRY).decode()
     assert action not in str([span.to_json() for span in spans])
 
 
