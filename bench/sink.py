@@ -32,7 +32,9 @@ def running() -> Iterator[str]:
 
 def main() -> None:
     """Listens until it is killed; says where."""
-    export = grpc.unary_unary_rpc_method_handler(lambda request, context: b"")
+    export: grpc.RpcMethodHandler[bytes, bytes] = grpc.unary_unary_rpc_method_handler(
+        lambda request, context: b""
+    )
     server = grpc.server(ThreadPoolExecutor(2))
     server.add_generic_rpc_handlers(
         [grpc.method_handlers_generic_handler(SERVICE, {"Export": export})]

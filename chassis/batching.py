@@ -47,7 +47,7 @@ class _Waiting(msgspec.Struct, Generic[Item, Result]):
     item: Item
     deadline: float  # of the event loop's clock
     future: asyncio.Future[Result]
-    span: Any  # of the time from here to the result, where the item's request is sampled
+    span: Any = None  # until the result, where the item's request is sampled
 
 
 class Batcher(Generic[Item, Result]):
@@ -94,19 +94,9 @@ class Batcher(Generic[Item, Result]):
         if len(self._queue) >= self._queue_max:
             raise QueueFull
         loop = self._loop
-        with traces.span(_item, self._name) as span:
-            waiting: _Waiting[Item, Result] = _Waiting(
-                item, loop.time() + timeout_s, loop.create_future(), span
-            )
-            self._enqueue(waiting)
-            return await waiting.future
-
-    async def drain(self) -> None:
-        """Returns when nothing waits and nothing flies."""
-        while self._flights is not None:
-            await asyncio.wait([self._flights])
-
-    def _enqueue(self, waiting: _Waiting[Item, Result]) -> None:
+        waiting: _Waiting[Item, Result] = _Waiting(
+            item, loop.time() + timeout_s, loop.create_future()
+        )
         self._queue.append(waiting)
         # One alarm for all, at the earliest deadline: almost no item lives to see its own.
         if self._alarm is None or waiting.deadline < self._alarm.when():
@@ -114,7 +104,16 @@ class Batcher(Generic[Item, Result]):
         if self._flights is None:
             # In a context of its own: flights go on after the request that began them, whose
             # deadline and trace are not those of what they carry next.
-            self._flights = self._loop.create_task(self._fly(), context=Context())
+            self._flights = loop.create_task(self._fly(), context=Context())
+        if not traces.sampled():
+            return await waiting.future
+        with traces.span(_item, self._name) as waiting.span:
+            return await waiting.future
+
+    async def drain(self) -> None:
+        """Returns when nothing waits and nothing flies."""
+        while self._flights is not None:
+            await asyncio.wait([self._flights])
 
     async def _fly(self) -> None:
         try:

@@ -110,6 +110,11 @@ def joint(
     return _Within(made)
 
 
+def sampled() -> bool:
+    """Whether the present request is."""
+    return _span.get() is not None
+
+
 def trace_id() -> str | None:
     """The id of the present trace; None where nothing is sampled."""
     present = _span.get()
