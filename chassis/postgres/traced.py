@@ -43,7 +43,7 @@ class TracedConnection(asyncpg.Connection):
 
 @lru_cache(_STATEMENTS_MAX)
 def statement(sql: str) -> Described:
-    """The statement by what it first writes, else reads: `INSERT INTO scores.ledger`.
+    """The statement by what it first writes, else reads: `INSERT INTO a.table`.
 
     Its text is left out, and its parameters are.
     """

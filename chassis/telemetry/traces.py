@@ -7,10 +7,10 @@ none, and what is not sampled costs one look at a context variable. A call to a 
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from random import random
 from time import time_ns
-from typing import TYPE_CHECKING, NamedTuple, ParamSpec, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, cast
 
 from grpc import StatusCode
 from opentelemetry import trace
@@ -152,7 +152,7 @@ class _Within:
     """The span of what happens within."""
 
     __slots__ = ("_entered", "_span")
-    _entered: "Token[Span | None]"
+    _entered: Any
 
     def __init__(self, started: "Span") -> None:
         self._span = started

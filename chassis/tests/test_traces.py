@@ -257,7 +257,7 @@ async def test_statements_are_spans_without_their_parameters(
         ("select n from x.t where n in (select n from x.u)", "SELECT x.t"),
         ("UPDATE x.t SET n = 1", "UPDATE x.t"),
         ("DELETE FROM x.t USING x.u", "DELETE FROM x.t"),
-        ("SELECT * FROM x.award($1)", "SELECT x.award"),
+        ("SELECT * FROM x.made($1)", "SELECT x.made"),
         ("  SET LOCAL lock_timeout = '5s'", "SET LOCAL lock_timeout"),
     ],
 )
