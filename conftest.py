@@ -13,17 +13,20 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import hypothesis
 import pytest
 import structlog
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.trace import NoOpTracer
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 from chassis.process import allow_open_files
 from chassis.redis import Redis, open_redis
+from chassis.telemetry import export, traces
 from chassis.testing import Certificates
 from deploy import certificates as development
 from deploy import databases
@@ -42,7 +45,37 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("shared")
 
+
+class _Kept(SpanProcessor):
+    """Keeps spans as they end."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
+
+
+@pytest.fixture
+def spans(request: pytest.FixtureRequest) -> Iterator[list[ReadableSpan]]:
+    """Has requests sampled, all or the share given as parameter; the spans, as they end."""
+    kept = _Kept()
+    traces.configure(export.tracer("unit-x", kept), ratio=getattr(request, "param", 1))
+    yield kept.spans
+    traces.configure(NoOpTracer(), ratio=0)
+
+
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
+
+
+@pytest.fixture
+def logged() -> Iterator[list[Any]]:
+    """What is logged, from information up."""
+    before = structlog.get_config()["wrapper_class"]
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("info"))
+    with structlog.testing.capture_logs() as lines:
+        yield lines
+    structlog.configure(wrapper_class=before)
 
 
 class Scheduler(LoadScopeScheduling):  # type: ignore[misc]

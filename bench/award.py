@@ -1,7 +1,8 @@
 """`make bench`: what an award costs, measured in turns.
 
 Two suites run side by side, one with batches as they come, one with batches of one item;
-or, given another tree, one of this tree and one of that; or, given several numbers of
+or, given another tree, one of this tree and one of that; or one without traces and one for
+each share of requests that is traced; or, given several numbers of
 users or of rates, one suite under each of these loads. The same users play, case by case,
 over and over; what each process used meanwhile, over the awards answered rightly, is the
 cost of an award. Between them a bare aiohttp server is measured: how slow this hour is.
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,7 +27,7 @@ from statistics import median
 import msgspec
 import psutil
 
-from bench import floor, stack
+from bench import floor, sink, stack
 from bench.driver import Load, Measured
 from bench.report import Checked, Report, Round
 from bench.stack import ACTION_TYPE, POINTS, Broken, Stack
@@ -109,16 +110,29 @@ class Case:
 
 
 def _cases(arguments: argparse.Namespace, opened: ExitStack) -> list[Case]:
-    def suite(name: str, *, batch_max: int = BATCH_MAX, root: Path = ROOT) -> Bench:
+    def suite(
+        name: str,
+        *,
+        batch_max: int = BATCH_MAX,
+        root: Path = ROOT,
+        settings: Mapping[str, str] = stack.NO_SETTINGS,
+    ) -> Bench:
         say(f"starting {name}…")
-        running = stack.running(name, batch_max=batch_max, root=root)
+        running = stack.running(name, batch_max=batch_max, root=root, settings=settings)
         return Bench(opened.enter_context(running), alone=arguments.alone, batch_max=batch_max)
 
     users, rates = arguments.users, arguments.rate
-    if arguments.beside is not None:
-        here, there = suite("this tree"), suite("beside it", root=arguments.beside.resolve())
+    if arguments.beside is not None or arguments.traces:
+        benches = [suite("this tree")]
+        if arguments.beside is not None:
+            benches.append(suite("beside it", root=arguments.beside.resolve()))
+        if arguments.traces:
+            collector = opened.enter_context(sink.running())
+        for ratio in arguments.traces:
+            traced = {"OTLP_ENDPOINT": collector, "OTLP_SAMPLE_RATIO": str(ratio)}
+            benches.append(suite(f"{ratio:.0%} traced", settings=traced))
         rate = rates[0] if rates else 0.0
-        pair = [Case(bench.stack.name, bench, users[0], rate) for bench in (here, there)]
+        compared = [Case(bench.stack.name, bench, users[0], rate) for bench in benches]
     elif len(users) > 1 or rates or arguments.alone:
         one = suite("the suite")
         return [
@@ -127,19 +141,21 @@ def _cases(arguments: argparse.Namespace, opened: ExitStack) -> list[Case]:
         ]
     else:
         names = [(f"BATCH_MAX={most}", most) for most in (BATCH_MAX, 1)]
-        pair = [Case(name, suite(name, batch_max=batch_max), users[0]) for name, batch_max in names]
-    for case, other in zip(pair, reversed(pair), strict=True):
-        case.bench.beside = other.bench.stack
-    return pair
+        compared = [
+            Case(name, suite(name, batch_max=batch_max), users[0]) for name, batch_max in names
+        ]
+    for case in compared:
+        case.bench.beside = [other.bench.stack for other in compared if other is not case]
+    return compared
 
 
 class Bench:
-    """A suite under load, the one beside it watched; keeps count of all its awards."""
+    """A suite under load, those beside it watched; keeps count of all its awards."""
 
     def __init__(self, measured: Stack, *, alone: bool, batch_max: int) -> None:
         self.stack = measured
         self.batch_max = batch_max
-        self.beside: Stack | None = None
+        self.beside: Sequence[Stack] = ()
         self._alone = alone
         self._known = 0
         self._password = token_urlsafe(16)
@@ -190,7 +206,7 @@ class Bench:
         return Checked(books=books, awards=self._awards, unknown=self._unknown, points=POINTS)
 
     def _idle_s(self) -> float:
-        return sum(self.beside.cpu_s().values()) if self.beside else 0.0
+        return sum(sum(other.cpu_s().values()) for other in self.beside)
 
 
 @contextmanager
@@ -259,6 +275,14 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=8.0, help="of a round (8)")
     parser.add_argument("--warmup", type=float, default=4.0, help="seconds, of each suite (4)")
     parser.add_argument("--beside", type=Path, help="another tree of this code, instead of B")
+    parser.add_argument(
+        "--traces",
+        type=float,
+        nargs="+",
+        default=[],
+        metavar="RATIO",
+        help="suites that trace this share of requests each, instead of B",
+    )
     parser.add_argument("--save", action="store_true", help="keep the result in bench/results/")
     return parser.parse_args()
 

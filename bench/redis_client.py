@@ -81,7 +81,7 @@ async def measure(url: str, *, rounds: int, seconds: float) -> str:
 
 
 def _cases(plain: "redis.asyncio.Redis", shared: Redis) -> list[Case]:
-    script, plain_script = Script(shared, TEXT), plain.register_script(TEXT)
+    script, plain_script = Script(shared, TEXT, name="measured"), plain.register_script(TEXT)
     commands = [("HSET", KEY, "a", VALUE)] * PIPELINED
 
     async def piped(client: "redis.asyncio.Redis") -> None:

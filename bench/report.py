@@ -103,7 +103,7 @@ class Report:
     titles: Sequence[str]
     loads: Sequence[str]  # `64 users`, `100 a second`
     rounds: Sequence[Sequence[Round]]
-    compared: bool  # two suites, under one load
+    compared: bool  # suites, under one load
     books: dict[str, Checked]  # by suite
     floor_us: float  # CPU of a bare server for one request
     versions: dict[str, str]
@@ -192,9 +192,13 @@ class Report:
 
     def _ratio(self) -> list[str]:
         costs = [[each.cost_us() for each in rounds] for rounds in self.rounds]
-        by_min, by_median = (choose(costs[1]) / choose(costs[0]) for choose in (min, median))
-        what = f"{self.titles[1]} / {self.titles[0]}, CPU for one award"
-        return [f"{what}: {by_min:.2f} by the minima, {by_median:.2f} by the medians"]
+        first, *others = costs
+        lines = []
+        for title, other in zip(self.titles[1:], others, strict=True):
+            by_min, by_median = (choose(other) / choose(first) for choose in (min, median))
+            what = f"{title} / {self.titles[0]}, CPU for one award"
+            lines.append(f"{what}: {by_min:.2f} by the minima, {by_median:.2f} by the medians")
+        return lines
 
     def _goals(self) -> list[str]:
         """What was aimed at, and what others need, on the machine where that was measured."""

@@ -45,6 +45,8 @@ _ASK_S = 10.0
 # What a suite may know of the environment; above all no servers of another one's.
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "TMPDIR", "SSL_CERT_FILE")
 
+NO_SETTINGS: Mapping[str, str] = {}
+
 Sizes = dict[str, tuple[float, float]]
 
 
@@ -165,10 +167,12 @@ class Stack:
 
 
 @contextmanager
-def running(name: str, *, batch_max: int, root: Path = ROOT) -> Iterator[Stack]:
+def running(
+    name: str, *, batch_max: int, root: Path = ROOT, settings: Mapping[str, str] = NO_SETTINGS
+) -> Iterator[Stack]:
     """A suite of the tree `root` with fresh data, thresholds disabled, within the context.
 
-    Raises Broken.
+    `settings` are further ones of its processes. Raises Broken.
     """
     with TemporaryDirectory(prefix="bench-") as place:
         folder = Path(place)
@@ -180,6 +184,7 @@ def running(name: str, *, batch_max: int, root: Path = ROOT) -> Iterator[Stack]:
             "SCOREBOARD_LIMITS": "off",
             "SCOREBOARD_BCRYPT_COST": "4",
             "BATCH_MAX": str(batch_max),
+            **settings,
         }
         with log.open("wb") as output:
             process = subprocess.Popen(

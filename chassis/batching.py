@@ -12,12 +12,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence, Sized
 from contextvars import Context
 from copy import copy
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from chassis import telemetry
 from chassis.errors import Failed, Internal, Invalid, Timeout, Unavailable
+from chassis.telemetry import traces
+from chassis.telemetry.traces import Described, SpanKind
 
 BATCH_MAX = 256  # items in one call; beyond it only the wait grows
 BUSY_PER_S = 200.0  # items; below it there is no company worth waiting for
@@ -45,6 +47,7 @@ class _Waiting(msgspec.Struct, Generic[Item, Result]):
     item: Item
     deadline: float  # of the event loop's clock
     future: asyncio.Future[Result]
+    span: Any = None  # until the result, where the item's request is sampled
 
 
 class Batcher(Generic[Item, Result]):
@@ -54,7 +57,8 @@ class Batcher(Generic[Item, Result]):
     is a `Failed` fails its own item only. `timeout_s` is the time the most patient
     of the items has left. If `send` itself fails, all items of that flight do. Under
     `name` the metrics count how many items fly together and how many wait. While more than
-    `BUSY_PER_S` items come, a flight waits `linger_s` for company.
+    `BUSY_PER_S` items come, a flight waits `linger_s` for company. An item's span belongs to its
+    own request, the flight's is linked with those of its sampled items.
     """
 
     def __init__(
@@ -77,6 +81,7 @@ class Batcher(Generic[Item, Result]):
         self._flying: list[_Waiting[Item, Result]] = []
         self._flights: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
+        self._name = name
         self._sizes = telemetry.batch_items.labels(name)
         telemetry.queue_items.labels(name).set_function(self._queue.__len__)
 
@@ -100,7 +105,10 @@ class Batcher(Generic[Item, Result]):
             # In a context of its own: flights go on after the request that began them, whose
             # deadline and trace are not those of what they carry next.
             self._flights = loop.create_task(self._fly(), context=Context())
-        return await waiting.future
+        if not traces.sampled():
+            return await waiting.future
+        with traces.span(_item, self._name) as waiting.span:
+            return await waiting.future
 
     async def drain(self) -> None:
         """Returns when nothing waits and nothing flies."""
@@ -140,7 +148,8 @@ class Batcher(Generic[Item, Result]):
         self._sizes.observe(len(batch))
         left_s = max(w.deadline for w in batch) - self._loop.time()
         try:
-            results = await self._send([w.item for w in batch], left_s)
+            with traces.joint([w.span for w in batch], _flight, self._name, len(batch)):
+                results = await self._send([w.item for w in batch], left_s)
             if len(results) != len(batch):
                 raise Internal(f"{len(batch)} items were sent, {len(results)} results came back")
         except Exception as error:
@@ -169,3 +178,13 @@ class Batcher(Generic[Item, Result]):
         left = [w.deadline for w in waiting if not w.future.done()]
         if left:
             self._set_alarm(min(left))
+
+
+def _item(name: str) -> Described:
+    return Described(f"batch {name}", SpanKind.INTERNAL, {"batch.name": name})
+
+
+def _flight(name: str, items: int) -> Described:
+    return Described(
+        f"flight {name}", SpanKind.INTERNAL, {"batch.name": name, "batch.items": items}
+    )

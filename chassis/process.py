@@ -32,11 +32,23 @@ def run(unit: str, settings_class: type[S], main: Callable[[S], Coroutine[Any, A
     except SettingsError as problems:
         sys.stderr.write(f"{unit}: the settings do not fit\n{problems}\n")
         sys.exit(2)
-    telemetry.configure(unit, level=settings.log_level, otlp_endpoint=settings.otlp_endpoint)
+    telemetry.configure(
+        unit,
+        level=settings.log_level,
+        otlp_endpoint=settings.otlp_endpoint,
+        sample_ratio=settings.otlp_sample_ratio,
+    )
     clock.set_offset(settings.clock_offset_s)
     allow_open_files()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main(settings))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(main(settings))
+    except Exception as error:
+        # A line as any other, so that it is found where lines are collected.
+        log.critical("process_crashed", error=repr(error), exc_info=True)
+        sys.exit(1)
+    finally:
+        telemetry.close()
 
 
 def allow_open_files() -> None:

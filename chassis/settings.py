@@ -57,6 +57,8 @@ class ProcessSettings:
     # the least that is logged; debug: a line for each gRPC call too
     log_level: Annotated[str, OneOf("debug", "info", "warning", "error")] = "info"
     otlp_endpoint: str = ""  # where traces are sent; empty: there are none
+    # the share of the gateway's requests that are traced; what another unit calls for follows it
+    otlp_sample_ratio: Annotated[float, Between(0, 1)] = 0.01
     clock_offset_s: float = 0.0  # added to every clock; for tests
     batch_max: Annotated[int, Between(1, 256)] = 256  # items in one flight
     # after which gRPC callers connect again, so that new replicas get calls too; 0: never

@@ -44,7 +44,7 @@ BORROWED_NAMES = re.compile(r"\b(token_(bytes|hex|urlsafe)|maxTokens|tokenRatio)
 ROOMS: Mapping[str, tuple[str, ...]] = {
     "services.scores": ("boards", "awards", "periods", "reads", "upkeep"),
     "gateway": ("edge", "api", "live", "pages"),
-    "chassis": ("redis", "postgres", "rpc"),
+    "chassis": ("telemetry", "redis", "postgres", "rpc"),
     "local": ("servers", "suite"),
 }
 # Rooms side by side, of which neither imports the other.

@@ -16,6 +16,7 @@ from chassis.postgres.errors import (
     DbUnavailable,
     StatementUndone,
 )
+from chassis.postgres.traced import TracedConnection
 from chassis.process import when_reached
 from chassis.telemetry import log
 
@@ -65,6 +66,7 @@ async def open_pool(url: str, *, size_max: int = 8) -> AsyncIterator[asyncpg.Poo
             timeout=CONNECT_S,
             target_session_attrs=_WRITES,
             reset=_as_it_is,
+            connection_class=TracedConnection,
         ),
         UNAVAILABLE,
         "postgres_awaited",

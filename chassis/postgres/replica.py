@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from chassis.postgres.database import Database
 from chassis.postgres.errors import UNAVAILABLE, DbUnavailable
+from chassis.postgres.traced import TracedConnection
 from chassis.process import background
 from chassis.telemetry import log
 
@@ -39,7 +40,12 @@ async def open_reader(
         return
     # Of any server, read-only ones among them.
     async with asyncpg.create_pool(
-        replica_url, min_size=0, max_size=CONNECTIONS_MAX, timeout=2, command_timeout=ANSWER_S
+        replica_url,
+        min_size=0,
+        max_size=CONNECTIONS_MAX,
+        timeout=2,
+        command_timeout=ANSWER_S,
+        connection_class=TracedConnection,
     ) as pool:
         replica = Replica(primary, pool, lag_max_s=lag_max_s)
         async with background(replica.follow()):

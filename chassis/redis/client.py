@@ -24,6 +24,8 @@ from chassis.process import when_reached
 from chassis.redis.cluster import Cluster, slot_of
 from chassis.redis.errors import REFUSED
 from chassis.redis.link import Argument, Command, Link, Server
+from chassis.redis.spans import described
+from chassis.telemetry import traces
 
 HEALTH_MS = 10_000  # for which a check's key is kept
 REFUSED_S = 1.0  # after a refused write, in which the server counts as behind
@@ -83,11 +85,12 @@ class Redis(Client):
         """The answer to one command, in redis-py's shape. Raises RedisError."""
         command = _words(args)
         wait_s = _wait_s(command)
-        if wait_s is None:
-            (answer,) = await self._servers.execute((command,))
-        else:
-            answer = await self._servers.execute_alone(command, wait_s=wait_s)
-        self.checked((answer,))
+        with traces.span(described, (command,)):
+            if wait_s is None:
+                (answer,) = await self._servers.execute((command,))
+            else:
+                answer = await self._servers.execute_alone(command, wait_s=wait_s)
+            self.checked((answer,))
         return self.shaped(args[0], answer, options)
 
     async def execute_many(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
@@ -99,21 +102,21 @@ class Redis(Client):
         """
         return self.checked(await self.answers(commands, atomic=atomic))
 
-    async def answers(self, commands: Sequence[Command], *, atomic: bool = False) -> list[Any]:
-        """As `execute_many`, each command's own RedisError among the answers."""
+    async def answers(
+        self, commands: Sequence[Command], *, atomic: bool = False, script: str = ""
+    ) -> list[Any]:
+        """As `execute_many`, each command's own RedisError among the answers.
+
+        `script` is the name of the script that the commands call.
+        """
         if not commands:
             return []
-        if not atomic:
-            return await self._servers.execute(commands)
-        transaction = [("MULTI",), *commands, ("EXEC",)]
-        if isinstance(self._servers, Cluster):
-            answers = await self._servers.execute_atomic(transaction)
-        else:
-            answers = await self._servers.execute(transaction)
-        if isinstance(answers[-1], list):
-            return answers[-1]
-        # Nothing was run, and the first refusal says why.
-        raise next(answer for answer in answers if isinstance(answer, RedisError))
+        with traces.span(described, commands, script) as span:
+            answers = await self._answers(commands, atomic=atomic)
+            failures = (answer for answer in answers if isinstance(answer, RedisError))
+            if span and (failure := next(failures, None)):
+                traces.fail(span, failure)
+            return answers
 
     def checked(self, answers: Answers) -> Answers:
         """The answers. Raises the first RedisError among them."""
@@ -173,6 +176,19 @@ class Redis(Client):
         for pool in self._pools.values():
             await pool.aclose()
 
+    async def _answers(self, commands: Sequence[Command], *, atomic: bool) -> list[Any]:
+        if not atomic:
+            return await self._servers.execute(commands)
+        transaction = [("MULTI",), *commands, ("EXEC",)]
+        if isinstance(self._servers, Cluster):
+            answers = await self._servers.execute_atomic(transaction)
+        else:
+            answers = await self._servers.execute(transaction)
+        if isinstance(answers[-1], list):
+            return answers[-1]
+        # Nothing was run, and the first refusal says why.
+        raise next(answer for answer in answers if isinstance(answer, RedisError))
+
     def _pool(self) -> ConnectionPool:
         """Where redis-py's own connections come from."""
         options, server = self._options, None
@@ -187,11 +203,13 @@ class Redis(Client):
 class Script:
     """A Lua script from a unit's own files, called by its hash.
 
-    One that is `read_only` may be called by a user who may only read its keys.
+    One that is `read_only` may be called by a user who may only read its keys. Traces have
+    the `name`.
     """
 
-    def __init__(self, redis: Redis, text: str, *, read_only: bool = False) -> None:
+    def __init__(self, redis: Redis, text: str, *, name: str, read_only: bool = False) -> None:
         self._redis = redis
+        self._name = name
         self._text = text
         self._by_hash, self._by_text = (
             ("EVALSHA_RO", "EVAL_RO") if read_only else ("EVALSHA", "EVAL")
@@ -203,7 +221,8 @@ class Script:
         """The script in these files of `package`, one after the other."""
         folder = resources.files(package)
         text = "\n".join(folder.joinpath(name).read_text() for name in names)
-        return cls(redis, text, read_only=read_only)
+        name = names[-1].removesuffix(".lua")
+        return cls(redis, text, name=name, read_only=read_only)
 
     async def __call__(self, keys: Sequence[Key], args: Sequence[Argument]) -> Any:
         """The script's answer. Raises RedisError."""
@@ -216,7 +235,8 @@ class Script:
         Raises the first RedisError among the answers, after the other calls have run.
         """
         answers = await self._redis.answers(
-            [(self._by_hash, self._hash, len(keys), *keys, *args) for keys, args in calls]
+            [(self._by_hash, self._hash, len(keys), *keys, *args) for keys, args in calls],
+            script=self._name,
         )
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
@@ -225,7 +245,8 @@ class Script:
                 (self._by_text, self._text, len(calls[i][0]), *calls[i][0], *calls[i][1])
                 for i in unknown
             ]
-            for i, answer in zip(unknown, await self._redis.answers(again), strict=True):
+            evaluated = await self._redis.answers(again, script=self._name)
+            for i, answer in zip(unknown, evaluated, strict=True):
                 answers[i] = answer
         return self._redis.checked(answers)
 

@@ -18,7 +18,7 @@ class Leases:
     """Any number of leases, each a hash of holder, fence and end (Unix ms)."""
 
     def __init__(self, redis: Redis) -> None:
-        self._script = Script(redis, _LEASE)
+        self._script = Script(redis, _LEASE, name="lease")
 
     async def hold(self, keys: Sequence[str], *, holder: str, ttl_ms: int) -> list[int]:
         """Takes or renews the leases for `ttl_ms` from now; 0 gives them back.

@@ -6,10 +6,12 @@ from typing import Any, Self
 
 import grpc
 
-from chassis import errors, telemetry
+from chassis import errors
 from chassis.errors import Timeout
 from chassis.rpc import tls
 from chassis.rpc.server import HOP_S, MESSAGE_BYTES_MAX, deadline
+from chassis.rpc.spans import called
+from chassis.telemetry import traces
 
 # Only UNAVAILABLE is tried again, and only where a peer says that asking twice does no
 # harm: every method drawn between our units is such a one, by attempt and incident ids.
@@ -95,16 +97,19 @@ class _Channel(grpc.aio.Channel):
     async def channel_ready(self) -> None:
         await self._inner.channel_ready()
 
-    def unary_unary(self, *arguments: Any, **named: Any) -> Any:
-        call: Any = self._inner.unary_unary(*arguments, **named)
+    def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
+        call: Any = self._inner.unary_unary(method, *arguments, **named)
 
         async def call_traced(request: Any, *, timeout: float | None = None) -> Any:
-            metadata = grpc.aio.Metadata(*telemetry.trace_headers().items())
             left_s = _left_s(self._timeout_s if timeout is None else timeout)
-            try:
-                return await call(request, timeout=left_s, metadata=metadata)
-            except grpc.aio.AioRpcError as error:
-                raise errors.from_call(error) from None
+            with traces.span(called, method) as span:
+                metadata = span and ((traces.TRACEPARENT, traces.header(span)),)
+                try:
+                    return await call(request, timeout=left_s, metadata=metadata)
+                except grpc.aio.AioRpcError as error:
+                    if span:
+                        span.set_attribute("rpc.response.status_code", error.code().name)
+                    raise errors.from_call(error) from None
 
         return call_traced
 

@@ -7,21 +7,23 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import asyncpg
 import grpc
 from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
+from prometheus_client import REGISTRY, Counter, Histogram
+from prometheus_client.exposition import choose_encoder
 
 from chassis import errors, telemetry
 from chassis.errors import Failed, Forbidden, Internal, Timeout
 from chassis.postgres import DbError
 from chassis.rpc import tls
+from chassis.rpc.spans import served
 from chassis.settings import ProcessSettings
-from chassis.telemetry import log
+from chassis.telemetry import log, traces
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _NEVER_MS = 2**31 - 1
@@ -132,7 +134,9 @@ async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) ->
         return web.Response(text="no\n", status=503, headers={"Retry-After": "1"})
 
     async def metrics(request: web.Request) -> web.Response:
-        return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        # OpenMetrics where it is requested, since it alone has exemplars.
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
 
     app = web.Application()
     for path, handler in (("/livez", livez), ("/readyz", readyz), ("/metrics", metrics)):
@@ -228,10 +232,10 @@ def _guarded(call: Any, method: str, allowed: frozenset[str]) -> Any:
         left_s = context.time_remaining()
         reply = None
         try:
-            _admit(context, allowed)
+            _admit(context, method, allowed)
             if left_s is not None:
                 deadline.set(time.monotonic() + left_s)
-            with telemetry.span(method, _headers(context)):
+            with traces.continued(partial(_traceparent, context), served, method):
                 async with asyncio.timeout(left_s):
                     reply = await call(request, context)
         except TimeoutError:
@@ -254,7 +258,7 @@ def _guarded_stream(call: Any, method: str, allowed: frozenset[str]) -> Any:
         failed: Failed | None = None
         started = time.perf_counter()
         try:
-            _admit(context, allowed)
+            _admit(context, method, allowed)
             async for reply in call(requests, context):
                 yield reply
         except Failed as error:
@@ -270,8 +274,12 @@ def _guarded_stream(call: Any, method: str, allowed: frozenset[str]) -> Any:
     return answer
 
 
-def _admit(context: grpc.aio.ServicerContext[Any, Any], allowed: frozenset[str]) -> None:
-    if tls.caller(context) not in allowed:
+def _admit(
+    context: grpc.aio.ServicerContext[Any, Any], method: str, allowed: frozenset[str]
+) -> None:
+    caller = tls.caller(context)
+    if caller not in allowed:
+        log.warning("caller_refused", stream="security", caller=caller, method=method)
         raise CallerRefused
 
 
@@ -280,9 +288,9 @@ async def _abort(context: grpc.aio.ServicerContext[Any, Any], failed: Failed) ->
     await context.abort(failed.status, failed.detail, ((errors.TRAILER, trailer),))
 
 
-def _headers(context: grpc.aio.ServicerContext[Any, Any]) -> dict[str, str]:
+def _traceparent(context: grpc.aio.ServicerContext[Any, Any]) -> str | None:
     metadata: Sequence[tuple[str, Any]] = context.invocation_metadata() or ()  # type: ignore[assignment]
-    return {key: value for key, value in metadata if isinstance(value, str)}
+    return next((value for key, value in metadata if key == traces.TRACEPARENT), None)
 
 
 @cache

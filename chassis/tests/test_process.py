@@ -1,8 +1,10 @@
 """A process's background work: there as long as its context, and never silently ended."""
 
 import asyncio
+import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +21,26 @@ def test_a_process_requests_all_the_open_files_it_may_have() -> None:
         [sys.executable, "-c", code], capture_output=True, check=True, text=True, timeout=60
     )
     assert answer.stdout == "(4096, 4096)\n"
+
+
+def test_a_process_that_crashes_says_so_in_a_line_like_any_other(tmp_path: Path) -> None:
+    code = (
+        "from chassis.process import run; from chassis.settings import ProcessSettings\n"
+        "async def main(settings): raise ValueError('no such thing')\n"
+        "run('unit-x', ProcessSettings, main)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+        env={"TLS_DIR": str(tmp_path), "OTLP_ENDPOINT": "http://127.0.0.1:1"},
+    )
+    line = json.loads(ended.stdout)
+    assert (line["event"], line["stream"], line["unit"]) == ("process_crashed", "error", "unit-x")
+    assert line["error"] == "ValueError('no such thing')"
+    assert (ended.returncode, ended.stderr) == (1, "")
 
 
 async def test_background_work_ends_with_its_context_even_if_it_loses_a_cancellation() -> None:

@@ -153,7 +153,7 @@ async def test_messages_arrive_on_a_connection_of_its_own(redis: Redis) -> None:
 async def test_scripts_that_the_server_forgot_run_once_however_many_call_them(
     redis: Redis,
 ) -> None:
-    count = Script(redis, "return redis.call('INCR', KEYS[1])")
+    count = Script(redis, "return redis.call('INCR', KEYS[1])", name="test")
     await redis.script_flush()
 
     answers = await asyncio.gather(
@@ -165,7 +165,7 @@ async def test_scripts_that_the_server_forgot_run_once_however_many_call_them(
 
 
 async def test_a_script_that_fails_says_so_after_the_others_ran(redis: Redis) -> None:
-    push = Script(redis, "return redis.call('LPUSH', KEYS[1], ARGV[1])")
+    push = Script(redis, "return redis.call('LPUSH', KEYS[1], ARGV[1])", name="test")
     await redis.set("text", "x")
 
     with pytest.raises(ResponseError, match="WRONGTYPE"):

@@ -51,7 +51,7 @@ async def test_each_key_is_found_at_its_own_node(redis_cluster: Redis, redis_nod
 async def test_many_calls_return_in_their_order_each_node_in_one_go(
     redis_cluster: Redis, redis_nodes: Nodes
 ) -> None:
-    add = Script(redis_cluster, "return redis.call('INCRBY', KEYS[1], ARGV[1])")
+    add = Script(redis_cluster, "return redis.call('INCRBY', KEYS[1], ARGV[1])", name="test")
     calls = [([key], [n]) for n, key in enumerate(KEYS)]
 
     assert await add.many(calls) == list(range(300))
@@ -71,7 +71,7 @@ async def test_many_calls_return_in_their_order_each_node_in_one_go(
 
 
 async def test_keys_of_several_slots_are_refused_in_one_call(redis_cluster: Redis) -> None:
-    script = Script(redis_cluster, "return 1")
+    script = Script(redis_cluster, "return 1", name="test")
     one, other = next(keys_of(0)), next(keys_of(1))
 
     for refused in (
@@ -140,7 +140,7 @@ async def test_a_lost_connection_is_made_again(redis_cluster: Redis, redis_nodes
 async def test_what_other_nodes_hold_is_there_while_one_is_unavailable(
     redis_cluster: Redis, redis_nodes: Nodes
 ) -> None:
-    add = Script(redis_cluster, "return redis.call('INCR', KEYS[1])")
+    add = Script(redis_cluster, "return redis.call('INCR', KEYS[1])", name="test")
     lost, kept = next(keys_of(0)), next(keys_of(2))
     await add.many([([lost], []), ([kept], [])])
     redis_nodes.stop(0)

@@ -67,7 +67,7 @@ async def test_a_server_that_refuses_writes_is_unavailable_until_it_takes_them(
     refuse, accept = REFUSALS[code]
     with own_redis() as url:
         async with open_redis(url) as client, open_redis(url) as admin:
-            script = Script(client, "return redis.call('SET', KEYS[1], ARGV[1])")
+            script = Script(client, "return redis.call('SET', KEYS[1], ARGV[1])", name="test")
             await script(["k"], ["before"])
             await client.check("a-unit")
 

@@ -104,7 +104,7 @@ async def test_a_bug_arrives_as_internal_without_its_details(channel: grpc.aio.C
 
 @pytest.mark.parametrize("caller", ["realtime", "stranger"])
 async def test_a_caller_that_is_not_drawn_is_refused(
-    echo: Echo, certificates: Certificates, caller: str
+    echo: Echo, certificates: Certificates, caller: str, logged: list[Any]
 ) -> None:
     async with served(
         "auth", echo.register, certificates=certificates, callers=WHO, caller=caller
@@ -112,6 +112,9 @@ async def test_a_caller_that_is_not_drawn_is_refused(
         with pytest.raises(Forbidden, match="CALLER_REFUSED"):
             await say(channel, b"x")
     assert echo.calls == 0
+    assert [(x["event"], x["stream"], x["caller"], x["method"]) for x in logged] == [
+        ("caller_refused", "security", caller, ECHO)
+    ]
 
 
 async def test_a_method_that_is_not_drawn_is_refused(
@@ -320,3 +323,7 @@ async def test_the_operations_port_shows_life_readiness_and_metrics(
         ready = False
         assert await get("/readyz") == (503, "no\n", "1")
         assert "grpc_requests_total" in (await get("/metrics"))[1]
+        openmetrics = {"Accept": "application/openmetrics-text; version=1.0.0"}
+        async with session.get(f"http://127.0.0.1:{port}/metrics", headers=openmetrics) as answer:
+            assert answer.content_type == "application/openmetrics-text"
+            assert (await answer.text()).endswith("# EOF\n")

@@ -100,7 +100,7 @@ async def test_a_schemas_name_is_an_identifier_or_nothing(
 async def test_a_script_serves_one_call_and_many_also_after_the_server_forgot_it(
     redis: Redis,
 ) -> None:
-    double = Script(redis, "return ARGV[1] * 2")
+    double = Script(redis, "return ARGV[1] * 2", name="test")
 
     assert await double([], [4]) == 8
     await redis.script_flush()

@@ -5,16 +5,20 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import cache
+from typing import Any
 
+import msgspec
 from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from chassis import telemetry
-from chassis.errors import Failed, Internal
+from chassis.errors import Failed, Forbidden, Internal, TooMany, Unauthenticated
 from chassis.ids import uuid7
-from chassis.telemetry import log
+from chassis.telemetry import log, traces
+from chassis.telemetry.traces import Described, SpanKind
 from gateway.edge import errors
 from gateway.edge.errors import MethodNotAllowed, NotFound
+from gateway.edge.identity import AccessTokenExpired, AccessTokenMissing
 from gateway.edge.middleware import PARAMETER, PUBLIC, Checks, Endpoint, Route
 from gateway.edge.request import Request
 
@@ -25,6 +29,13 @@ http_duration = Histogram(
     ["route", "method"],
     buckets=telemetry.BUCKETS_S,
 )
+
+UNKNOWN = "unknown"  # route and method, where there is none such
+
+# Who may not, and who does too much, except for what happens to everyone.
+_SECURITY = (Unauthenticated, Forbidden, TooMany)
+_ORDINARY = (AccessTokenMissing, AccessTokenExpired)
+_ORDINARY_CODES = frozenset({"REFRESH_EXPIRED", "TOO_MANY_PENDING"})  # of the services
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _NO_PARAMETERS: Mapping[str, str] = {}
@@ -40,6 +51,8 @@ class RequestAnswered(telemetry.Line):
     took_ms: float
     request_id: str
     user_id: str | None
+    trace_id: str | msgspec.UnsetType = msgspec.UNSET  # of a sampled request
+    address: str | msgspec.UnsetType = msgspec.UNSET  # in the stream security alone
 
 
 class Gateway:
@@ -69,20 +82,27 @@ class Gateway:
             methods[route.method] = Endpoint(route, checks)
         # A request without a route is counted as any other. Its method and its path are the
         # caller's words, which metrics and logs do not repeat.
-        unknown = Route("unknown", "unknown", self._refuse, PUBLIC, query=None)
+        unknown = Route(UNKNOWN, UNKNOWN, self._refuse, PUBLIC, query=None)
         self._unknown = Endpoint(unknown, checks)
 
     async def answer(self, http: web.BaseRequest) -> web.StreamResponse:
         """The answer to one request; raises nothing."""
         started_s = time.perf_counter()
         endpoint, request = self._found(http)
+        if not endpoint.traced:
+            return await self._answer(request, endpoint, started_s, None)
+        with traces.root(http.headers, _served, endpoint) as span:
+            return await self._answer(request, endpoint, started_s, span)
+
+    async def _answer(
+        self, request: Request, endpoint: Endpoint, started_s: float, span: Any
+    ) -> web.StreamResponse:
         self.in_flight += 1
-        code = "OK"
+        failed: Failed | None = None
         try:
             response = await endpoint.answer(request)
         except Exception as error:
             failed = _failed(error, request)
-            code = failed.code
             response = errors.response(failed, request.request_id)
         finally:
             self.in_flight -= 1
@@ -92,7 +112,11 @@ class Gateway:
             response.headers.merge(request.stamp())
             if self.draining:
                 response.force_close()
-        _record(request, endpoint, response.status, code, time.perf_counter() - started_s)
+        if span is not None:
+            span.set_attribute("http.response.status_code", response.status)
+            if failed is not None:
+                traces.fail_with(span, failed.code, blame=response.status >= 500)
+        _record(request, endpoint, response.status, failed, time.perf_counter() - started_s)
         return response
 
     async def drained(self) -> None:
@@ -128,6 +152,13 @@ class Gateway:
         raise MethodNotAllowed(methods) if methods else NotFound
 
 
+def _served(endpoint: Endpoint) -> Described:
+    attributes = {"http.request.method": endpoint.method, "http.route": endpoint.path}
+    if endpoint.path == UNKNOWN:
+        attributes = {"http.request.method": "_OTHER"}
+    return Described(f"{endpoint.method} {endpoint.path}", SpanKind.SERVER, attributes)
+
+
 def _failed(error: Exception, request: Request) -> Failed:
     """The failure as the caller sees it; what hides behind it is logged."""
     if not isinstance(error, Failed):
@@ -145,20 +176,32 @@ def _meters(route: str, method: str, status: int) -> tuple[Counter, Histogram]:
     return http_requests.labels(route, method, str(status)), http_duration.labels(route, method)
 
 
-def _record(request: Request, endpoint: Endpoint, status: int, code: str, took_s: float) -> None:
+def _concerns_security(failed: Failed) -> bool:
+    ordinary = isinstance(failed, _ORDINARY) or failed.code in _ORDINARY_CODES
+    return isinstance(failed, _SECURITY) and not ordinary
+
+
+def _record(
+    request: Request, endpoint: Endpoint, status: int, failed: Failed | None, took_s: float
+) -> None:
     count, duration = _meters(endpoint.path, endpoint.method, status)
     count.inc()
+    trace_id = traces.trace_id()
     if status != 101:  # A socket's life is no time to answer.
-        duration.observe(took_s)
+        duration.observe(took_s, {"trace_id": trace_id} if trace_id else None)
+    concerns_security = failed is not None and _concerns_security(failed)
     telemetry.write(
         RequestAnswered(
             event="request_answered",
+            stream="security" if concerns_security else "app",
             method=endpoint.method,
             route=endpoint.path,
             status=status,
-            code=code,
+            code=failed.code if failed else "OK",
             took_ms=round(took_s * 1000, 1),
             request_id=request.request_id,
             user_id=request.caller.user_id or None,
+            trace_id=trace_id or msgspec.UNSET,
+            address=request.address if concerns_security else msgspec.UNSET,
         )
     )

@@ -13,7 +13,6 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 from aiohttp import web
 
-from chassis import telemetry
 from chassis.errors import Failed, Forbidden
 from chassis.rpc.server import deadline
 from gateway.edge.addresses import Proxies
@@ -116,6 +115,8 @@ class Endpoint:
         self._route = route
         self._checks = checks
         self.method, self.path = route.method, route.template
+        # A socket is open for hours, and what it gets belongs to others' requests.
+        self.traced = route.budget_s is not None
         self._query = QueryReader(route.query)
         kind = get_type_hints(route.handler).get("body")
         self._reader: Reader[Body] | None = Reader(kind) if kind else None
@@ -138,11 +139,10 @@ class Endpoint:
             raise AccountBanned
         if route.budget_s is not None:
             deadline.set(time.monotonic() + route.budget_s)
-        with telemetry.span(route.path, request.headers):
-            once = _of_body(route.once, body) if IDEMPOTENCY_KEY in request.headers else None
-            if once:
-                return await self._repeatable(request, body, once)
-            return await self._handled(request, body)
+        once = _of_body(route.once, body) if IDEMPOTENCY_KEY in request.headers else None
+        if once:
+            return await self._repeatable(request, body, once)
+        return await self._handled(request, body)
 
     async def _read(self, request: Request) -> Any:
         """Takes the caller and the query in; returns the body, where the route takes one.

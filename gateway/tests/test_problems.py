@@ -2,21 +2,26 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import structlog
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import NoOpTracer
+from prometheus_client import REGISTRY
+from prometheus_client.openmetrics import exposition as openmetrics
 from yarl import URL
 
 from chassis import errors
 from chassis.errors import Failed, FieldError
 from chassis.ids import uuid7
+from chassis.telemetry import traces
 from gateway.edge.gateway import http_requests
 from gateway.tests.edge import UPDATE, Edge
 from gateway.tests.services import AWARD
 from protos import scores_pb2
 from protos.failure_pb2 import Failure
+
+OUTSIDE = "00-" + "ab" * 16 + "-" + "cd" * 8 + "-01"  # an outsider's trace
 
 STATUSES = {
     errors.Invalid: 400,
@@ -204,17 +209,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(
     writer.close()
 
 
-@pytest.fixture
-def lines() -> Iterator[list[Any]]:
-    """What is logged, from information up."""
-    before = structlog.get_config()["wrapper_class"]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("info"))
-    with structlog.testing.capture_logs() as captured:
-        yield captured
-    structlog.configure(wrapper_class=before)
-
-
-async def test_one_log_line_per_request_and_no_secret_in_it(edge: Edge, lines: list[Any]) -> None:
+async def test_one_log_line_per_request_and_no_secret_in_it(edge: Edge, logged: list[Any]) -> None:
     token = edge.fakes.signer.token()
     await edge.call(
         "POST",
@@ -226,7 +221,7 @@ async def test_one_log_line_per_request_and_no_secret_in_it(edge: Edge, lines: l
     await edge.call("GET", "/nothing\r\ncanary-path?token=canary-query".replace("\r\n", "%0d%0a"))
     await edge.call("GET", "/api/v1/leaderboard?canary-name=canary-query")
 
-    first, second, third = (line for line in lines if line["event"] == "request_answered")
+    first, second, third = (line for line in logged if line["event"] == "request_answered")
     assert first["route"] == "/api/v1/scores/update"
     assert (first["method"], first["status"], first["code"]) == ("POST", 200, "OK")
     assert first["request_id"] == "rid-1"
@@ -234,8 +229,54 @@ async def test_one_log_line_per_request_and_no_secret_in_it(edge: Edge, lines: l
     assert first["took_ms"] >= 0
     assert (second["route"], second["status"]) == ("unknown", 404)
     assert (third["route"], third["status"]) == ("/api/v1/leaderboard", 422)
-    assert "canary" not in repr(lines)
-    assert token not in repr(lines)
+    assert "canary" not in repr(logged)
+    assert token not in repr(logged)
+
+
+async def test_refusals_that_concern_security_are_lines_of_that_stream(
+    edge: Edge, logged: list[Any]
+) -> None:
+    signer, address = edge.fakes.signer, "203.0.113.9"
+    action = f"/api/v1/actions/{uuid7()}"
+    await edge.call("GET", action, token=signer.token()[:-9] + "AAAA", address=address)
+    await edge.call("POST", "/api/v1/admin/boards", {}, token=signer.token(), address=address)
+    await edge.call("GET", action, address=address)
+    await edge.call("GET", action, token=signer.token(), address=address)
+
+    lines = [line for line in logged if line["event"] == "request_answered"]
+    assert [(line["code"], line["stream"], line.get("address")) for line in lines] == [
+        ("UNAUTHENTICATED", "security", address),
+        ("FORBIDDEN", "security", address),
+        ("UNAUTHENTICATED", "app", None),
+        ("OK", "app", None),
+    ]
+
+
+async def test_a_sampled_request_is_a_span_by_its_route_and_its_line_has_the_trace(
+    edge: Edge, logged: list[Any], spans: list[ReadableSpan]
+) -> None:
+    action = uuid7()
+    await edge.call("GET", f"/api/v1/actions/{action}", headers={"traceparent": OUTSIDE})
+    await edge.call("GET", f"/api/v1/{action}")
+    traces.configure(NoOpTracer(), ratio=0)
+    await edge.call("GET", f"/api/v1/actions/{action}", headers={"traceparent": OUTSIDE})
+
+    first, second, third = (line for line in logged if line["event"] == "request_answered")
+    by_name = {span.name: span for span in spans}
+    refused, unknown = by_name["GET /api/v1/actions/{action_id}"], by_name["unknown unknown"]
+    assert dict(refused.attributes or {}) == {
+        "http.request.method": "GET",
+        "http.route": "/api/v1/actions/{action_id}",
+        "http.response.status_code": 401,
+        "error.type": "UNAUTHENTICATED",
+    }
+    assert dict(unknown.attributes or {})["http.request.method"] == "_OTHER"
+    assert first["trace_id"] == f"{refused.context.trace_id:032x}" != "ab" * 16
+    assert second["trace_id"] == f"{unknown.context.trace_id:032x}"
+    assert "trace_id" not in third
+    # Some bucket shows the last traced request of its kind.
+    assert f'# {{trace_id="{first["trace_id"]}"}}' in openmetrics.generate_latest(REGISTRY).decode()
+    assert action not in str([span.to_json() for span in spans])
 
 
 async def test_requests_are_counted_by_route_and_not_by_what_callers_invent(edge: Edge) -> None:

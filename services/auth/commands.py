@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
-from chassis import usage
+from chassis import telemetry, usage
 from chassis.errors import Failed
 from chassis.postgres import UNAVAILABLE, open_database
 from chassis.settings import SettingsError, load
@@ -16,13 +16,20 @@ from services.auth.passwords import Bcrypt, open_passwords
 from services.auth.settings import AccountSettings, Settings, StoreSettings
 from services.auth.store import AuthStore
 
+# What the line about a command says of it.
+_AUDITED = frozenset({"username", "client_id", "name", "action_types"})
+
 
 def run(arguments: Sequence[str]) -> str:
     """Runs a command; returns what was done, exits the process where it cannot be."""
     given = _parser().parse_args(arguments)
+    telemetry.configure_command("auth")
     work: Coroutine[Any, Any, str] = given.work(given)
     try:
-        return asyncio.run(work)
+        text = asyncio.run(work)
+        about = {name: value for name, value in vars(given).items() if name in _AUDITED}
+        telemetry.command_run(" ".join(arguments[:2]), **about)
+        return text
     except SettingsError as problems:
         sys.exit(f"auth: the settings do not fit\n{problems}")
     except (OSError, *UNAVAILABLE) as problem:

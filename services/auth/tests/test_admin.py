@@ -1,6 +1,7 @@
 """The command that makes administrators, run as operators run it."""
 
 import asyncio
+import json
 import os
 import sys
 from pathlib import Path
@@ -45,8 +46,12 @@ async def create(database: dict[str, str], username: str, path: Path) -> tuple[i
 async def test_an_administrator_is_made_once_and_logs_in_for_a_shorter_time(
     auth: Auth, database: dict[str, str], password_file: Path
 ) -> None:
-    code, stdout, _ = await create(database, "root-admin", password_file)
+    code, stdout, stderr = await create(database, "root-admin", password_file)
     assert (code, stdout) == (0, "root-admin was made, an administrator\n")
+    line = json.loads(stderr)
+    assert (line["event"], line["stream"], line["unit"]) == ("command_run", "audit", "auth")
+    assert (line["command"], line["username"]) == ("admin create", "root-admin")
+    assert OTHER not in stderr
     code, stdout, _ = await create(database, "Root-Admin", password_file)
     assert (code, stdout) == (0, "root-admin is an administrator already\n")
 

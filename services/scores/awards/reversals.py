@@ -1,9 +1,11 @@
 """Voids awards and restores voided ones."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from chassis.errors import Missing
 from chassis.ids import is_uuid
+from chassis.telemetry import log
 from protos import scores_pb2
 from services.scores.awards.publish import Publisher
 from services.scores.awards.records import Reversal
@@ -43,6 +45,7 @@ class Reversals:
             changes, more = found[:ROWS_MAX], len(found) > ROWS_MAX
         else:
             changes = await self._ledger.reverse(order, limit=ROWS_MAX)
+            _log(order, changes)
             await self._publisher.publish_changes(changes)
             rest = replace(order, dry_run=True)
             more = len(changes) == ROWS_MAX and bool(await self._ledger.reverse(rest, limit=1))
@@ -84,6 +87,18 @@ def _order(request: scores_pb2.ReverseRequest) -> Reversal:
         reason=request.reason,
         actor=request.actor,
         dry_run=request.dry_run,
+    )
+
+
+def _log(order: Reversal, changes: Sequence[Change]) -> None:
+    """Why it was ordered stands in the ledger, since people write there what they like."""
+    log.info(
+        "awards_voided" if order.kind == "void" else "awards_restored",
+        stream="audit",
+        actor=order.actor,
+        user_id=order.user_id,
+        rows=len(changes),
+        points=sum(change.points for change in changes),
     )
 
 

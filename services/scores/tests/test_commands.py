@@ -1,6 +1,7 @@
 """The operators' commands, as processes, on the stores of a service."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -53,6 +54,9 @@ async def test_rebuild_empties_the_boards_fills_them_and_shows_how_far_it_is(
     code, out, err = await _run(environment, "rebuild")
 
     assert (code, out.startswith("rebuilt all_time, daily:")) == (0, True), err
+    line = json.loads(err.splitlines()[-1])
+    assert (line["event"], line["stream"], line["unit"]) == ("command_run", "audit", "scores")
+    assert (line["command"], line["arguments"], line["code"]) == ("rebuild", [], 0)
     for name in ("all_time", "daily"):
         known = scores.registry.get(name)
         period = known.at(clock.now_ms())

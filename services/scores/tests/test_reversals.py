@@ -52,6 +52,23 @@ async def test_a_void_compensates_and_a_restore_brings_back_the_very_same_board(
     assert await scores.pool.fetchval(unpublished) == 0
 
 
+async def test_a_void_and_a_restore_are_audited_a_dry_run_is_not(
+    scores: Scores, logged: list[Any]
+) -> None:
+    await scores.award(item(ADA, 30), item(ADA, 20))
+
+    await reverse(scores, dry_run=True)
+    await reverse(scores, reason="what people wrote")
+    await reverse(scores, RESTORE)
+
+    lines = [line for line in logged if line["stream"] == "audit"]
+    assert [(x["event"], x["rows"], x["points"], x["actor"], x["user_id"]) for x in lines] == [
+        ("awards_voided", 2, -50, "mod", ADA),
+        ("awards_restored", 2, 50, "mod", ADA),
+    ]
+    assert "what people wrote" not in repr(logged)
+
+
 async def test_who_has_no_award_in_force_is_not_on_the_boards(scores: Scores) -> None:
     await scores.award(item(ADA, 30), item(BOB, 50))
 

@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import structlog
-
-from chassis import clock, postgres, usage
+from chassis import clock, postgres, telemetry, usage
 from chassis.errors import Failed
 from chassis.postgres import Database, open_database
 from chassis.process import background
@@ -37,13 +35,12 @@ def run(arguments: Sequence[str]) -> tuple[str, int]:
     """Runs a command. Returns what was found or done, and the exit code: 1 where something was
     wrong. Exits the process where it cannot be run."""
     given = _parser().parse_args(arguments)
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger("error"),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    telemetry.configure_command("scores")
     work: Coroutine[Any, Any, tuple[str, int]] = given.work(given)
     try:
-        return asyncio.run(work)
+        text, code = asyncio.run(work)
+        telemetry.command_run(arguments[0], arguments=list(arguments[1:]), code=code)
+        return text, code
     except SettingsError as problems:
         sys.stderr.write(f"scores: the settings do not fit\n{problems}\n")
         sys.exit(2)

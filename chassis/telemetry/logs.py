@@ -1,35 +1,19 @@
-"""Logs, traces and metrics of a process.
+"""Logs: structlog JSON lines on stdout, one per request, each with a `stream`.
 
-Logs are structlog JSON lines on stdout, one per request, each with a `stream`
-(app, security, audit, error). OpenTelemetry is off unless an endpoint is set.
-Metrics are Prometheus's, served on the operations port.
+The streams are app, security, audit and error.
 """
 
 import asyncio
 import atexit
 import logging
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, BinaryIO
 
 import msgspec
 import structlog
-from opentelemetry import propagate, trace
-from prometheus_client import Counter, Gauge, Histogram
-
-BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-grpc_requests = Counter("grpc_requests_total", "Calls answered", ["method", "code"])
-grpc_duration = Histogram(
-    "grpc_request_duration_seconds", "Time to answer a call", ["method"], buckets=BUCKETS_S
-)
-batch_items = Histogram(
-    "batch_items", "Items in one flight", ["name"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
-)
-queue_items = Gauge("batch_queue_items", "Items waiting for a flight", ["name"])
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -54,17 +38,21 @@ def write(line: Line) -> None:
 
 def _log(line: Line) -> None:
     """Writes the line as `log` does, while nothing else is set up."""
-    fields = msgspec.structs.asdict(line)
+    fields = {
+        name: value
+        for name, value in msgspec.structs.asdict(line).items()
+        if value is not msgspec.UNSET
+    }
     log.info(fields.pop("event"), **fields)
 
 
 _write: Callable[[Line], None] = _log
 
 
-def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
-    """Sets up logs, and traces if there is an endpoint, once per process."""
+def configure(unit: str, *, level: str, out: BinaryIO | None = None) -> None:
+    """Sets up the logs of this process, once; lines go to `out`, else to stdout."""
     global _write
-    lines = _Lines()
+    lines = _Lines(out or sys.stdout.buffer)
     structlog.configure(
         processors=[_renderer(unit)],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -72,44 +60,9 @@ def configure(unit: str, *, level: str, otlp_endpoint: str) -> None:
         cache_logger_on_first_use=True,
     )
     _write = _writer(lines, unit) if log.is_enabled_for(logging.INFO) else lambda line: None
+    logging.captureWarnings(True)
     # Libraries speak through the standard logger; only their warnings are of use.
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward()], force=True)
-    if otlp_endpoint:
-        _export_traces(unit, otlp_endpoint)
-
-
-def span(name: str, headers: Mapping[str, str]) -> AbstractContextManager[object]:
-    """A span around one request, the child of the one that `headers` (`traceparent`) name."""
-    if not _tracing:
-        return _NO_SPAN
-    tracer = trace.get_tracer("scoreboard")
-    return tracer.start_as_current_span(name, context=propagate.extract(headers))
-
-
-def trace_headers() -> dict[str, str]:
-    """What a peer needs to continue the present trace; empty while traces are off."""
-    headers: dict[str, str] = {}
-    if _tracing:
-        propagate.inject(headers)
-    return headers
-
-
-_tracing = False
-_NO_SPAN = nullcontext()
-
-
-def _export_traces(unit: str, endpoint: str) -> None:
-    # Imported here, since the exporter costs a fifth of a second to load.
-    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    global _tracing
-    provider = TracerProvider(resource=Resource.create({"service.name": unit}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
-    trace.set_tracer_provider(provider)
-    _tracing = True
 
 
 def _renderer(unit: str) -> structlog.typing.Processor:
@@ -139,10 +92,10 @@ def _writer(lines: "_Lines", unit: str) -> Callable[[Line], None]:
 
 
 class _Lines:
-    """Writes lines to stdout: those of one turn of the event loop in one system call."""
+    """Writes lines: those of one turn of the event loop in one system call."""
 
-    def __init__(self) -> None:
-        self._out = sys.stdout.buffer
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
         self._waiting: list[bytes] = []
         self._flushes: asyncio.AbstractEventLoop | None = None
         atexit.register(self._flush)
