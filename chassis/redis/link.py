@@ -133,7 +133,7 @@ class Link:
             self._alone_count -= 1
 
     async def each(self, command: Command) -> dict[str, Any]:
-        """The answer of every node, by its address; an error or a lost node's failure as a value."""
+        """The answer of every node, by its address; a failure among them as a value."""
         try:
             (answer,) = await self.execute([command])
         except RedisError as error:

@@ -118,12 +118,16 @@ async def test_errors_of_postgres_are_counted_by_class_once_each(new_database: N
                 await connection.execute("SET LOCAL statement_timeout = 1; SELECT pg_sleep(5)")
         assert errors("57") == before["57"] + 1
         with pytest.raises(DbUnavailable):
-            async with database.connection() as connection:
-                connection.terminate()
-                await connection.fetch("SELECT 1")
+            await _lose_connection(database)
 
         assert errors("connection") == before["connection"] + 1
         assert errors("42") == before["42"] + 1
+
+
+async def _lose_connection(database: Database) -> None:
+    async with database.connection() as connection:
+        connection.terminate()
+        await connection.fetch("SELECT 1")
 
 
 @pytest.mark.parametrize("class_", ["connection", "08", "25", "40", "53", "57", "58", "XX"])
@@ -280,7 +284,7 @@ async def test_a_busy_event_loop_shows_on_the_operations_port(certificates: Cert
         before = await late()
 
         async def seen() -> bool:
-            time.sleep(lag.PAUSE_S + 0.15)  # what no handler should do
+            time.sleep(lag.PAUSE_S + 0.15)  # noqa: ASYNC251  What is to be shown.
             return await late() > before
 
         await eventually(seen)
