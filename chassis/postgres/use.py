@@ -44,7 +44,8 @@ class PoolUse:
     async def acquire(self, *, timeout_s: float | None) -> AsyncIterator[PoolConnectionProxy]:
         """A connection within the context, waited for `timeout_s` at most; None: with no end.
 
-        Counts and raises what is raised there by Postgres or for want of it.
+        Counts and raises what is raised there by Postgres or for want of it; the conditions that
+        a unit's own SQL raises are no errors.
         """
         began_s = perf_counter()
         try:
@@ -56,6 +57,8 @@ class PoolUse:
                 yield connection
             finally:
                 await self._pool.release(connection)
+        except asyncpg.UnknownPostgresError:
+            raise
         except (asyncpg.PostgresError, *UNAVAILABLE) as error:
             _errors.labels(_class(error)).inc()
             raise

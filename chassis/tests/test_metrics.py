@@ -124,6 +124,23 @@ async def test_errors_of_postgres_are_counted_by_class_once_each(new_database: N
         assert errors("42") == before["42"] + 1
 
 
+async def test_a_condition_that_our_own_sql_raises_is_no_error(new_database: NewDatabase) -> None:
+    """Its SQLSTATE is none of Postgres'."""
+
+    def errors() -> float:
+        (family,) = (f for f in REGISTRY.collect() if f.name == "postgres_errors")
+        return sum(sample.value for sample in family.samples)
+
+    async with open_pool(await new_database(), size_max=1) as pool:
+        before = errors()
+        with pytest.raises(asyncpg.PostgresError, match="missing"):
+            await Database(pool).fetch(
+                "DO $$ BEGIN RAISE 'missing' USING ERRCODE = 'SC404'; END $$"
+            )
+
+    assert errors() == before
+
+
 async def _lose_connection(database: Database) -> None:
     async with database.connection() as connection:
         connection.terminate()
