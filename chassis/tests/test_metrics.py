@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -207,7 +208,7 @@ async def test_error_replies_and_lost_connections_are_errors_of_redis(
         await Script(client, "return 1")([], [])  # unknown to the server, so sent whole
         assert value("redis_errors_total") == before + 1
         gate.answering.clear()
-        calls = [asyncio.ensure_future(client.ping()) for _ in range(3)]
+        calls: list[asyncio.Future[Any]] = [asyncio.ensure_future(client.ping()) for _ in range(3)]
         calls.append(asyncio.ensure_future(client.xread({"nothing": "0"}, block=5000)))
 
         async def sent() -> bool:
@@ -268,7 +269,7 @@ async def test_calls_to_a_peer_are_counted_by_their_outcome(certificates: Certif
     async with served(
         "auth", Echo().register, certificates=certificates, callers=WHO, caller="gateway"
     ) as channel:
-        say = channel.unary_unary(ECHO)
+        say: Any = channel.unary_unary(ECHO)
         before = {code: calls(code) for code in ("OK", "NAME_TAKEN", "UNAVAILABLE")}
         await say(b"hello")
         await say(b"hello")
