@@ -15,11 +15,12 @@ from copy import copy
 from typing import Any, Generic, TypeVar
 
 import msgspec
+from opentelemetry.trace import SpanKind
 
 from chassis import telemetry
 from chassis.errors import Failed, Internal, Invalid, Timeout, Unavailable
 from chassis.telemetry import traces
-from chassis.telemetry.traces import Described, SpanKind
+from chassis.telemetry.traces import Described
 
 BATCH_MAX = 256  # items in one call; beyond it only the wait grows
 BUSY_PER_S = 200.0  # items; below it there is no company worth waiting for

@@ -11,10 +11,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from chassis import telemetry
 from chassis.postgres import UNAVAILABLE, SchemaBehind, expect_schema, open_database
 from chassis.settings import SettingsError, load
-from chassis.telemetry import log
+from chassis.telemetry import log, logs
 
 PAUSE_S = 1.0
 
@@ -51,7 +50,7 @@ def main() -> None:
         sys.exit(f"the settings do not fit\n{problems}")
     # The first process of a container ignores SIGTERM unless it handles it.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    telemetry.configure("schema", level="info", otlp_endpoint="")
+    logs.configure("schema", level="info")
     asyncio.run(wait(settings.database_url, folder))
 
 

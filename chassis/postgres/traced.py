@@ -5,9 +5,10 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
+from opentelemetry.trace import SpanKind
 
 from chassis.telemetry import traces
-from chassis.telemetry.traces import Described, SpanKind
+from chassis.telemetry.traces import Described
 
 _STATEMENTS_MAX = 512  # of which the description is kept
 _WORDS = 3  # of a statement that names no table

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from opentelemetry.trace import SpanKind
+
 from chassis.redis.link import Command
-from chassis.telemetry.traces import Described, SpanKind
+from chassis.telemetry.traces import Described
 
 
 def described(commands: Sequence[Command], script: str = "") -> Described:

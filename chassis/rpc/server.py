@@ -17,7 +17,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import REGISTRY, Counter, Histogram
 from prometheus_client.exposition import choose_encoder
 
-from chassis import errors, telemetry
+from chassis import errors, lag, telemetry
 from chassis.errors import Failed, Forbidden, Internal, Timeout
 from chassis.postgres import DbError
 from chassis.rpc import tls
@@ -145,7 +145,8 @@ async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) ->
     await runner.setup()
     await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
     try:
-        yield runner.addresses[0][1]
+        async with lag.measured():
+            yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 

@@ -1,6 +1,8 @@
 """Calls as spans, by OpenTelemetry's conventions for RPC."""
 
-from chassis.telemetry.traces import Described, SpanKind
+from opentelemetry.trace import SpanKind
+
+from chassis.telemetry.traces import Described
 
 
 def called(method: str) -> Described:

@@ -12,6 +12,7 @@ from chassis.telemetry.logs import Line, log, write
 from chassis.telemetry.metrics import (
     BUCKETS_S,
     batch_items,
+    grpc_client_requests,
     grpc_duration,
     grpc_requests,
     queue_items,
@@ -25,6 +26,7 @@ __all__ = [
     "command_run",
     "configure",
     "configure_command",
+    "grpc_client_requests",
     "grpc_duration",
     "grpc_requests",
     "log",

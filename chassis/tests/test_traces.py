@@ -275,7 +275,8 @@ async def test_commands_are_spans_by_their_names_alone(spans: Spans, redis: Redi
         await redis.execute_many([("GET", "key-ada"), ("GET", "key-bob")], atomic=True)
         await redis.execute_many([("GET", "key-ada"), ("DEL", "key-ada")])
         async with redis.pipeline(transaction=False) as pipe:
-            await pipe.get("key-ada").execute()
+            pipe.get("key-ada")
+            await pipe.execute()
         with pytest.raises(Exception, match="not an integer"):
             await redis.execute_many([("SET", "key-ada", "x"), ("INCR", "key-ada")])
         with pytest.raises(Exception, match="not an integer"):

@@ -9,13 +9,15 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from opentelemetry.trace import SpanKind
 from prometheus_client import Counter, Histogram
 
 from chassis import telemetry
+from chassis.batching import QueueFull
 from chassis.errors import Failed, Forbidden, Internal, TooMany, Unauthenticated
 from chassis.ids import uuid7
 from chassis.telemetry import log, traces
-from chassis.telemetry.traces import Described, SpanKind
+from chassis.telemetry.traces import Described
 from gateway.edge import errors
 from gateway.edge.errors import MethodNotAllowed, NotFound
 from gateway.edge.identity import AccessTokenExpired, AccessTokenMissing
@@ -164,6 +166,8 @@ def _failed(error: Exception, request: Request) -> Failed:
     if not isinstance(error, Failed):
         log.exception("request_crashed", request_id=request.request_id)
         return Internal()
+    if error.code == QueueFull().code:
+        errors.SHED["queue_full"].inc()
     shown = errors.shown(error)
     if shown is not error:
         log.warning("request_failed", request_id=request.request_id, error=repr(error))

@@ -16,6 +16,9 @@ from gateway.live.channels import Channel
 from gateway.live.limits import LiveLimits
 
 closes = Counter("live_closes_total", "Sockets closed by this side", ["code"])
+# A counter that appears with its first event has no rate for it.
+for _code in frames.CLOSE_CODES:
+    closes.labels(_code)
 conflations = Counter("live_conflations_total", "Times a slow socket lost deltas for a snapshot")
 
 

@@ -10,7 +10,7 @@ from chassis.postgres.replica import Reader
 from chassis.redis import Redis
 from chassis.redis.lease import Lease
 from services.scores.boards import Boards
-from services.scores.periods.closer import Closer
+from services.scores.periods.closer import Closer, periods_closed
 from services.scores.periods.final_store import FinalStore
 from services.scores.periods.final_tables import FinalTables
 from services.scores.periods.store import ClosingStore
@@ -31,10 +31,14 @@ class Periods:
         seal_keys: Keyring,
     ) -> None:
         self._redis = redis
+        self._boards = boards
         self.store = ClosingStore(database, seal_keys)
         self.closer = Closer(self.store, boards.events)
         self.final_tables = FinalTables(FinalStore(database), FinalStore(reader))
 
     async def run(self) -> None:
         """The work in the background, forever."""
+        for known in self._boards.registry.listed():
+            # There before its first event, which else has no rate.
+            periods_closed.labels(known.board.name)
         await Lease(self._redis, "lease:scores:closer").run(self.closer.work, pause_s=PAUSE_S)
