@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from chassis.errors import Unavailable
 from chassis.rpc import client, server, tls
 from chassis.settings import ProcessSettings
 from chassis.testing import eventually
+from chassis.tests.gate import Gate, gate_to
 
 SHOW, STREAM = "/scoreboard.Mirror/Show", "/scoreboard.Mirror/Stream"
 WHO = dict.fromkeys((SHOW, STREAM), frozenset({"gateway"}))
@@ -350,19 +352,33 @@ async def test_a_channel_of_several_changes_ends_with_the_last(
         await shows(channel, renewed)
 
 
+@asynccontextmanager
+async def gate_before(port: int) -> AsyncIterator[Gate]:
+    async with gate_to(partial(asyncio.open_connection, "127.0.0.1", port)) as gate:
+        yield gate
+
+
 async def test_a_channel_keeps_its_connections_until_the_new_ones_are_ready(
     folder: Path, trust_another_ca: Callable[..., Path]
 ) -> None:
     other = trust_another_ca("gateway")
-    async with connected(folder) as (_, auth, gateway, channel):
+    auth, gateway = tls.Identity(folder / "auth"), tls.Identity(folder / "gateway")
+    async with (
+        served(Mirror(), auth) as running,
+        gate_before(running.port) as gate,
+        client.open_channel(f"127.0.0.1:{gate.port}", unit="auth", identity=gateway) as channel,
+    ):
         before = await show(channel)
         # A certificate that auth does not trust yet.
         for name in ("tls.key", "tls.crt"):
             shutil.copy(other / "gateway" / name, folder / "gateway" / name)
         gateway.check()
-        until = asyncio.get_running_loop().time() + 0.5  # a few attempts to connect
-        while asyncio.get_running_loop().time() < until:
+
+        async def has_tried_twice() -> bool:
             assert await show(channel) == before
+            return gate.arrivals >= 3
+
+        await eventually(has_tried_twice)
         with (folder / "auth" / "ca.crt").open("ab") as trusted:
             trusted.write((other / "auth" / "ca.crt").read_bytes())
         auth.check()
@@ -374,23 +390,28 @@ async def test_a_channel_that_cannot_connect_moves_at_once(
     folder: Path, trust_another_ca: Callable[..., Path]
 ) -> None:
     other = trust_another_ca("gateway")
-    mirror, gateway = Mirror(), tls.Identity(folder / "gateway")
+    gateway = tls.Identity(folder / "gateway")
     async with (
-        served(mirror, tls.Identity(other / "auth")) as running,
-        client.open_channel(f"127.0.0.1:{running.port}", unit="auth", identity=gateway) as channel,
+        served(Mirror(), tls.Identity(other / "auth")) as running,
+        gate_before(running.port) as gate,
+        client.open_channel(f"127.0.0.1:{gate.port}", unit="auth", identity=gateway) as channel,
     ):
         with pytest.raises(Unavailable):
             await show(channel)
         shutil.copytree(other / "gateway", folder / "gateway", dirs_exist_ok=True)
+        gate.answering.clear()  # so that the new connections do not get ready
         gateway.check()
 
-        async def serves() -> bool:
-            try:
-                return bool(await show(channel))
-            except Unavailable:
-                return False
+        async def waits() -> asyncio.Task[bytes] | None:
+            """A call that does not fail at once."""
+            call = asyncio.create_task(show(channel))
+            await asyncio.wait([call], timeout=0.5)
+            return None if call.done() and call.exception() else call
 
-        await eventually(serves)
+        call = await eventually(waits)
+        gate.answering.set()
+        assert call is not None
+        assert await call == gateway.files.certificate.strip()
 
 
 async def test_a_call_in_flight_ends_on_the_connection_that_it_began_on(
