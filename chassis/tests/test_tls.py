@@ -386,6 +386,31 @@ async def test_a_channel_keeps_its_connections_until_the_new_ones_are_ready(
         await shows(channel, (other / "gateway" / "tls.crt").read_bytes().strip())
 
 
+async def test_a_certificate_that_peers_refuse_gives_way_to_the_next(
+    folder: Path, trust_another_ca: Callable[..., Path], issue_certificates: Issue
+) -> None:
+    other = trust_another_ca("gateway")
+    auth, gateway = tls.Identity(folder / "auth"), tls.Identity(folder / "gateway")
+    async with (
+        served(Mirror(), auth) as running,
+        client.open_channel(f"127.0.0.1:{running.port}", unit="auth", identity=gateway) as channel,
+    ):
+        before = await show(channel)
+        for name in ("tls.key", "tls.crt"):
+            shutil.copy(other / "gateway" / name, folder / "gateway" / name)
+        gateway.check()
+        assert await show(channel) == before
+        issue_certificates(folder)
+        gateway.check()
+
+        async def has_moved() -> bool:
+            shown = await show(channel)
+            assert shown in (before, gateway.files.certificate.strip())
+            return shown != before
+
+        await eventually(has_moved)
+
+
 async def test_a_channel_that_cannot_connect_moves_at_once(
     folder: Path, trust_another_ca: Callable[..., Path]
 ) -> None:
