@@ -177,7 +177,7 @@ def test_metrics_show_the_end_of_the_certificate_and_of_the_first_ca(
 
 
 def another_key(folder: Path, issue: Issue) -> None:
-    shutil.copy(folder.parent / "scores" / "tls.key", folder / "tls.key")
+    shutil.copy(folder.parent / "gateway" / "tls.key", folder / "tls.key")
 
 
 def half_a_certificate(folder: Path, issue: Issue) -> None:
