@@ -134,7 +134,7 @@ class Identity:
 
         return grpc.dynamic_ssl_server_credentials(
             _server_configuration(shown),
-            fetch,  # type: ignore[arg-type]  The stubs lack the None of the documentation.
+            fetch,  # type: ignore[arg-type]  # The stubs lack the None of the documentation.
             require_client_authentication=True,
         )
 
