@@ -1,7 +1,8 @@
 """Prepares an installation. Start reading here.
 
 `migrate` makes the services' roles and brings the schemas up to date; `files` makes all secrets
-as a folder; `secrets` keeps them as Secrets of the cluster that it runs in.
+as a folder; `secrets` keeps them as Secrets of the cluster that it runs in; `certificates` renews
+certificates of a folder and replaces their CA.
 """
 
 import argparse
@@ -15,7 +16,8 @@ import structlog
 
 from chassis.postgres import UNAVAILABLE, SchemaBehind
 from chassis.settings import SettingsError, load
-from deploy import cluster_secrets, databases, files
+from deploy import certificate_commands, certificates, cluster_secrets, databases, files
+from deploy.units import UNITS
 
 # Trying again cannot help: the pod failure policy of the Job goes by it.
 HOPELESS = 42
@@ -73,6 +75,14 @@ def make_secrets(_: argparse.Namespace) -> None:
     sys.stdout.write(f"made or renewed: {', '.join(changed) or 'nothing'}\n")
 
 
+def operate_certificates(given: argparse.Namespace) -> None:
+    try:
+        lines = certificate_commands.run(given, UNITS)
+    except certificates.Refused as refusal:
+        sys.exit(f"certificates: {refusal}")
+    sys.stdout.write("".join(f"{line}\n" for line in lines))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -96,6 +106,9 @@ def main() -> None:
         " URLs. Makes what is missing, renews certificates near their end.",
     )
     keeping.set_defaults(run=make_secrets)
+    operating = commands.add_parser("certificates", help="renew certificates, replace the CA")
+    certificate_commands.add_to(operating)
+    operating.set_defaults(run=operate_certificates)
     given = parser.parse_args()
     try:
         given.run(given)

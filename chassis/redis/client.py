@@ -7,6 +7,7 @@ own. A command that blocks gets one for itself, and so does pub/sub, which stays
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -201,9 +202,20 @@ class Redis(Client):
         if isinstance(self._servers, Cluster):
             server = self._servers.somewhere()
             options = {**options, "host": server.host, "port": server.port}
+        if options.get("connection_class") is SSLConnection:
+            options = {**options, "connection_class": _TlsConnection}
         if server not in self._pools:
             self._pools[server] = ConnectionPool(**options)
         return self._pools[server]
+
+
+class _TlsConnection(SSLConnection):
+    """redis-py's, which reads the files of its URL each time that it connects."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        self.ssl_context.context = None
+        arguments: Mapping[str, Any] = super()._connection_arguments()
+        return arguments
 
 
 class Script:
@@ -324,4 +336,8 @@ def _server(options: ConnectKwargs) -> Server:
     if parsed.get("connection_class") is not SSLConnection:
         return server
     tls = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
-    return replace(server, tls=SSLConnection(**tls).ssl_context.get())
+
+    def context() -> ssl.SSLContext:
+        return SSLConnection(**tls).ssl_context.get()  # which keeps the one that it made
+
+    return replace(server, tls=context)

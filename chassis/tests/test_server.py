@@ -1,9 +1,10 @@
 """Server and client: who may call, deadlines, failures, health, drain, over real gRPC and TLS."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -78,6 +79,22 @@ async def channel(echo: Echo, certificates: Certificates) -> AsyncIterator[grpc.
         yield channel
 
 
+def running_echo(
+    echo: Echo,
+    certificates: Certificates,
+    *,
+    checks: Mapping[str, server.Check] = MappingProxyType({}),
+) -> AbstractAsyncContextManager[server.Running]:
+    """A server of auth that serves `echo`."""
+    return server.running(
+        echo.register,
+        settings=ProcessSettings(tls_dir=certificates.folder / "auth"),
+        identity=certificates.identity("auth"),
+        callers=WHO,
+        checks=checks,
+    )
+
+
 async def say(channel: grpc.aio.Channel, text: bytes, timeout: float | None = None) -> bytes:
     method: Any = channel.unary_unary(ECHO)
     answer: bytes = await method(text, timeout=timeout)
@@ -112,9 +129,8 @@ async def test_a_caller_that_is_not_drawn_is_refused(
         with pytest.raises(Forbidden, match="CALLER_REFUSED"):
             await say(channel, b"x")
     assert echo.calls == 0
-    assert [(x["event"], x["stream"], x["caller"], x["method"]) for x in logged] == [
-        ("caller_refused", "security", caller, ECHO)
-    ]
+    (line,) = [each for each in logged if each["event"] == "caller_refused"]
+    assert (line["stream"], line["caller"], line["method"]) == ("security", caller, ECHO)
 
 
 async def test_a_method_that_is_not_drawn_is_refused(
@@ -130,10 +146,9 @@ async def test_a_method_that_is_not_drawn_is_refused(
 async def test_without_a_certificate_nothing_is_served(
     echo: Echo, certificates: Certificates
 ) -> None:
-    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
     trust = (certificates.folder / "gateway" / "ca.crt").read_bytes()
     override = [("grpc.ssl_target_name_override", "auth")]
-    async with server.running(echo.register, settings=settings, callers=WHO, checks={}) as running:
+    async with running_echo(echo, certificates) as running:
         for credentials in (None, grpc.ssl_channel_credentials(trust)):
             target = f"127.0.0.1:{running.port}"
             async with (
@@ -186,9 +201,8 @@ async def test_only_unavailable_is_retried_and_not_for_ever(
 async def test_a_method_called_once_is_never_called_again(
     echo: Echo, certificates: Certificates
 ) -> None:
-    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
     async with (
-        server.running(echo.register, settings=settings, callers=WHO, checks={}) as running,
+        running_echo(echo, certificates) as running,
         client.open_channel(
             f"127.0.0.1:{running.port}",
             unit="auth",
@@ -204,14 +218,10 @@ async def test_a_method_called_once_is_never_called_again(
 async def test_calls_go_round_the_replicas_and_on_when_one_is_unavailable(
     certificates: Certificates,
 ) -> None:
-    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
     echoes = [Echo(), Echo()]
     async with AsyncExitStack() as stack:
         replicas = [
-            await stack.enter_async_context(
-                server.running(echo.register, settings=settings, callers=WHO, checks={})
-            )
-            for echo in echoes
+            await stack.enter_async_context(running_echo(echo, certificates)) for echo in echoes
         ]
         addresses = ",".join(f"127.0.0.1:{replica.port}" for replica in replicas)
         channel = await stack.enter_async_context(
@@ -250,11 +260,8 @@ async def test_health_shows_each_dependency(echo: Echo, certificates: Certificat
         if not there:
             raise OSError("unavailable")
 
-    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
     async with (
-        server.running(
-            echo.register, settings=settings, callers=WHO, checks={"store": store}
-        ) as running,
+        running_echo(echo, certificates, checks={"store": store}) as running,
         client.open_channel(
             f"127.0.0.1:{running.port}", unit="auth", identity=certificates.identity("gateway")
         ) as channel,
@@ -281,8 +288,7 @@ async def test_health_shows_each_dependency(echo: Echo, certificates: Certificat
 async def test_stopping_waits_for_the_request_in_flight_and_refuses_new_ones(
     echo: Echo, certificates: Certificates
 ) -> None:
-    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
-    async with server.running(echo.register, settings=settings, callers=WHO, checks={}) as running:
+    async with running_echo(echo, certificates) as running:
         open_channel = partial(
             client.open_channel,
             f"127.0.0.1:{running.port}",
