@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,9 +24,11 @@ from chassis.errors import (
 from chassis.rpc import client, server
 from chassis.settings import ProcessSettings
 from chassis.testing import Certificates, eventually, served
+from chassis.tests.names import Names
 
 ECHO = "/scoreboard.Echo/Say"
 WHO = {ECHO: frozenset({"gateway"})}
+CALLERS = 64
 
 
 class NameTaken(TooMany):
@@ -301,6 +304,105 @@ async def test_stopping_waits_for_the_request_in_flight_and_refuses_new_ones(
 
             assert await slow == b"slow"
             await stopping
+
+
+async def test_a_replica_that_drains_fails_no_call_not_even_of_a_method_called_once(
+    certificates: Certificates,
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
+    echo, done, ended = Echo(), 0, False
+    async with AsyncExitStack() as stack:
+        replicas = [
+            await stack.enter_async_context(
+                server.running(echo.register, settings=settings, callers=WHO, checks={})
+            )
+            for _ in range(2)
+        ]
+        channel = await stack.enter_async_context(
+            client.open_channel(
+                "ipv4:" + ",".join(f"127.0.0.1:{replica.port}" for replica in replicas),
+                unit="auth",
+                identity=certificates.identity("gateway"),
+                once=("scoreboard.Echo/Say",),
+            )
+        )
+
+        async def call() -> None:
+            nonlocal done
+            while not ended:
+                await say(channel, b"x")
+                done += 1
+
+        async def called(times: int) -> bool:
+            return done >= times
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CALLERS):
+                group.create_task(call())
+            await eventually(lambda: called(20 * CALLERS))  # both replicas are in use
+            await replicas[0].drain(settings)
+            after = done + 5 * CALLERS
+            await eventually(lambda: called(after))
+            ended = True
+
+
+async def test_a_replica_serves_on_in_its_pause_but_reports_that_it_does_not(
+    channel: grpc.aio.Channel, echo: Echo, certificates: Certificates
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth", drain_pause_s=60)
+    async with server.running(echo.register, settings=settings, callers=WHO, checks={}) as running:
+        target, override = f"127.0.0.1:{running.port}", ("grpc.ssl_target_name_override", "auth")
+        credentials = certificates.identity("gateway").for_client()
+        # Of a caller that does not look at health.
+        async with grpc.aio.secure_channel(target, credentials, options=[override]) as unaware:
+            stub: Any = health_pb2_grpc.HealthStub(unaware)
+
+            async def not_serving() -> bool:
+                reply = await stub.Check(health_pb2.HealthCheckRequest())
+                return bool(reply.status == health_pb2.HealthCheckResponse.NOT_SERVING)
+
+            draining = asyncio.create_task(running.drain(settings))
+            await eventually(not_serving)
+            assert await say(unaware, b"x") == b"x"
+            assert not draining.done()
+            draining.cancel()
+
+
+async def test_another_replica_gets_calls_when_a_connection_has_reached_its_age(
+    certificates: Certificates,
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth", connection_age_s=0.5)
+    old, new = Echo(), Echo()
+    async with AsyncExitStack() as stack:
+        replica = await stack.enter_async_context(
+            server.running(old.register, settings=settings, callers=WHO, checks={})
+        )
+        names = await stack.enter_async_context(Names().open())
+        names.addresses = ["127.0.0.1"]
+        channel = await stack.enter_async_context(
+            client.open_channel(
+                f"dns://127.0.0.1:{names.port}/auth.test.:{replica.port}",
+                unit="auth",
+                identity=certificates.identity("gateway"),
+            )
+        )
+        assert await say(channel, b"x") == b"x"
+        at_new = replace(settings, host="127.0.0.2", port=replica.port)
+        await stack.enter_async_context(
+            server.running(new.register, settings=at_new, callers=WHO, checks={})
+        )
+        names.addresses = ["127.0.0.1", "127.0.0.2"]
+
+        async def both() -> bool:
+            await say(channel, b"x")
+            return bool(new.calls)
+
+        # gRPC looks names up every 5 s at most (`dns_min_time_between_resolutions_ms`).
+        await eventually(both, timeout_s=15)
+        before = old.calls, new.calls
+        for _ in range(10):
+            await say(channel, b"x")
+        assert (old.calls - before[0], new.calls - before[1]) == (5, 5)
 
 
 async def test_the_operations_port_shows_life_readiness_and_metrics(
