@@ -25,12 +25,13 @@ BACKLOG = 1024
 
 async def serve(gateway: Gateway, *, settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once."""
-    stop, port = stop_signal(), 0
+    stop, listens = stop_signal(), asyncio.Event()
     async with (
         # Around the other, so that it shows the drain too.
-        operations(settings, ready=lambda: port > 0 and not stop.is_set()) as ops_port,
+        operations(settings, ready=lambda: listens.is_set() and not stop.is_set()) as ops_port,
         listening(gateway, settings=settings) as port,
     ):
+        listens.set()
         freeze_garbage()
         log.info("ready", port=port, ops_port=ops_port)
         await stop.wait()

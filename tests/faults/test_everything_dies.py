@@ -5,10 +5,8 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
-from functools import partial
 
-from chassis.testing import eventually
-from scoreboard_client import Award, Client, Live
+from scoreboard_client import Client, Live
 from tests import books
 from tests.faults.deaths import frozen, killed, robbed
 from tests.faults.load import QUEUED, REQUEST_S, Load, expect_exact, playing

@@ -3,22 +3,20 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from redis.asyncio import Redis
 
 from deploy import databases
+from local.servers import embedded as servers
 from tests.rolling.replicas import Deployment, deployed
 
 
-@pytest.fixture
+@pytest.fixture(scope="package")
 async def deployment(
-    tmp_path_factory: pytest.TempPathFactory,
-    migrated: Callable[..., Awaitable[dict[str, str]]],
-    redis_url: str,
+    tmp_path_factory: pytest.TempPathFactory, migrated: Callable[..., Awaitable[dict[str, str]]]
 ) -> AsyncIterator[Deployment]:
     """Each test leaves all replicas running."""
-    async with Redis.from_url(redis_url) as redis:
-        await redis.flushall()
     urls = await migrated(*databases.UNITS)
     folder = tmp_path_factory.mktemp("replicas")
-    async with deployed(folder, database_urls=urls, redis_url=redis_url) as running:
-        yield running
+    folder.chmod(0o755)
+    with servers.redis(folder / "redis") as redis:
+        async with deployed(folder, database_urls=urls, redis_url=redis.url) as running:
+            yield running

@@ -130,9 +130,7 @@ async def deployed(
         with _ended(replicas):
             for replica in replicas:
                 replica.program.start()
-            admin.ensure(
-                folder / "admin.json", given=replicas[0].program.environment, again=False
-            )
+            admin.ensure(folder / "admin.json", given=replicas[0].program.environment, again=False)
             await asyncio.gather(*(replica.ready() for replica in replicas))
             deployment = Deployment(suite=suite, replicas=replicas, balancer=line)
             balancing = asyncio.create_task(deployment.balance())
