@@ -234,3 +234,9 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     folder = tmp_path_factory.mktemp("certificates")
     development.make(folder, [*UNITS, "stranger"])
     return Certificates(folder=folder)
+
+
+@pytest.fixture(scope="session")
+def issue_certificates() -> Callable[[Path], None]:
+    """`issue_certificates(folder)`: makes what is missing there of a CA and of every unit."""
+    return lambda folder: development.make(folder, UNITS)

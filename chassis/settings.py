@@ -54,6 +54,7 @@ class ProcessSettings:
     ops_host: str = "127.0.0.1"  # where the operations port is opened, never a public address
     ops_port: Annotated[int, Between(0, 65535)] = 0  # /livez, /readyz, /metrics; 0: any
     tls_dir: Path  # the folder of tls.crt, tls.key and ca.crt of this unit, PEM
+    tls_check_s: Annotated[float, Between(0.01, 3600)] = 5.0  # between two looks for changes there
     # the least that is logged; debug: a line for each gRPC call too
     log_level: Annotated[str, OneOf("debug", "info", "warning", "error")] = "info"
     otlp_endpoint: str = ""  # where traces are sent; empty: there are none

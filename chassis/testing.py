@@ -45,7 +45,7 @@ class Certificates:
 
     def identity(self, unit: str) -> tls.Identity:
         """The certificate that `unit` shows."""
-        return tls.Identity.read(self.folder / unit)
+        return tls.Identity(self.folder / unit)
 
 
 @asynccontextmanager
@@ -59,7 +59,13 @@ async def served(
 ) -> AsyncIterator[grpc.aio.Channel]:
     """`unit` served over real gRPC within the context, and a channel to it that `caller` opened."""
     settings = ProcessSettings(tls_dir=certificates.folder / unit)
-    async with server.running(register, settings=settings, callers=callers, checks={}) as running:
+    async with server.running(
+        register,
+        settings=settings,
+        identity=certificates.identity(unit),
+        callers=callers,
+        checks={},
+    ) as running:
         channel = client.open_channel(
             f"127.0.0.1:{running.port}", unit=unit, identity=certificates.identity(caller)
         )

@@ -1,24 +1,55 @@
-"""The development CA and the units' certificates; in production an issuer makes these files."""
+"""The units' certificates and the CA that issues them; in production an issuer may do this.
 
-from collections.abc import Sequence
-from datetime import timedelta
+What there is and what is to be written are contents of folders, `{folder: {file: bytes}}`:
+`ca`, and one for each unit with tls.crt, tls.key and ca.crt. So the same code serves
+directories (`make`, `read`, `write`) and Secrets.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from chassis import clock
 from deploy import secrets
+from deploy.issuing import Pair, new_ca, new_certificate, pem
 
-_UNIT_LASTS, _CA_LASTS = timedelta(days=365), timedelta(days=3650)
+CA = "ca"
+
+# All that there may be in a folder; others are no concern of ours.
+FILES = ("tls.key", "tls.crt", "ca.crt", "next.key", "next.crt", "old.crt", "changed")
+
 _RENEWED_BEFORE = timedelta(days=30)
-# Clocks of two machines differ a little.
-_BACKDATED = timedelta(minutes=5)
 
-_Pair = tuple[x509.Certificate, ec.EllipticCurvePrivateKey]
+Folder = Mapping[str, bytes]
+Folders = Mapping[str, Folder]
+
+
+class Refused(Exception):
+    """The step is not to be taken now; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authority:
+    """The CA that issues, and the other one that is trusted while it is being replaced."""
+
+    issuer: Pair
+    next: Pair | None = None  # trusted already, to issue in the next step
+    old: x509.Certificate | None = None  # trusted still, issues no more
+    changed: datetime  # when files of units were last changed; kept while there are two CAs
+
+    @property
+    def trust(self) -> bytes:
+        """What units are given as ca.crt."""
+        others = [self.next.certificate if self.next else None, self.old]
+        return b"".join(pem(one) for one in (self.issuer.certificate, *others) if one)
+
+    @property
+    def phase(self) -> str:
+        """`begun`: a new CA is trusted; `issued`: it issues; `settled`: there is one CA."""
+        return "begun" if self.next else "issued" if self.old else "settled"
 
 
 def make(directory: Path, units: Sequence[str]) -> None:
@@ -26,86 +57,195 @@ def make(directory: Path, units: Sequence[str]) -> None:
 
     All PEM. A unit's certificate serves both ends of a connection and carries the URI
     spiffe://scoreboard/<unit> and the DNS name <unit>. What ends within 30 days, does
-    not match its key, has another CA or cannot be read as PEM is made again. Raises OSError.
+    not match its key, has another CA or cannot be read as PEM is made again. A CA is
+    kept until it ends: replace it in `STEPS`. Raises OSError.
     """
-    ca = _kept(directory / "ca")
-    if ca is None:
-        ca = _issue("Live Scoreboard development CA")
-        _write(directory / "ca", ca)
-    for unit in units:
-        if _kept(directory / unit, ca=ca) is None:
-            _write(directory / unit, _issue(unit, ca=ca))
-        secrets.write(directory / unit / "ca.crt", _pem(ca[0]))
+    write(directory, renewed(read(directory, units), units))
 
 
-def _issue(name: str, *, ca: _Pair | None = None) -> _Pair:
-    """A unit's certificate by `ca` with its key, or a CA's own."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    issuer, signing_key = (ca[0].subject, ca[1]) if ca else (subject, key)
-    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(signing_key.public_key())
-    now = clock.now()
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(now + (_UNIT_LASTS if ca else _CA_LASTS))
-        .add_extension(_usage(is_ca=ca is None), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(issuer_id, critical=False)
-    )
-    if ca is None:
-        basic = x509.BasicConstraints(ca=True, path_length=0)
-    else:
-        basic = x509.BasicConstraints(ca=False, path_length=None)
-        purposes = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        uri = x509.UniformResourceIdentifier(f"spiffe://scoreboard/{name}")
-        identity = x509.SubjectAlternativeName([uri, x509.DNSName(name)])
-        builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        builder = builder.add_extension(identity, critical=False)
-    builder = builder.add_extension(basic, critical=True)
-    return builder.sign(signing_key, hashes.SHA256()), key
+def renewed(held: Folders, units: Iterable[str]) -> dict[str, dict[str, bytes]]:
+    """The new contents of the folders that have to change, to be written in this order."""
+    authority = authority_of(held.get(CA, {}))
+    if authority is None or authority.issuer.certificate.not_valid_after_utc <= clock.now():
+        authority = Authority(issuer=new_ca(), changed=clock.now())
+    return _changes(authority, held, units)
 
 
-def _usage(*, is_ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not is_ca,
-        key_cert_sign=is_ca,
-        crl_sign=is_ca,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _kept(folder: Path, *, ca: _Pair | None = None) -> _Pair | None:
-    """The certificate and key in a folder, unless missing, unfit, near their end or not by `ca`."""
+def authority_of(files: Folder) -> Authority | None:
+    """What the folder of the CA holds; None: there is no CA that can be read."""
+    issuer = Pair.read(files)
+    if issuer is None:
+        return None
     try:
-        certificate = x509.load_pem_x509_certificate((folder / "tls.crt").read_bytes())
-        key = serialization.load_pem_private_key((folder / "tls.key").read_bytes(), password=None)
-        if ca:
-            certificate.verify_directly_issued_by(ca[0])
-    except (FileNotFoundError, ValueError, InvalidSignature):
+        return Authority(
+            issuer=issuer,
+            next=Pair.read(files, "next"),
+            old=x509.load_pem_x509_certificate(files["old.crt"]) if "old.crt" in files else None,
+            changed=datetime.fromisoformat(files["changed"].decode())
+            if "changed" in files
+            else clock.now(),
+        )
+    except ValueError:
         return None
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        return None
-    fits = key.public_key() == certificate.public_key()
-    lasts = certificate.not_valid_after_utc - clock.now() > _RENEWED_BEFORE
-    return (certificate, key) if fits and lasts else None
 
 
-def _write(folder: Path, pair: _Pair) -> None:
-    certificate, key = pair
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    secrets.write(folder / "tls.key", secrets.pem(key))
-    secrets.write(folder / "tls.crt", _pem(certificate))
+# ---- replacing the CA, in steps between which every unit trusts every other ----
 
 
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+def begin(authority: Authority) -> Authority:
+    """A new CA that units trust beside the present one."""
+    return replace(authority, next=new_ca())
+
+
+def issue(authority: Authority) -> Authority:
+    """The new CA issues the certificates of all units; the old one is still trusted.
+
+    Raises Refused.
+    """
+    if authority.next is None:
+        raise Refused("there is no new CA to issue them")
+    return replace(authority, issuer=authority.next, next=None, old=authority.issuer.certificate)
+
+
+def end(authority: Authority) -> Authority:
+    """The old CA is no longer trusted."""
+    return replace(authority, old=None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """A step of a CA's replacement, and the phase in which it can be taken."""
+
+    name: str
+    phase: str
+    take: Callable[[Authority], Authority]
+    help: str
+
+
+STEPS = {
+    step.name: step
+    for step in (
+        Step(
+            name="rotate-ca-begin",
+            phase="settled",
+            take=begin,
+            help="first step of replacing the CA: make a new one that all units trust too",
+        ),
+        Step(
+            name="rotate-ca-issue",
+            phase="begun",
+            take=issue,
+            help="second step: the new CA issues the certificates of all units",
+        ),
+        Step(
+            name="rotate-ca-end",
+            phase="issued",
+            take=end,
+            help="third step: units trust the old CA no longer",
+        ),
+    )
+}
+
+
+def next_step(authority: Authority) -> str:
+    """The name of the step that can be taken."""
+    return next(step.name for step in STEPS.values() if step.phase == authority.phase)
+
+
+def stepped(
+    held: Folders, units: Iterable[str], step: Step, *, read_within: timedelta
+) -> dict[str, dict[str, bytes]]:
+    """As `renewed`, after a step of the CA's replacement.
+
+    `read_within`: the time after which units have read what was written. Raises Refused
+    where it is not this step's turn, where units may not have read what the last step
+    wrote, and where that was not written whole.
+    """
+    authority = authority_of(held.get(CA, {}))
+    if authority is None:
+        raise Refused("there is no CA that can be read")
+    if authority.phase != step.phase:
+        raise Refused(f"{step.name}: it is the turn of {next_step(authority)}")
+    if left_behind := [name for name in _changes(authority, held, units) if name != CA]:
+        raise Refused(f"{step.name}: {', '.join(left_behind)} have no valid files: renew first")
+    # Units that do not trust the new CA yet are only in the way of what comes after that.
+    early = authority.changed + read_within - clock.now()
+    if early > timedelta() and authority.phase != "settled":
+        raise Refused(
+            f"{step.name}: units may not have read the last change yet; wait"
+            f" {early.total_seconds():.0f} s, or use --force"
+        )
+    return _changes(step.take(authority), held, units)
+
+
+# ---- directories ----
+
+
+def read(directory: Path, units: Iterable[str]) -> dict[str, dict[str, bytes]]:
+    """What the folders of the CA and of these units hold. Raises OSError."""
+    return {
+        name: {
+            file: (directory / name / file).read_bytes()
+            for file in FILES
+            if (directory / name / file).exists()
+        }
+        for name in (CA, *units)
+    }
+
+
+def write(directory: Path, changes: Folders) -> None:
+    """Gives those folders these contents, each file whole or not at all. Raises OSError."""
+    for name, files in changes.items():
+        folder = directory / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for file, content in files.items():
+            secrets.write(folder / file, content.decode())
+        for file in set(FILES) - set(files):
+            (folder / file).unlink(missing_ok=True)
+
+
+# ---- what folders hold ----
+
+
+def _changes(
+    authority: Authority, held: Folders, units: Iterable[str]
+) -> dict[str, dict[str, bytes]]:
+    """What has to be written so that all is as `authority` has it; the CA last.
+
+    So a step that is interrupted is begun again, and its time counts from its end.
+    """
+    changes = {}
+    for unit in units:
+        files = held.get(unit, {})
+        wanted = _of_unit(unit, files, authority)
+        if wanted != files:
+            changes[unit] = wanted
+    if changes:
+        authority = replace(authority, changed=clock.now())
+    wanted = _of_ca(authority)
+    if wanted != held.get(CA):
+        changes[CA] = wanted
+    return changes
+
+
+def _of_unit(unit: str, files: Folder, authority: Authority) -> dict[str, bytes]:
+    pair = Pair.read(files)
+    if pair is None or not _fits(pair, authority):
+        pair = new_certificate(unit, authority.issuer)
+    return {**pair.files(), "ca.crt": authority.trust}
+
+
+def _of_ca(authority: Authority) -> dict[str, bytes]:
+    files = authority.issuer.files()
+    if authority.phase != "settled":
+        files["changed"] = authority.changed.isoformat().encode()
+    if authority.next:
+        files |= authority.next.files("next")
+    if authority.old:
+        files["old.crt"] = pem(authority.old)
+    return files
+
+
+def _fits(unit: Pair, authority: Authority) -> bool:
+    lasts = unit.certificate.not_valid_after_utc - clock.now() > _RENEWED_BEFORE
+    return lasts and authority.issuer.issued(unit.certificate)

@@ -11,9 +11,9 @@ import grpc
 from chassis import errors
 from chassis.batching import Batcher
 from chassis.errors import Failed
-from chassis.rpc import tls
 from chassis.rpc.client import open_channel
 from chassis.rpc.server import deadline
+from chassis.rpc.tls import open_identity
 from gateway.settings import Settings
 from protos import actions_pb2, scores_pb2
 from protos.actions_pb2_grpc import ActionsStub
@@ -68,8 +68,8 @@ class Upstreams:
 @asynccontextmanager
 async def open_upstreams(settings: Settings) -> AsyncIterator[Upstreams]:
     """Channels to every service, closed with the context once the batchers are empty."""
-    identity = tls.Identity.read(settings.tls_dir)
     async with AsyncExitStack() as stack:
+        identity = await stack.enter_async_context(open_identity(settings))
         channels = {}
         for unit in UNITS:
             target = getattr(settings, f"{unit}_target")

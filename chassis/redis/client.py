@@ -7,6 +7,7 @@ own. A command that blocks gets one for itself, and so does pub/sub, which stays
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -291,4 +292,8 @@ def _server(options: ConnectKwargs) -> Server:
     if parsed.get("connection_class") is not SSLConnection:
         return server
     tls = {name: value for name, value in parsed.items() if name.startswith("ssl_")}
-    return replace(server, tls=SSLConnection(**tls).ssl_context.get())
+
+    def context() -> ssl.SSLContext:
+        return SSLConnection(**tls).ssl_context.get()  # which keeps the one that it made
+
+    return replace(server, tls=context)

@@ -8,7 +8,7 @@ it is not the primary: its address may lead to another one by now.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, cast
@@ -41,7 +41,8 @@ class Server:
     db: int = 0
     username: str = ""
     password: str = ""
-    tls: ssl.SSLContext | None = None
+    # made for each connection, so that it has the files as they are then
+    tls: Callable[[], ssl.SSLContext] | None = None
 
     def __str__(self) -> str:
         return self.path or f"{self.host}:{self.port}"
@@ -282,8 +283,9 @@ async def _open(server: Server, timeout_s: float) -> _Connection:
                     lambda: _Connection(server), server.path
                 )
             else:
+                tls = server.tls() if server.tls else None
                 _, connection = await loop.create_connection(
-                    lambda: _Connection(server), server.host, server.port, ssl=server.tls
+                    lambda: _Connection(server), server.host, server.port, ssl=tls
                 )
     except TimeoutError as error:
         raise RedisTimeoutError(f"{server} did not answer in time") from error

@@ -44,6 +44,7 @@ async def serve(
     register: Register,
     *,
     settings: ProcessSettings,
+    identity: tls.Identity,
     callers: Mapping[str, frozenset[str]],
     checks: Mapping[str, Check],
     draining: Callable[[], None] = lambda: None,
@@ -57,7 +58,9 @@ async def serve(
     """
     stop = stop_signal()
     async with (
-        running(register, settings=settings, callers=callers, checks=checks) as server,
+        running(
+            register, settings=settings, identity=identity, callers=callers, checks=checks
+        ) as server,
         operations(settings, ready=lambda: not stop.is_set()) as ops_port,
     ):
         log.info("ready", port=server.port, ops_port=ops_port)
@@ -98,6 +101,7 @@ async def running(
     register: Register,
     *,
     settings: ProcessSettings,
+    identity: tls.Identity,
     callers: Mapping[str, frozenset[str]],
     checks: Mapping[str, Check],
 ) -> AsyncIterator[Running]:
@@ -115,7 +119,6 @@ async def running(
     register(server)
     status = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(status, server)
-    identity = tls.Identity.read(settings.tls_dir)
     port = server.add_secure_port(f"{settings.host}:{settings.port}", identity.for_server())
     await server.start()
     watching = asyncio.create_task(_watch(status, checks))

@@ -1,10 +1,12 @@
 """The Redis client: redis-py's commands and shapes, many at once, in one step, as scripts."""
 
 import asyncio
+import shutil
 import ssl
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +49,34 @@ async def test_a_rediss_url_is_spoken_to_by_tls_and_its_certificate_is_checked(
         async with Redis(url) as doubtful:
             with pytest.raises(RedisConnectionError, match="certificate verify failed"):
                 await doubtful.echo("x")
+
+
+async def test_each_connection_by_tls_goes_by_the_files_of_the_moment(
+    dial: Dial, tmp_path: Path, issue_certificates: Callable[[Path], None], redis: Redis
+) -> None:
+    first, second = tmp_path / "first" / "auth", tmp_path / "second" / "auth"
+    for folder in (first, second):
+        issue_certificates(folder.parent)
+    shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    shown.load_cert_chain(first / "tls.crt", first / "tls.key")
+    trusted = tmp_path / "ca.crt"
+    shutil.copy(first / "ca.crt", trusted)
+    async with gate_to(dial, tls=shown) as gate:
+        url = f"rediss://127.0.0.1:{gate.port}?ssl_check_hostname=false&ssl_ca_certs={trusted}"
+        async with Redis(url) as client:
+            assert await client.echo("x") == b"x"
+            # The server's CA is replaced, and so is the file.
+            shown.load_cert_chain(second / "tls.crt", second / "tls.key")
+            shutil.copy(second / "ca.crt", trusted)
+            gate.cut()
+
+            async def served() -> bool:
+                try:
+                    return await client.echo("x") == b"x"
+                except RedisConnectionError:
+                    return False
+
+            await eventually(served)
 
 
 async def test_what_would_hold_up_everybody_is_refused(redis: Redis) -> None:

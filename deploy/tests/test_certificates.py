@@ -1,7 +1,10 @@
 """Tests of the development CA."""
 
+import shutil
 import ssl
+import sys
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,8 @@ from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from chassis import clock
-from deploy import certificates
+from deploy import certificates, commands
+from deploy.__main__ import main
 
 UNITS = ("auth", "gateway")
 
@@ -129,6 +133,142 @@ def test_a_key_of_another_certificate_is_replaced(folder: Path) -> None:
     certificates.make(folder, UNITS)
 
     assert _handshake(folder / "gateway", folder / "auth") == "TLSv1.3"
+
+
+def run(folder: Path, *arguments: str) -> str:
+    return "\n".join(commands.run(["--directory", str(folder), *arguments], UNITS))
+
+
+def test_the_steps_replace_the_ca_and_all_trust_all_in_between(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    states = [_copied(folder, tmp_path_factory)]
+    for step in certificates.STEPS:
+        run(folder, step, "--force")
+        states.append(_copied(folder, tmp_path_factory))
+
+    # Units read late: whatever the step, each end may have the files of before or after it.
+    for before, after in pairwise(states):
+        for caller, called in ((before, after), (after, before), (after, after)):
+            assert _handshake(caller / "gateway", called / "auth") == "TLSv1.3"
+    first, *_, last = states
+    assert (last / "ca" / "tls.crt").read_bytes() != (first / "ca" / "tls.crt").read_bytes()
+    for caller, called in ((first, last), (last, first)):
+        with pytest.raises(ssl.SSLError):
+            _handshake(caller / "gateway", called / "auth")
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_a_step_out_of_turn_is_refused_and_changes_nothing(folder: Path, taken: int) -> None:
+    turn, *_ = list(certificates.STEPS)[taken:]
+    for step in list(certificates.STEPS)[:taken]:
+        run(folder, step, "--force")
+    before = _contents(folder)
+
+    for step in set(certificates.STEPS) - {turn}:
+        with pytest.raises(certificates.Refused, match=f"{step}: it is the turn of {turn}"):
+            run(folder, step, "--force")
+
+    assert _contents(folder) == before
+    assert f"the next step is {turn}" in run(folder, "status")
+
+
+@pytest.mark.parametrize("step", ["rotate-ca-issue", "rotate-ca-end"])
+def test_a_step_waits_until_units_have_read_the_last_one_unless_forced(
+    folder: Path, step: str
+) -> None:
+    run(folder, "rotate-ca-begin")
+    if step == "rotate-ca-end":
+        run(folder, "rotate-ca-issue", "--force")
+    before = _contents(folder)
+
+    with pytest.raises(certificates.Refused, match=f"{step}: units may not have read"):
+        run(folder, step)
+    with clock.ahead(61), pytest.raises(certificates.Refused, match="wait"):
+        run(folder, step, "--read-within-s", "65")
+    assert _contents(folder) == before
+    with clock.ahead(301):
+        run(folder, step)
+    assert _contents(folder) != before
+
+
+def test_a_step_is_refused_while_a_unit_lacks_the_last_one(folder: Path) -> None:
+    left_behind = (folder / "auth" / "ca.crt").read_bytes()
+    run(folder, "rotate-ca-begin")
+    (folder / "auth" / "ca.crt").write_bytes(left_behind)
+
+    with pytest.raises(certificates.Refused, match="rotate-ca-issue: auth have no valid files"):
+        run(folder, "rotate-ca-issue", "--force")
+    with clock.ahead(1000):
+        run(folder, "renew")
+        with pytest.raises(certificates.Refused, match="may not have read"):
+            run(folder, "rotate-ca-issue")  # auth was given it just now
+    assert (folder / "auth" / "ca.crt").read_bytes() != left_behind
+
+
+@pytest.mark.parametrize("taken", [1, 2])
+def test_renewal_in_the_middle_keeps_the_phase_and_trusts_both_cas(
+    folder: Path, taken: int
+) -> None:
+    for step in list(certificates.STEPS)[:taken]:
+        run(folder, step, "--force")
+    before = _contents(folder)
+    run(folder, "renew")
+    assert _contents(folder) == before, "nothing to renew"
+
+    (folder / "auth" / "tls.key").unlink()
+    run(folder, "renew")
+
+    trust = (folder / "auth" / "ca.crt").read_bytes()
+    assert len(x509.load_pem_x509_certificates(trust)) == 2
+    assert trust == before[folder / "auth" / "ca.crt"]
+    issuer = x509.load_pem_x509_certificate((folder / "ca" / "tls.crt").read_bytes())
+    _certificate(folder, "auth").verify_directly_issued_by(issuer)
+
+
+def test_no_certificate_outlasts_its_ca_and_a_ca_that_has_ended_is_replaced(folder: Path) -> None:
+    before = _contents(folder)
+    with clock.ahead(timedelta(days=3600).total_seconds()):
+        run(folder, "renew")
+        ca = x509.load_pem_x509_certificate((folder / "ca" / "tls.crt").read_bytes())
+        assert _contents(folder)[folder / "ca" / "tls.crt"] == before[folder / "ca" / "tls.crt"]
+        assert _certificate(folder, "auth").not_valid_after_utc == ca.not_valid_after_utc
+    with clock.ahead(timedelta(days=3651).total_seconds()):
+        run(folder, "renew")
+        new = x509.load_pem_x509_certificate((folder / "ca" / "tls.crt").read_bytes())
+        _certificate(folder, "auth").verify_directly_issued_by(new)
+        assert new.not_valid_after_utc > clock.now()
+
+
+def test_status_says_when_each_certificate_ends_and_writes_nothing(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run(folder, "rotate-ca-begin")
+    lines = run(folder, "status").splitlines()
+
+    assert f"auth: ends {_certificate(folder, 'auth').not_valid_after_utc:%FT%TZ}" in lines
+    assert {line.partition(": ends ")[0] for line in lines[2:]} == {"ca", "new ca", *UNITS}
+    empty = tmp_path_factory.mktemp("empty")
+    assert run(empty, "status") == "there is no CA that can be read"
+    assert list(empty.iterdir()) == []
+
+
+def test_the_command_line_prints_and_refuses(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["deploy", "certificates", "--directory", str(folder)]
+
+    monkeypatch.setattr(sys, "argv", [*command, "status"])
+    main()
+    assert "the next step is rotate-ca-begin" in capsys.readouterr().out
+
+    monkeypatch.setattr(sys, "argv", [*command, "rotate-ca-end"])
+    with pytest.raises(SystemExit, match="rotate-ca-end: it is the turn of rotate-ca-begin"):
+        main()
+
+
+def _copied(folder: Path, elsewhere: pytest.TempPathFactory) -> Path:
+    return Path(shutil.copytree(folder, elsewhere.mktemp("state") / "tls"))
 
 
 def _certificate(folder: Path, unit: str) -> x509.Certificate:

@@ -434,6 +434,7 @@ async def fake_services(certificates: Certificates) -> AsyncIterator[Fakes]:
                 server.running(
                     partial(add, servicer(fakes)),
                     settings=ProcessSettings(tls_dir=certificates.folder / unit),
+                    identity=certificates.identity(unit),
                     callers=callers(unit),
                     checks={},
                 )

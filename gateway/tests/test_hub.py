@@ -2,18 +2,27 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
 
 from chassis.errors import Unavailable
+from chassis.rpc.client import open_channel
+from chassis.rpc.server import Running, running
+from chassis.rpc.tls import Identity
+from chassis.settings import ProcessSettings
 from chassis.testing import Certificates, eventually
 from gateway.live.channels import Channel
-from gateway.live.hub import FeedUnavailable, HubLimits, UnknownChannel
-from gateway.tests.feed import ADA, BOARD, Board, Live, live
+from gateway.live.hub import FeedUnavailable, Hub, HubLimits, UnknownChannel
+from gateway.tests.feed import ADA, BOARD, Board, Feed, Live, live
 from protos import realtime_pb2
+from protos.arrows import callers
+from protos.realtime_pb2_grpc import RealtimeStub, add_RealtimeServicer_to_server
 
 
 class Watcher:
@@ -64,6 +73,16 @@ async def server(certificates: Certificates) -> AsyncIterator[Live]:
     limits = HubLimits(linger_s=0.2, state_s=1.0, pause_min_s=0.01, pause_max_s=0.05, slice=3)
     async with live(certificates, hub_limits=limits) as running:
         yield running
+
+
+def server_of(feed: Feed, folder: Path) -> AbstractAsyncContextManager[Running]:
+    return running(
+        partial(add_RealtimeServicer_to_server, feed),
+        settings=ProcessSettings(tls_dir=folder),
+        identity=Identity(folder),
+        callers=callers("realtime"),
+        checks={},
+    )
 
 
 async def _watched(server: Live) -> tuple[Channel, Watcher]:
@@ -156,6 +175,39 @@ async def test_a_lost_stream_is_repaired_from_the_history(
     assert watcher.gaps == []
     assert [f["type"] for f in watcher.frames] == ["delta"] * 5
     assert server.feed.attached == 2
+
+
+async def test_a_stream_that_moves_to_new_certificates_loses_nothing(
+    tmp_path: Path, issue_certificates: Callable[[Path], None]
+) -> None:
+    issue_certificates(tmp_path)
+    feed, gateway = Feed(), Identity(tmp_path / "gateway", drain_s=0.05)
+    async with (
+        server_of(feed, tmp_path / "realtime") as realtime,
+        open_channel(f"127.0.0.1:{realtime.port}", unit="realtime", identity=gateway) as channel,
+    ):
+        hub = Hub(RealtimeStub(channel), "gateway-1", HubLimits(pause_min_s=0.01))
+        async with hub.running():
+            board = await hub.hold(BOARD)
+            watcher = Watcher()
+            watcher.join(board)
+            for attachments in (2, 3):
+                (tmp_path / "gateway" / "tls.key").unlink()
+                issue_certificates(tmp_path)
+                gateway.check()
+
+                async def moved(attachments: int = attachments) -> bool:
+                    feed.publish()
+                    return feed.attached == attachments
+
+                await eventually(moved)
+
+            async def whole() -> bool:
+                return watcher.offset == feed.board.offset
+
+            await eventually(whole)
+    assert watcher.gaps == []
+    assert {frame["type"] for frame in watcher.frames} == {"delta"}
 
 
 async def test_the_hub_attaches_again_and_again_while_realtime_is_unavailable(server: Live) -> None:

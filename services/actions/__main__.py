@@ -7,7 +7,7 @@ from chassis.postgres import expect_schema, open_database
 from chassis.process import background, run
 from chassis.rpc.client import open_channel
 from chassis.rpc.server import serve
-from chassis.rpc.tls import Identity
+from chassis.rpc.tls import open_identity
 from protos.actions_pb2_grpc import add_ActionsServicer_to_server
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
@@ -23,8 +23,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
-    identity = Identity.read(settings.tls_dir)
     async with (
+        open_identity(settings) as identity,
         open_database(settings.database_url) as database,
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
@@ -47,6 +47,7 @@ async def main(settings: Settings) -> None:
             await serve(
                 partial(add_ActionsServicer_to_server, service),
                 settings=settings,
+                identity=identity,
                 callers=callers("actions"),
                 checks={"postgres": database.ping},
             )

@@ -8,6 +8,7 @@ from chassis.postgres import expect_schema, open_database
 from chassis.process import run
 from chassis.redis import open_redis
 from chassis.rpc.server import serve
+from chassis.rpc.tls import open_identity
 from protos.arrows import callers
 from protos.auth_pb2_grpc import add_AuthServicer_to_server
 from services.auth import commands
@@ -24,6 +25,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
+        open_identity(settings) as identity,
         open_database(settings.database_url) as database,
         open_redis(settings.redis_url) as redis,
     ):
@@ -45,6 +47,7 @@ async def main(settings: Settings) -> None:
             await serve(
                 partial(add_AuthServicer_to_server, service),
                 settings=settings,
+                identity=identity,
                 callers=callers("auth"),
                 checks={"postgres": database.ping, "redis": partial(redis.check, "auth")},
             )

@@ -9,7 +9,7 @@ from chassis.redis import open_redis
 from chassis.redis.stream import StreamWriter
 from chassis.rpc.client import open_channel
 from chassis.rpc.server import serve
-from chassis.rpc.tls import Identity
+from chassis.rpc.tls import open_identity
 from protos.arrows import callers
 from protos.auth_pb2_grpc import AuthStub
 from protos.fraud_pb2_grpc import add_FraudServicer_to_server
@@ -28,8 +28,8 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
-    identity = Identity.read(settings.tls_dir)
     async with (
+        open_identity(settings) as identity,
         open_database(settings.database_url) as database,
         open_redis(settings.redis_url) as redis,
         open_channel(settings.auth_target, unit="auth", identity=identity) as auth,
@@ -55,6 +55,7 @@ async def main(settings: Settings) -> None:
             await serve(
                 partial(add_FraudServicer_to_server, service),
                 settings=settings,
+                identity=identity,
                 callers=callers("fraud"),
                 checks={"postgres": database.ping, "redis": partial(redis.check, "fraud")},
             )

@@ -6,7 +6,7 @@ from chassis.process import run
 from chassis.redis import open_redis
 from chassis.rpc.client import open_channel
 from chassis.rpc.server import serve
-from chassis.rpc.tls import Identity
+from chassis.rpc.tls import open_identity
 from protos.arrows import callers
 from protos.realtime_pb2_grpc import add_RealtimeServicer_to_server
 from protos.scores_pb2_grpc import ScoresStub
@@ -17,9 +17,9 @@ from services.realtime.source import Source
 
 
 async def main(settings: Settings) -> None:
-    identity = Identity.read(settings.tls_dir)
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
+        open_identity(settings) as identity,
         open_redis(settings.redis_url) as redis,
         open_channel(settings.scores_target, unit="scores", identity=identity) as scores,
         live(redis, Source(ScoresStub(scores)), history=settings.history) as (
@@ -32,6 +32,7 @@ async def main(settings: Settings) -> None:
         await serve(
             partial(add_RealtimeServicer_to_server, service),
             settings=settings,
+            identity=identity,
             callers=callers("realtime"),
             checks={"redis": partial(redis.check, "realtime")},
             draining=service.drain,

@@ -10,7 +10,7 @@ from chassis.process import background, run, until_done
 from chassis.redis import open_redis
 from chassis.rpc.client import open_channel
 from chassis.rpc.server import serve
-from chassis.rpc.tls import Identity
+from chassis.rpc.tls import open_identity
 from protos.actions_pb2_grpc import ActionsStub
 from protos.arrows import callers
 from protos.fraud_pb2_grpc import FraudStub
@@ -28,9 +28,9 @@ COMPLETE_S = 5.0  # for boards to be complete before the first call; longer: ser
 
 
 async def main(settings: Settings) -> None:
-    identity = Identity.read(settings.tls_dir)
     # Opened top to bottom; closed bottom to top, once `serve` has drained.
     async with (
+        open_identity(settings) as identity,
         open_database(
             settings.database_url, connections_max=settings.database_pool_max
         ) as database,
@@ -65,6 +65,7 @@ async def main(settings: Settings) -> None:
             await serve(
                 partial(add_ScoresServicer_to_server, ScoresService(awards, reads, upkeep)),
                 settings=settings,
+                identity=identity,
                 callers=callers("scores"),
                 checks={"postgres": database.ping, "redis": partial(redis.check, "scores")},
             )

@@ -101,7 +101,7 @@ def near_midnight(folder: Path) -> Iterator[tuple[Suite, datetime]]:
 @asynccontextmanager
 async def scores_of(suite: Suite) -> AsyncIterator[ScoresStub]:
     """The suite's scores as the gateway calls it: so that the gateway does not set the pace."""
-    identity = Identity.read(suite.folder() / "tls" / "gateway")
+    identity = Identity(suite.folder() / "tls" / "gateway")
     target = f"127.0.0.1:{suite.processes()['scores']['port']}"
     async with open_channel(target, unit="scores", identity=identity) as channel:
         yield ScoresStub(channel)

@@ -2,17 +2,17 @@
 
 import asyncio
 import json
-import shutil
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
 from chassis.testing import eventually
-from deploy import certificates, secrets
+from deploy import certificates, commands, secrets
 from deploy.units import UNITS, module, targets
 from local import ports
 from local.settings import Settings
@@ -25,6 +25,8 @@ REPLICAS = ("a", "b")
 READY_S = 60.0
 GRACE_S = 10.0  # beyond the pause and the time to drain, as the manifests have it
 PROBE_S = 0.1  # between two looks at a gateway's readiness
+RENEW = "renew"
+ROTATION = (RENEW, *certificates.STEPS)  # of every unit's own certificate, then of the CA
 _PORTS = [f"{unit}-{replica}" for unit in UNITS for replica in REPLICAS]
 
 # What every unit is given. The pause is long enough for the balancer to see who is not ready.
@@ -32,6 +34,7 @@ SETTINGS = {
     "SCOREBOARD_LIMITS": "off",
     "SCOREBOARD_BCRYPT_COST": "4",
     "DRAIN_PAUSE_S": "0.5",
+    "TLS_CHECK_S": "0.5",
     "DRAIN_S": "4",
 }
 
@@ -74,6 +77,19 @@ class Replica:
         await self.ready()
         return time.monotonic() - since
 
+    def give_certificates(self, folder: Path) -> None:
+        """Writes what `folder` holds where the process looks for it, as a mount is updated."""
+        mount = Path(self.program.environment["TLS_DIR"])
+        mount.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            secrets.write(mount / path.name, path.read_text())
+
+    def certificates_read_at(self) -> datetime:
+        """When a process of this replica last took certificates into use."""
+        lines = self.program.log.read_text().splitlines()
+        line = next(line for line in reversed(lines) if '"certificates_read"' in line)
+        return datetime.fromisoformat(json.loads(line)["timestamp"])
+
     def lines(self) -> list[dict[str, Any]]:
         """What the process that runs now, or ran last, has logged."""
         text = self.program.log.read_text()
@@ -92,6 +108,25 @@ class Deployment:
 
     def of(self, unit: str) -> list[Replica]:
         return [replica for replica in self.replicas if replica.unit == unit]
+
+    async def take(self, step: str) -> None:
+        """Takes a step of `python -m deploy certificates` for all units; returns when all of
+        their processes have read its outcome."""
+        folder = self.suite.folder() / "tls"
+        if step == RENEW:
+            for unit in UNITS:  # else there is nothing to renew
+                (folder / unit / "tls.key").unlink()
+        # Forced, since what follows waits until the step before was read by all.
+        forced = ["--force"] if step != RENEW else []
+        commands.run(["--directory", str(folder), step, *forced], UNITS)
+        at = datetime.now(UTC)
+        for replica in self.replicas:
+            replica.give_certificates(folder / replica.unit)
+
+        async def read() -> bool:
+            return all(replica.certificates_read_at() > at for replica in self.replicas)
+
+        await eventually(read, timeout_s=READY_S, pause_s=0.2)
 
     async def balance(self) -> None:
         """Sends new connections to the gateways that are ready, forever; others are left alone."""
@@ -129,6 +164,7 @@ async def deployed(
         _record(folder, url, database_urls["admin"], redis_url)
         with _ended(replicas):
             for replica in replicas:
+                replica.give_certificates(folder / "tls" / replica.unit)
                 replica.program.start()
             admin.ensure(folder / "admin.json", given=replicas[0].program.environment, again=False)
             await asyncio.gather(*(replica.ready() for replica in replicas))
@@ -154,9 +190,7 @@ def _prepare(folder: Path, database_urls: Mapping[str, str], redis_url: str) -> 
     for unit, url in database_urls.items():
         secrets.write(folder / "secrets" / f"{unit}_database_url", url)
     certificates.make(folder / "tls", UNITS)
-    for unit in UNITS:
-        for replica in REPLICAS:  # a mount of its own for each
-            shutil.copytree(folder / "tls" / unit, folder / "tls" / f"{unit}-{replica}")
+    (folder / "mounts").mkdir()
     ports.keep(folder / "ports.json", units.PORT_NAMES)
 
 
@@ -168,7 +202,7 @@ def _program(
     own = {
         "PORT": str(port_of[name]),
         "OPS_PORT": str(port_of[f"{name}-ops"]),
-        "TLS_DIR": str(folder / "tls" / name),
+        "TLS_DIR": str(folder / "mounts" / name),
     }
     for other in targets(unit):
         addresses = ",".join(f"127.0.0.1:{port_of[f'{other}-{each}']}" for each in REPLICAS)

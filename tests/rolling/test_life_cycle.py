@@ -139,7 +139,7 @@ async def over_grpc(
     replica: Replica,
     call: Callable[[grpc.aio.Channel], Awaitable[None]],
 ) -> None:
-    identity = Identity.read(deployment.suite.folder() / "tls" / "gateway")
+    identity = Identity(deployment.suite.folder() / "tls" / "gateway")
     target = f"127.0.0.1:{replica.program.ports['port']}"
     async with open_channel(target, unit=replica.unit, identity=identity) as channel:
         await call(channel)

@@ -1,5 +1,6 @@
 """Every process is restarted under load, in turn: no award fails, every watcher is restored."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -8,7 +9,7 @@ from chassis.testing import eventually
 from tests.faults.load import GIVE_UP_S, Load, expect_exact, playing
 from tests.journeys.game import added
 from tests.people import new_type, newcomer
-from tests.rolling.replicas import Deployment
+from tests.rolling.replicas import ROTATION, Deployment
 from tests.rolling.sockets import SHUTDOWN, Socket, watched
 
 PLAYERS, SOCKETS = 8, 500
@@ -32,10 +33,9 @@ async def test_a_rolling_restart_fails_no_award_and_restores_every_socket(
             watched(suite.url, "leaderboard:shown", count=SOCKETS)
         )
         async with playing(load, players[2:]), playing(shown, players[:2]):
-            for replica in deployment.replicas:
-                await load.grown(AWARDS_BETWEEN)
-                took_s = await replica.restart()
-                print(f"\n{replica.program.name} was back after {took_s:.1f} s", end="")
+            async with asyncio.TaskGroup() as group:
+                group.create_task(restarted(deployment, load))
+                group.create_task(rotated(deployment, load))
             await load.grown(AWARDS_BETWEEN)
         await expect_exact(suite, load, players[2:])
         await expect_exact(suite, shown, players[:2])
@@ -43,6 +43,22 @@ async def test_a_rolling_restart_fails_no_award_and_restores_every_socket(
             assert not each.promises
             assert each.tried_again_after.keys() <= RETRYABLE
         await expect_restored(sockets, shown)
+
+
+async def restarted(deployment: Deployment, load: Load) -> None:
+    """Restarts every process, one at a time."""
+    for replica in deployment.replicas:
+        await load.grown(AWARDS_BETWEEN)
+        took_s = await replica.restart()
+        print(f"\n{replica.program.name} was back after {took_s:.1f} s", end="")
+
+
+async def rotated(deployment: Deployment, load: Load) -> None:
+    """Replaces every certificate, and then the CA."""
+    for step in ROTATION:
+        await load.grown(AWARDS_BETWEEN)
+        await deployment.take(step)
+        print(f"\nall have read what {step} wrote", end="")
 
 
 async def expect_restored(sockets: Sequence[Socket], load: Load) -> None:

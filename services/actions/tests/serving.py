@@ -180,7 +180,11 @@ async def open_actions(
     settings = ProcessSettings(tls_dir=certificates.folder / "actions")
     register = partial(add_ActionsServicer_to_server, service)
     async with server.running(
-        register, settings=settings, callers=callers("actions"), checks={}
+        register,
+        settings=settings,
+        identity=certificates.identity("actions"),
+        callers=callers("actions"),
+        checks={},
     ) as running:
         channels = [
             client.open_channel(

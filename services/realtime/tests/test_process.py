@@ -21,6 +21,7 @@ async def test_the_process_ends_the_streams_of_gateways_and_exits_0(
     async with server.running(
         partial(add_ScoresServicer_to_server, scores),
         settings=ProcessSettings(tls_dir=certificates.folder / "scores"),
+        identity=certificates.identity("scores"),
         callers=callers("scores"),
         checks={},
     ) as scores_server:

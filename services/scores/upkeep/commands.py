@@ -16,7 +16,7 @@ from chassis.postgres import Database, open_database
 from chassis.process import background
 from chassis.redis import UNAVAILABLE, Redis, open_redis
 from chassis.rpc.client import open_channel
-from chassis.rpc.tls import Identity
+from chassis.rpc.tls import open_identity
 from chassis.settings import SettingsError, load
 from protos.actions_pb2_grpc import ActionsStub
 from protos.fraud_pb2_grpc import FraudStub
@@ -170,8 +170,8 @@ async def _problems(store: ClosingStore, closed: Closed) -> list[str]:
 
 async def _replay(given: argparse.Namespace) -> tuple[str, int]:
     settings = load(Settings)
-    identity = Identity.read(settings.tls_dir)
     async with (
+        open_identity(settings) as identity,
         _stores(settings) as (boards, database, redis),
         open_channel(settings.actions_target, unit="actions", identity=identity) as actions,
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
