@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 
+import pytest
+
 from chassis.testing import eventually
 from tests.faults.load import GIVE_UP_S, Load, expect_exact, playing
 from tests.journeys.game import added
@@ -19,6 +21,7 @@ SHOWN_PLAY_S = 0.5  # so that 500 sockets have two changes a second of each play
 RETRYABLE = {"SERVICE_UNAVAILABLE", "ServerDisconnectedError", "ClientOSError"}
 
 
+@pytest.mark.timeout(300)  # twelve starts, on machines that do more beside it
 async def test_a_rolling_restart_fails_no_award_and_restores_every_socket(
     deployment: Deployment,
 ) -> None:
