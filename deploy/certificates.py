@@ -232,15 +232,15 @@ def _of_unit(unit: str, files: Folder, authority: Authority) -> dict[str, bytes]
     pair = Pair.read(files)
     if pair is None or not _fits(pair, authority):
         pair = new_certificate(unit, authority.issuer)
-    return {**pair.files(), "ca.crt": authority.trust}
+    return {**pair.as_files(), "ca.crt": authority.trust}
 
 
 def _of_ca(authority: Authority) -> dict[str, bytes]:
-    files = authority.issuer.files()
+    files = authority.issuer.as_files()
     if authority.phase != "settled":
         files["changed"] = authority.changed.isoformat().encode()
     if authority.next:
-        files |= authority.next.files("next")
+        files |= authority.next.as_files("next")
     if authority.old:
         files["old.crt"] = pem(authority.old)
     return files

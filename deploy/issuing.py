@@ -39,7 +39,7 @@ class Pair:
             return None
         return cls(certificate=certificate, key=key)
 
-    def files(self, name: str = "tls") -> dict[str, bytes]:
+    def as_files(self, name: str = "tls") -> dict[str, bytes]:
         """The contents of <name>.key and <name>.crt."""
         return {f"{name}.key": secrets.pem(self.key).encode(), f"{name}.crt": pem(self.certificate)}
 

@@ -182,9 +182,20 @@ class Redis(Client):
         if isinstance(self._servers, Cluster):
             server = self._servers.somewhere()
             options = {**options, "host": server.host, "port": server.port}
+        if options.get("connection_class") is SSLConnection:
+            options = {**options, "connection_class": _TlsConnection}
         if server not in self._pools:
             self._pools[server] = ConnectionPool(**options)
         return self._pools[server]
+
+
+class _TlsConnection(SSLConnection):
+    """redis-py's, which reads the files of its URL each time that it connects."""
+
+    def _connection_arguments(self) -> Mapping[str, Any]:
+        self.ssl_context.context = None
+        arguments: Mapping[str, Any] = super()._connection_arguments()
+        return arguments
 
 
 class Script:

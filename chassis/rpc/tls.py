@@ -133,7 +133,9 @@ class Identity:
             return _server_configuration(shown)
 
         return grpc.dynamic_ssl_server_credentials(
-            _server_configuration(shown), fetch, require_client_authentication=True
+            _server_configuration(shown),
+            fetch,  # type: ignore[arg-type]  The stubs lack the None of the documentation.
+            require_client_authentication=True,
         )
 
     def _take(self, found: Files) -> None:

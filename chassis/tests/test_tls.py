@@ -177,7 +177,7 @@ def test_metrics_show_the_end_of_the_certificate_and_of_the_first_ca(
 
 
 def another_key(folder: Path, issue: Issue) -> None:
-    shutil.copy(folder.parent / "scores" / "tls.key", folder / "tls.key")
+    shutil.copy(folder.parent / "gateway" / "tls.key", folder / "tls.key")
 
 
 def half_a_certificate(folder: Path, issue: Issue) -> None:
@@ -384,6 +384,31 @@ async def test_a_channel_keeps_its_connections_until_the_new_ones_are_ready(
         auth.check()
 
         await shows(channel, (other / "gateway" / "tls.crt").read_bytes().strip())
+
+
+async def test_a_certificate_that_peers_refuse_gives_way_to_the_next(
+    folder: Path, trust_another_ca: Callable[..., Path], issue_certificates: Issue
+) -> None:
+    other = trust_another_ca("gateway")
+    auth, gateway = tls.Identity(folder / "auth"), tls.Identity(folder / "gateway")
+    async with (
+        served(Mirror(), auth) as running,
+        client.open_channel(f"127.0.0.1:{running.port}", unit="auth", identity=gateway) as channel,
+    ):
+        before = await show(channel)
+        for name in ("tls.key", "tls.crt"):
+            shutil.copy(other / "gateway" / name, folder / "gateway" / name)
+        gateway.check()
+        assert await show(channel) == before
+        issue_certificates(folder)
+        gateway.check()
+
+        async def has_moved() -> bool:
+            shown = await show(channel)
+            assert shown in (before, gateway.files.certificate.strip())
+            return shown != before
+
+        await eventually(has_moved)
 
 
 async def test_a_channel_that_cannot_connect_moves_at_once(
