@@ -85,8 +85,8 @@ class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
         file = nodeid.partition("::")[0]
         if not file.startswith("tests/") or file.count("/") == 1:
             return file
-        # Those that kill have a suite of their own, all others share theirs.
-        return "faults" if file.startswith("tests/faults/") else "suites"
+        # Those that end processes have suites of their own, all others share theirs.
+        return next((own for own in ("faults", "rolling") if f"tests/{own}/" in file), "suites")
 
 
 @pytest.hookimpl(optionalhook=True)  # only where there are workers

@@ -1,7 +1,9 @@
 """A process of the suite from its first line to its exit."""
 
 import asyncio
+import os
 import resource
+import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
@@ -42,13 +44,46 @@ def run(unit: str, settings_class: type[S], main: Callable[[S], Coroutine[Any, A
     allow_open_files()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(main(settings))
+            runner.run(_life(main(settings)))
     except Exception as error:
         # A line as any other, so that it is found where lines are collected.
         log.critical("process_crashed", error=repr(error), exc_info=True)
         sys.exit(1)
     finally:
         telemetry.close()
+
+
+async def _life(main: Coroutine[Any, Any, None]) -> None:
+    """Runs `main` to its end. A signal that comes before it serves ends it as it starts."""
+    stop = stop_signal()  # until `serve` takes the signals over
+    working = asyncio.create_task(main)
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not working.done():
+        log.info("start_abandoned")
+        await _end({working})
+    stopping.cancel()
+    if not working.cancelled():
+        working.result()
+    log.info("stopped")
+
+
+def stop_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second ends the process at once, with 128 + its
+    number."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def first() -> None:
+        stop.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            # Not the default, which the kernel leaves out for the first process of a container.
+            signal.signal(number, lambda number, _: os._exit(128 + number))
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, first)
+    return stop
 
 
 def allow_open_files() -> None:

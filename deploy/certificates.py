@@ -63,6 +63,12 @@ def make(directory: Path, units: Sequence[str]) -> None:
     write(directory, renewed(read(directory, units), units))
 
 
+def take(directory: Path, units: Sequence[str], step: str, *, read_within: timedelta) -> None:
+    """Takes the step of that name in the directory: see `stepped`. Raises Refused, OSError."""
+    held = read(directory, units)
+    write(directory, stepped(held, units, STEPS[step], read_within=read_within))
+
+
 def renewed(held: Folders, units: Iterable[str]) -> dict[str, dict[str, bytes]]:
     """The new contents of the folders that have to change, to be written in this order."""
     authority = authority_of(held.get(CA, {}))

@@ -119,9 +119,7 @@ def take(folder: Path, step: str) -> None:
             (folder / unit / "tls.key").unlink()
         certificates.make(folder, UNITS)
     else:
-        held, at_once = certificates.read(folder, UNITS), timedelta()
-        changes = certificates.stepped(held, UNITS, certificates.STEPS[step], read_within=at_once)
-        certificates.write(folder, changes)
+        certificates.take(folder, UNITS, step, read_within=timedelta())
 
 
 def served(counter: Counter, identity: tls.Identity) -> Any:

@@ -1,6 +1,7 @@
 """Watchers of the live channel, who note what came and when; and a line to it that can be cut."""
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -96,16 +97,20 @@ def has_gap(boards: list[Board]) -> bool:
 
 
 class Line:
-    """A way to a server that passes on every byte, until it is cut."""
+    """A way to one of some servers, in turn, that passes on every byte, until it is cut.
 
-    def __init__(self, url: str) -> None:
-        self._target = urlsplit(url)
-        self._ends: set[asyncio.StreamWriter] = set()
+    `targets` may change; connections that stand are left alone.
+    """
+
+    def __init__(self, *targets: str) -> None:
+        self.targets = list(targets)  # URLs
         self.url = ""
+        self._ends: set[asyncio.StreamWriter] = set()
+        self._turns = itertools.count()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator["Line"]:
-        server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._carry, "127.0.0.1", 0, backlog=1024)
         self.url = "http://{}:{}".format(*server.sockets[0].getsockname())
         try:
             yield self
@@ -121,10 +126,8 @@ class Line:
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            far_reader, far_writer = await asyncio.open_connection(
-                self._target.hostname, self._target.port
-            )
-        except OSError:  # nothing listens at the moment
+            far_reader, far_writer = await self._connect()
+        except OSError:
             writer.transport.abort()
             return
         ends = {writer, far_writer}
@@ -133,6 +136,12 @@ class Line:
             await asyncio.gather(_pass(reader, far_writer), _pass(far_reader, writer))
         finally:
             self._ends -= ends
+
+    async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if not self.targets:
+            raise ConnectionRefusedError
+        target = urlsplit(self.targets[next(self._turns) % len(self.targets)])
+        return await asyncio.open_connection(target.hostname, target.port)
 
 
 async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -81,6 +81,7 @@ async def open_pool(url: str, *, size_max: int = 8) -> AsyncIterator[asyncpg.Poo
                 await pool.close()
         except TimeoutError:
             pool.terminate()
+        log.info("postgres_closed")
 
 
 class Database:

@@ -26,7 +26,7 @@ from chassis.redis.cluster import Cluster, slot_of
 from chassis.redis.errors import REFUSED
 from chassis.redis.link import Argument, Command, Link, Server
 from chassis.redis.spans import described
-from chassis.telemetry import traces
+from chassis.telemetry import log, traces
 
 HEALTH_MS = 10_000  # for which a check's key is kept
 REFUSED_S = 1.0  # after a refused write, in which the server counts as behind
@@ -57,6 +57,7 @@ async def open_redis(url: str, *, timeout_s: float = 2.0) -> AsyncIterator["Redi
         yield client
     finally:
         await client.aclose()
+        log.info("redis_closed")
 
 
 class Redis(Client):

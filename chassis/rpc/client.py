@@ -70,6 +70,8 @@ def _service_config(once: tuple[str, ...]) -> str:
     return json.dumps(
         {
             "loadBalancingConfig": [{"round_robin": {}}],
+            # A replica that drains reports itself as not serving, and gets no more calls.
+            "healthCheckConfig": {"serviceName": ""},
             # The budget: when more than one call in ten needs a retry, none gets one.
             "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
             "methodConfig": [{"name": names}] * bool(names)

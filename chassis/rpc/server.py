@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from prometheus_client.exposition import choose_encoder
 from chassis import errors, lag, telemetry
 from chassis.errors import Failed, Forbidden, Internal, Timeout
 from chassis.postgres import DbError
+from chassis.process import stop_signal
 from chassis.rpc import tls
 from chassis.rpc.spans import served
 from chassis.settings import ProcessSettings
@@ -27,6 +27,7 @@ from chassis.telemetry import log, traces
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _NEVER_MS = 2**31 - 1
+LEAVE_S = 0.25  # for callers to see that a replica serves no more, and for their calls to arrive
 HOP_S = 0.02  # kept back at each hop, so that the nearest caller can still say what was slow
 
 # When the present request must be answered, by the monotonic clock, which is the event loop's
@@ -67,14 +68,8 @@ async def serve(
         log.info("ready", port=server.port, ops_port=ops_port)
         await stop.wait()
         log.info("draining")
-        await server.health.enter_graceful_shutdown()
-        await asyncio.sleep(settings.drain_pause_s)
-        # The stop refuses new calls in its first step, before any stream is ended.
-        stopping = asyncio.create_task(server.grpc.stop(settings.drain_s))
-        await asyncio.sleep(0)
-        draining()
-        await stopping
-    log.info("stopped")
+        await server.drain(settings, draining)
+        log.info("requests_drained")
 
 
 class Running:
@@ -84,6 +79,23 @@ class Running:
         self.grpc = server
         self.health = health
         self.port = port
+
+    async def drain(
+        self, settings: ProcessSettings, draining: Callable[[], None] = lambda: None
+    ) -> None:
+        """Lets callers turn to other replicas, then refuses new calls; `draining` as in `serve`.
+
+        Returns when no call is in flight; what is left after `drain_s` is cancelled.
+        """
+        await self.health.enter_graceful_shutdown()
+        # gRPC cancels what has arrived when a server stops and was not begun yet, and a caller
+        # cannot tell that from what was begun. So nothing more may arrive by then.
+        await asyncio.sleep(max(settings.drain_pause_s, LEAVE_S))
+        # The stop refuses new calls in its first step, before any stream is ended.
+        stopping = asyncio.create_task(self.grpc.stop(settings.drain_s))
+        await asyncio.sleep(0)
+        draining()
+        await stopping
 
 
 @asynccontextmanager
@@ -152,22 +164,6 @@ async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) ->
             yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
-
-
-def stop_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second ends the process at once."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def first() -> None:
-        stop.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, first)
-    return stop
 
 
 def freeze_garbage() -> None:

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,73 @@ def test_a_process_that_crashes_says_so_in_a_line_like_any_other(tmp_path: Path)
     assert (line["event"], line["stream"], line["unit"]) == ("process_crashed", "error", "unit-x")
     assert line["error"] == "ValueError('no such thing')"
     assert (ended.returncode, ended.stderr) == (1, "")
+
+
+def process_that(main: str, folder: Path) -> subprocess.Popen[str]:
+    """A process of a unit whose `main` is this."""
+    code = f"""
+import asyncio
+from chassis.process import background, run, stop_signal
+from chassis.settings import ProcessSettings
+from chassis.telemetry import log
+
+async def main(settings):
+{textwrap.indent(textwrap.dedent(main), "    ")}
+
+run("auth", ProcessSettings, main)
+"""
+    environment = {**os.environ, "TLS_DIR": str(folder)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def event(process: subprocess.Popen[str]) -> str:
+    """The event that a process logs next; waits for it."""
+    assert process.stdout is not None
+    return str(json.loads(process.stdout.readline())["event"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_during_the_start_closes_what_was_opened(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    process = process_that(
+        """
+        async with background(asyncio.Event().wait()):
+            try:
+                log.info("peer_awaited")
+                await asyncio.Event().wait()
+            finally:
+                log.info("closed")
+        """,
+        tmp_path,
+    )
+    with process:
+        assert event(process) == "peer_awaited"
+        process.send_signal(number)
+        assert [event(process) for _ in range(3)] == ["start_abandoned", "closed", "stopped"]
+        assert process.wait(10) == 0
+
+
+def test_the_second_signal_ends_a_process_at_once(tmp_path: Path) -> None:
+    process = process_that(
+        """
+        stop = stop_signal()
+        log.info("ready")
+        await stop.wait()
+        log.info("draining")
+        await asyncio.Event().wait()
+        """,
+        tmp_path,
+    )
+    with process:
+        assert event(process) == "ready"
+        process.send_signal(signal.SIGTERM)
+        assert event(process) == "draining"
+        process.send_signal(signal.SIGTERM)
+        # By a handler, since the first process of a container has no default action.
+        assert process.wait(10) == 128 + signal.SIGTERM
 
 
 async def test_background_work_ends_with_its_context_even_if_it_loses_a_cancellation() -> None:

@@ -21,12 +21,14 @@ from chassis.errors import (
     TooMany,
     Unavailable,
 )
-from chassis.rpc import client, server
+from chassis.rpc import client, server, tls
 from chassis.settings import ProcessSettings
 from chassis.testing import Certificates, eventually, served
+from chassis.tests.names import Names
 
 ECHO = "/scoreboard.Echo/Say"
 WHO = {ECHO: frozenset({"gateway"})}
+CALLERS = 64
 
 
 class NameTaken(TooMany):
@@ -84,11 +86,12 @@ def running_echo(
     certificates: Certificates,
     *,
     checks: Mapping[str, server.Check] = MappingProxyType({}),
+    **settings: Any,
 ) -> AbstractAsyncContextManager[server.Running]:
     """A server of auth that serves `echo`."""
     return server.running(
         echo.register,
-        settings=ProcessSettings(tls_dir=certificates.folder / "auth"),
+        settings=ProcessSettings(tls_dir=certificates.folder / "auth", **settings),
         identity=certificates.identity("auth"),
         callers=WHO,
         checks=checks,
@@ -310,6 +313,96 @@ async def test_stopping_waits_for_the_request_in_flight_and_refuses_new_ones(
 
             assert await slow == b"slow"
             await stopping
+
+
+async def test_a_replica_that_drains_fails_no_call_not_even_of_a_method_called_once(
+    certificates: Certificates,
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth")
+    echo, done, ended = Echo(), 0, False
+    async with AsyncExitStack() as stack:
+        replicas = [
+            await stack.enter_async_context(running_echo(echo, certificates)) for _ in range(2)
+        ]
+        channel = await stack.enter_async_context(
+            client.open_channel(
+                "ipv4:" + ",".join(f"127.0.0.1:{replica.port}" for replica in replicas),
+                unit="auth",
+                identity=certificates.identity("gateway"),
+                once=("scoreboard.Echo/Say",),
+            )
+        )
+
+        async def call() -> None:
+            nonlocal done
+            while not ended:
+                await say(channel, b"x")
+                done += 1
+
+        async def called(times: int) -> bool:
+            return done >= times
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CALLERS):
+                group.create_task(call())
+            await eventually(lambda: called(20 * CALLERS))  # both replicas are in use
+            await replicas[0].drain(settings)
+            after = done + 5 * CALLERS
+            await eventually(lambda: called(after))
+            ended = True
+
+
+async def test_a_replica_serves_on_in_its_pause_but_reports_that_it_does_not(
+    channel: grpc.aio.Channel, echo: Echo, certificates: Certificates
+) -> None:
+    settings = ProcessSettings(tls_dir=certificates.folder / "auth", drain_pause_s=60)
+    async with running_echo(echo, certificates) as running:
+        target, override = f"127.0.0.1:{running.port}", ("grpc.ssl_target_name_override", "auth")
+        credentials = tls.for_client(certificates.identity("gateway").files)
+        # Of a caller that does not look at health.
+        async with grpc.aio.secure_channel(target, credentials, options=[override]) as unaware:
+            stub: Any = health_pb2_grpc.HealthStub(unaware)
+
+            async def not_serving() -> bool:
+                reply = await stub.Check(health_pb2.HealthCheckRequest())
+                return bool(reply.status == health_pb2.HealthCheckResponse.NOT_SERVING)
+
+            draining = asyncio.create_task(running.drain(settings))
+            await eventually(not_serving)
+            assert await say(unaware, b"x") == b"x"
+            assert not draining.done()
+            draining.cancel()
+
+
+async def test_another_replica_gets_calls_when_a_connection_has_reached_its_age(
+    certificates: Certificates,
+) -> None:
+    old, new = Echo(), Echo()
+    async with AsyncExitStack() as stack:
+        replica = await stack.enter_async_context(
+            running_echo(old, certificates, connection_age_s=0.5)
+        )
+        names = await stack.enter_async_context(Names().open())
+        names.addresses = ["127.0.0.1"]
+        channel = await stack.enter_async_context(
+            client.open_channel(
+                f"dns://127.0.0.1:{names.port}/auth.test.:{replica.port}",
+                unit="auth",
+                identity=certificates.identity("gateway"),
+            )
+        )
+        assert await say(channel, b"x") == b"x"
+        await stack.enter_async_context(
+            running_echo(new, certificates, host="127.0.0.2", port=replica.port)
+        )
+        names.addresses = ["127.0.0.1", "127.0.0.2"]
+
+        async def both() -> bool:
+            await say(channel, b"x")
+            return bool(new.calls)
+
+        # gRPC looks names up every 5 s at most (`dns_min_time_between_resolutions_ms`).
+        await eventually(both, timeout_s=15)
 
 
 async def test_the_operations_port_shows_life_readiness_and_metrics(

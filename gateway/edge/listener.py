@@ -9,7 +9,8 @@ from aiohttp.http_exceptions import LineTooLong
 
 from chassis.errors import Failed, Internal
 from chassis.ids import uuid7
-from chassis.rpc.server import freeze_garbage, operations, stop_signal
+from chassis.process import stop_signal
+from chassis.rpc.server import freeze_garbage, operations
 from chassis.telemetry import log
 from gateway.edge import errors, head
 from gateway.edge.errors import BadRequest, HeadersTooLarge
@@ -24,18 +25,19 @@ BACKLOG = 1024
 
 async def serve(gateway: Gateway, *, settings: Settings) -> None:
     """Serves until SIGTERM or SIGINT, then drains; a second signal stops at once."""
-    stop = stop_signal()
+    stop, listens = stop_signal(), asyncio.Event()
     async with (
+        # Around the other, so that it shows the drain too.
+        operations(settings, ready=lambda: listens.is_set() and not stop.is_set()) as ops_port,
         listening(gateway, settings=settings) as port,
-        operations(settings, ready=lambda: not stop.is_set()) as ops_port,
     ):
+        listens.set()
         freeze_garbage()
         log.info("ready", port=port, ops_port=ops_port)
         await stop.wait()
         log.info("draining")
         gateway.draining = True
         await asyncio.sleep(settings.drain_pause_s)
-    log.info("stopped")
 
 
 @asynccontextmanager
@@ -63,6 +65,7 @@ async def listening(gateway: Gateway, *, settings: Settings) -> AsyncIterator[in
         except TimeoutError:
             log.warning("requests_cut_off", count=gateway.in_flight)
         await runner.cleanup()
+        log.info("requests_drained")
 
 
 class Connection(web.RequestHandler):

@@ -5,6 +5,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import aiohttp
@@ -131,9 +133,11 @@ async def test_a_named_absence_keeps_its_name(edge: Edge) -> None:
     assert answer.headers["Retry-After"] == "5"
 
 
-async def test_the_process_serves_until_it_is_signalled_to_stop(
-    fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
-) -> None:
+@asynccontextmanager
+async def started(
+    fakes: Fakes, certificates: Certificates, redis_url: str, **settings: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str, str]]:
+    """A gateway's process that is ready, and the addresses of its two ports."""
     environment = {
         **os.environ,
         "TLS_DIR": str(certificates.folder / "gateway"),
@@ -141,8 +145,8 @@ async def test_the_process_serves_until_it_is_signalled_to_stop(
         "ISSUER": ISSUER,
         "AUDIENCE": AUDIENCE,
         "IDEMPOTENCY_KEYS": f"1:{encoded(bytes(32))}",
-        "DRAIN_S": "3",
         **{name.upper(): target for name, target in fakes.targets.items()},
+        **settings,
     }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "gateway", env=environment, stdout=asyncio.subprocess.PIPE
@@ -152,8 +156,21 @@ async def test_the_process_serves_until_it_is_signalled_to_stop(
         async with asyncio.timeout(30):
             ready = json.loads(await process.stdout.readline())
         assert ready["event"] == "ready"
-        base = f"http://127.0.0.1:{ready['port']}"
-        ops = f"http://127.0.0.1:{ready['ops_port']}"
+        yield (
+            process,
+            f"http://127.0.0.1:{ready['port']}",
+            f"http://127.0.0.1:{ready['ops_port']}",
+        )
+    finally:
+        if process.returncode is None:
+            process.kill()
+
+
+async def test_the_process_serves_until_it_is_signalled_to_stop(
+    fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
+) -> None:
+    gateway = started(fakes, certificates, redis_url, DRAIN_S="3")
+    async with gateway as (process, base, ops):
         async with aiohttp.ClientSession() as client:
             async with client.get(f"{base}/api/v1/leaderboard") as answer:
                 assert answer.status == 200
@@ -171,13 +188,50 @@ async def test_the_process_serves_until_it_is_signalled_to_stop(
                 # Shut down and closed in time, however long a farewell may take elsewhere.
                 assert socket.close_code == 4001
         rest, _ = await asyncio.wait_for(process.communicate(), 30)
-    finally:
-        if process.returncode is None:
-            process.kill()
     events = [json.loads(line)["event"] for line in rest.splitlines()]
     assert process.returncode == 0
     assert events.index("request_answered") < events.index("draining") < events.index("stopped")
     assert events[-1] == "stopped"
+
+
+async def test_a_gateway_serves_in_its_pause_but_is_not_ready_and_a_second_signal_ends_it(
+    fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
+) -> None:
+    gateway = started(fakes, certificates, redis_url, DRAIN_PAUSE_S="60")
+    async with gateway as (process, base, ops), aiohttp.ClientSession() as client:
+
+        async def status(address: str) -> int:
+            async with client.get(address) as answer:
+                return answer.status
+
+        async def not_ready() -> bool:
+            return await status(f"{ops}/readyz") == 503
+
+        process.send_signal(signal.SIGTERM)
+        await eventually(not_ready)
+        assert await status(f"{base}/readyz") == 503
+        async with client.get(f"{base}/api/v1/leaderboard") as answer:
+            assert (answer.status, answer.headers["Connection"]) == (200, "close")
+        process.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(process.wait(), 10) == 128 + signal.SIGTERM
+
+
+async def test_the_operations_port_shows_the_drain(
+    fakes: Fakes, certificates: Certificates, redis_url: str, redis: Redis
+) -> None:
+    async with (
+        started(fakes, certificates, redis_url, DRAIN_S="300") as (process, base, ops),
+        aiohttp.ClientSession() as client,
+        client.ws_connect(f"{base}/ws/leaderboard") as socket,  # open for up to 15 s more
+    ):
+        await socket.send_json({"type": "connect", "id": 1, "subs": []})
+        assert (await socket.receive_json())["type"] == "welcome"
+        process.send_signal(signal.SIGTERM)
+        assert (await socket.receive_json(timeout=10))["type"] == "shutdown"
+        async with client.get(f"{ops}/readyz") as answer:
+            assert answer.status == 503
+        async with client.get(f"{ops}/metrics") as answer:
+            assert "live_sockets 1.0" in await answer.text()
 
 
 async def test_a_stop_answers_what_is_in_flight_and_takes_nothing_new(

@@ -1,4 +1,5 @@
-"""Players who play on and on, repeat what fails for a while, and note what they were promised."""
+"""Players who play on and on, repeat what fails for a while, and note what they were promised;
+and whether the ledger holds just that."""
 
 import asyncio
 import random
@@ -15,6 +16,8 @@ import aiohttp
 
 from chassis.testing import eventually
 from scoreboard_client import Action, ApiError, Award, Client, checksum
+from tests import books
+from tests.suite import Suite
 
 REQUEST_S = 6.0  # longer than the gateway takes to say that it took too long
 GIVE_UP_S = 30.0
@@ -39,6 +42,7 @@ class Load:
     """Plays of these types, until it is cancelled, and what they got."""
 
     action_types: Sequence[str]
+    play_s: float = PAUSE_S  # what a play takes; so that most players have a token in hand
     awards: list[Award] = field(default_factory=list)
     promises: list[Promise] = field(default_factory=list)  # of those that were never returned
     tried_again_after: Counter[str] = field(default_factory=Counter)
@@ -49,7 +53,7 @@ class Load:
         while not self.ending:
             request = partial(player.request_action, random.choice(self.action_types))
             action = await self._completed(request)
-            await asyncio.sleep(PAUSE_S)  # the play; so that most have a token in hand
+            await asyncio.sleep(self.play_s)
             await self._redeem(player, action)
 
     async def grown(self, by: int) -> None:
@@ -123,3 +127,50 @@ def claim(player: Client, action: Action) -> dict[str, Any]:
     timestamp = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     proof = checksum(action, user_id=player.user_id, completion_time_ms=0, timestamp=timestamp)
     return {"timestamp": timestamp, "proof": {"completionTime": 0, "checksum": proof}}
+
+
+async def expect_exact(suite: Suite, load: Load, players: Sequence[Client]) -> None:
+    """The ledger holds what was returned and what was promised, once each, and nothing else."""
+    users = [player.user_id for player in players]
+    await eventually(partial(published, suite), timeout_s=GIVE_UP_S)
+    rows = await books.ledger(suite, users)
+    print(f"\n{len(load.awards)} awards answered, {len(load.promises)} promised and not answered")
+    print(f"{len(rows)} rows in the ledger; tried again after {dict(load.tried_again_after)}")
+    by_action = {row.action_id: row for row in rows}
+    kept = [by_action.get(promise.action_id) for promise in load.promises]
+    assert [row and (row.user_id, row.score_increment) for row in kept] == [
+        (promise.user_id, promise.points) for promise in load.promises
+    ]
+    expected = [*load.awards, *filter(None, kept)]
+    assert sorted(map(books.entry, rows)) == sorted(map(books.entry, expected))
+    assert books.broken_chains(rows) == []
+    assert await books.wrong_totals(suite, users) == []
+    await eventually(partial(books.boards_agree, suite), timeout_s=GIVE_UP_S)
+    await eventually(partial(settled, suite, rows), timeout_s=GIVE_UP_S)
+    for player in players:
+        own = [row for row in kept if row and row.user_id == player.user_id]
+        await expect_receipts(player, own)
+
+
+async def published(suite: Suite) -> bool:
+    """Whether nothing waits for Postgres any more, and everything was published."""
+    await books.expect_published(suite)
+    return True
+
+
+async def settled(suite: Suite, rows: Sequence[Award]) -> bool:
+    """Whether every action that was awarded says so."""
+    statement = """
+        SELECT count(*) FROM actions.actions
+        WHERE action_id = ANY ($1::uuid[]) AND state <> 'awarded'
+    """
+    ((left,),) = await suite.sql(statement, [row.action_id for row in rows])
+    return bool(left == 0)
+
+
+async def expect_receipts(player: Client, rows: Sequence[Award]) -> None:
+    """The player gets the receipts of what was promised, and sees the actions awarded."""
+    for row in rows:
+        receipt = await player.receipt(row.action_id)
+        assert books.entry(receipt) == books.entry(row)
+        assert (await player.call("GET", f"/actions/{row.action_id}"))["state"] == "awarded"

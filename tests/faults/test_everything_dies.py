@@ -5,13 +5,11 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, replace
-from functools import partial
 
-from chassis.testing import eventually
-from scoreboard_client import Award, Client, Live
+from scoreboard_client import Client, Live
 from tests import books
 from tests.faults.deaths import frozen, killed, robbed
-from tests.faults.load import GIVE_UP_S, QUEUED, REQUEST_S, Load, playing
+from tests.faults.load import QUEUED, REQUEST_S, Load, expect_exact, playing
 from tests.journeys.game import added, expect_shown
 from tests.journeys.ranking import Play, Ranking, Rules
 from tests.operating import ordered
@@ -85,53 +83,6 @@ async def cutting(line: Line) -> AsyncIterator[None]:
         yield
     finally:
         task.cancel()
-
-
-async def expect_exact(suite: Suite, load: Load, players: Sequence[Client]) -> None:
-    """The ledger holds what was returned and what was promised, once each, and nothing else."""
-    users = [player.user_id for player in players]
-    await eventually(partial(published, suite), timeout_s=GIVE_UP_S)
-    rows = await books.ledger(suite, users)
-    print(f"\n{len(load.awards)} awards answered, {len(load.promises)} promised and not answered")
-    print(f"{len(rows)} rows in the ledger; tried again after {dict(load.tried_again_after)}")
-    by_action = {row.action_id: row for row in rows}
-    kept = [by_action.get(promise.action_id) for promise in load.promises]
-    assert [row and (row.user_id, row.score_increment) for row in kept] == [
-        (promise.user_id, promise.points) for promise in load.promises
-    ]
-    expected = [*load.awards, *filter(None, kept)]
-    assert sorted(map(books.entry, rows)) == sorted(map(books.entry, expected))
-    assert books.broken_chains(rows) == []
-    assert await books.wrong_totals(suite, users) == []
-    await eventually(partial(books.boards_agree, suite), timeout_s=GIVE_UP_S)
-    await eventually(partial(settled, suite, rows), timeout_s=GIVE_UP_S)
-    for player in players:
-        own = [row for row in kept if row and row.user_id == player.user_id]
-        await expect_receipts(player, own)
-
-
-async def published(suite: Suite) -> bool:
-    """Whether nothing waits for Postgres any more, and everything was published."""
-    await books.expect_published(suite)
-    return True
-
-
-async def settled(suite: Suite, rows: Sequence[Award]) -> bool:
-    """Whether every action that was awarded says so."""
-    statement = """
-        SELECT count(*) FROM actions.actions
-        WHERE action_id = ANY ($1::uuid[]) AND state <> 'awarded'
-    """
-    ((left,),) = await suite.sql(statement, [row.action_id for row in rows])
-    return bool(left == 0)
-
-
-async def expect_receipts(player: Client, rows: Sequence[Award]) -> None:
-    """The player gets the receipts of what was promised, and sees the actions awarded."""
-    for row in rows:
-        receipt = await player.receipt(row.action_id)
-        assert books.entry(receipt) == books.entry(row)
-        assert (await player.call("GET", f"/actions/{row.action_id}"))["state"] == "awarded"
 
 
 async def expect_ranked(suite: Suite, players: Sequence[Client]) -> None:
