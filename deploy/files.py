@@ -6,7 +6,10 @@
 | `keys/<unit>/<key>` | the keys of `units.keys(unit)` |
 | `stores/<unit>/database_url`, `…/redis_url` | the stores, each with a user of the unit's own |
 | `owner/database_url`, `owner/password` | the role that makes the other roles and the schemas |
+| `roles/<unit>` | the same `database_url`, as `migrate` reads them to make the roles |
 | `redis/users.acl` | the users of Redis: read by it, of no use to units |
+
+`owner` and `redis` are open to the group of their owner too: the stores are other users.
 """
 
 from collections.abc import Callable
@@ -33,13 +36,18 @@ def make(directory: Path, *, postgres: str, redis: str) -> None:
             _keep(directory / "keys" / unit / key, partial(secrets.key, key))
     for unit in databases.UNITS:
         url = _database_url(unit, secrets.password(), postgres)
-        _keep(directory / "stores" / unit / "database_url", partial(str, url))
+        url = _keep(directory / "stores" / unit / "database_url", partial(str, url))
+        _keep(directory / "roles" / unit, partial(str, url))
     passwords = {}
     for unit in redis_users.UNITS:
         new = f"redis://{unit}:{secrets.password()}@{redis}/0"
         url = _keep(directory / "stores" / unit / "redis_url", partial(str, new))
         passwords[unit] = urlsplit(url).password or ""
     _write(directory / "redis" / "users.acl", redis_users.acl(passwords))
+    for shared in (directory / "owner", directory / "redis"):
+        shared.chmod(0o750)
+        for path in shared.iterdir():
+            path.chmod(0o640)
 
 
 def _database_url(role: str, password: str, address: str) -> str:

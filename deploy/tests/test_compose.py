@@ -1,0 +1,132 @@
+"""compose.yaml and the table of what each unit is given are one."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from chassis.settings import load
+from deploy import databases, files
+from deploy.tests import compose
+from deploy.tests.compose import COMPOSE, FOLDER, MOUNTED, SERVICES
+from deploy.units import SETTINGS, UNITS, configuration, keys, stores, targets
+
+OURS = (*UNITS, "files", "migrate")
+OPTIONAL = {"path": "settings.env", "required": False}
+
+
+def image(service: str) -> str:
+    return str(SERVICES[service]["image"])
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_is_given_what_the_table_says(unit: str) -> None:
+    expected = {"TLS_DIR": f"{MOUNTED}/tls"}
+    expected |= {f"{name.upper()}_FILE": f"{MOUNTED}/keys/{name}" for name in keys(unit)}
+    expected |= {f"{name.upper()}_FILE": f"{MOUNTED}/stores/{name}" for name in stores(unit)}
+    expected |= {f"{name.upper()}_TARGET": f"dns:///{name}:50051" for name in targets(unit)}
+    if unit == "gateway":
+        expected["PORT"] = "8080"
+
+    assert SERVICES[unit]["environment"] == expected
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_an_operator_sets_all_else_of_a_unit(unit: str) -> None:
+    """Settings come by file, the operator's last; none of them is decided above it."""
+    assert SERVICES[unit]["env_file"] == ["compose.env", OPTIONAL]
+    decided = {name.removesuffix("_FILE") for name in SERVICES[unit]["environment"]}
+    assert not decided & configuration(unit)
+    required = {"ISSUER", "AUDIENCE"} & configuration(unit)
+    assert required <= compose.preset().keys()
+
+
+def test_what_is_preset_is_read() -> None:
+    known = frozenset[str]().union(*map(configuration, UNITS))
+
+    assert compose.preset().keys() <= known
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_has_its_own_secrets_and_reads_them(unit: str, tmp_path: Path) -> None:
+    files.make(tmp_path, postgres="postgres:5432", redis="redis:6379")
+    mounted = compose.files(unit)
+    assert mounted == {
+        f"{MOUNTED}/{kind}": f"{kind}/{unit}"
+        for kind in ("tls", "keys", "stores")
+        if kind != "keys" or keys(unit)
+    }
+
+    given = compose.preset() | SERVICES[unit]["environment"]
+    for target, part in mounted.items():
+        given = {k: v.replace(target, str(tmp_path / part)) for k, v in given.items()}
+
+    load(SETTINGS[unit], given)
+
+
+def test_the_other_services_have_the_files_they_read(tmp_path: Path) -> None:
+    files.make(tmp_path, postgres="postgres:5432", redis="redis:6379")
+    read = {
+        "migrate": list(SERVICES["migrate"]["environment"].values()),
+        "postgres": [SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD_FILE"]],
+        "redis": [each for each in SERVICES["redis"]["command"] if each.startswith(MOUNTED)],
+    }
+
+    for service, paths in read.items():
+        parts = compose.files(service)
+        for path in map(Path, paths):
+            target = next(each for each in parts if path.is_relative_to(each))
+            assert (tmp_path / parts[target] / path.relative_to(target)).exists(), path
+    roles = tmp_path / compose.files("migrate")[f"{MOUNTED}/roles"]
+    assert {path.name for path in roles.iterdir()} == set(databases.UNITS)
+    assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == files.OWNER
+    assert SERVICES["postgres"]["environment"]["POSTGRES_DB"] == files.OWNER
+    # Their users are others than ours; a group of ours is what they have in common.
+    for part in ("owner", "redis"):
+        assert (tmp_path / part).stat().st_mode & 0o7777 == 0o750
+        for path in (tmp_path / part).iterdir():
+            assert path.stat().st_mode & 0o7777 == 0o640, path
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_container_is_confined(service: str) -> None:
+    about = SERVICES[service]
+
+    assert about["read_only"] is True
+    assert about["cap_drop"] == ["ALL"]
+    assert about["security_opt"] == ["no-new-privileges:true"]
+    # Ours have a user of their own in the image.
+    if service not in OURS:
+        assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", about["user"])
+        assert about["group_add"] == ["10001"]
+    assert re.search(r":(\$\{TAG:-dev\}|\d[\w.]*)$", image(service))
+
+
+def test_only_the_gateway_is_reached_and_from_this_machine_alone() -> None:
+    published = {name: about["ports"] for name, about in SERVICES.items() if "ports" in about}
+
+    assert published == {"gateway": ["127.0.0.1:8080:8080"]}
+
+
+def test_every_unit_waits_for_its_schema_and_says_when_it_is_ready() -> None:
+    assert set(SERVICES) == {*OURS, "postgres", "redis"}
+    for unit in UNITS:
+        awaited = {name: each["condition"] for name, each in SERVICES[unit]["depends_on"].items()}
+        others = dict.fromkeys(targets(unit), "service_healthy") if unit == "gateway" else {}
+        assert awaited == {
+            "migrate": "service_completed_successfully",
+            "redis": "service_healthy",
+            **others,
+        }
+        assert "http://127.0.0.1:9100/readyz" in SERVICES[unit]["healthcheck"]["test"][-1]
+        assert image(unit).rpartition(":$")[0].endswith(f"/{unit}")
+    assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
+    for store in ("postgres", "redis"):
+        done = {"files": {"condition": "service_completed_successfully"}}
+        assert SERVICES[store]["depends_on"] == done
+        assert "healthcheck" in SERVICES[store]
+
+
+def test_an_operator_s_settings_are_not_committed() -> None:
+    assert "deploy/settings.env" in (FOLDER.parent / ".gitignore").read_text().splitlines()
+    assert set(COMPOSE["volumes"]) == {"files", "postgres", "redis"}
