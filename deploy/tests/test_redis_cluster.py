@@ -1,0 +1,228 @@
+"""A Redis Cluster formed of real nodes, that change places and addresses."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from deploy import redis_cluster
+from deploy.redis_cluster import Member, Nodes
+from local import ports
+from local.servers import embedded
+
+SIZE = 6
+PASSWORD = "s3cret"
+
+
+class Six:
+    """Six nodes, each at an address of its own, which may change while it is stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        free = list(ports.keep(folder / "ports.json", [str(n) for n in range(2 * SIZE)]).values())
+        self._ports, self._bus_ports = free[:SIZE], free[SIZE:]
+        self._hosts = [f"127.0.1.{1 + number}" for number in range(SIZE)]
+        self._running: dict[int, ExitStack] = {}
+
+    @property
+    def nodes(self) -> Nodes:
+        """All of them, at their present addresses."""
+        return Nodes(names=tuple(map(self.name, range(SIZE))), password=PASSWORD)
+
+    def name(self, number: int) -> tuple[str, int]:
+        return self._hosts[number], self._ports[number]
+
+    def start(self, number: int, *, host: str = "", data: str = "") -> None:
+        """Starts a node, at another address or with the data of another folder."""
+        self._hosts[number] = host or self._hosts[number]
+        options = {
+            "bind": f"127.0.0.1 {self._hosts[number]}",
+            "cluster-enabled": "yes",
+            "cluster-announce-ip": self._hosts[number],
+            "cluster-port": str(self._bus_ports[number]),
+            "cluster-node-timeout": "1000",
+            "cluster-require-full-coverage": "no",
+            "availability-zone": "abc"[number % 3],
+            "masterauth": PASSWORD,
+            "repl-diskless-sync-delay": "0",
+        }
+        words = [w for key, value in options.items() for w in (f"--{key}", *value.split())]
+        stack = self._running[number] = ExitStack()
+        stack.enter_context(
+            embedded.redis(
+                self._folder / f"{number}{data}",
+                port=self._ports[number],
+                password=PASSWORD,
+                extra=words,
+            )
+        )
+
+    def stop(self, number: int) -> None:
+        self._running.pop(number).close()
+
+    def stop_all(self) -> None:
+        for number in list(self._running):
+            self.stop(number)
+
+    def form(self) -> None:
+        redis_cluster.form(self.nodes, deadline_s=60, say=lambda line: None)
+
+    def seen(self, by: int) -> dict[str, Member]:
+        """All members by their ids, as one node sees them."""
+        with self.nodes.client(*self.name(by)) as node:
+            return {member.id: member for member in redis_cluster.members(node)}
+
+    def me(self, number: int) -> Member:
+        """A node as it sees itself."""
+        return next(m for m in self.seen(number).values() if "myself" in m.flags)
+
+
+@pytest.fixture(scope="module")
+def six(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Six]:
+    folder = tmp_path_factory.mktemp("six")
+    folder.chmod(0o755)
+    cluster = Six(folder)
+    try:
+        for number in range(SIZE):
+            cluster.start(number)
+        cluster.form()
+        yield cluster
+    finally:
+        cluster.stop_all()
+
+
+def shape(six: Six) -> list[tuple[str, bool, str, int]]:
+    """Id, role, primary and number of slots of each node."""
+    return [(m.id, m.is_primary, m.primary, len(m.slots)) for m in map(six.me, range(SIZE))]
+
+
+def test_six_nodes_become_three_primaries_with_a_replica_each_in_another_zone(six: Six) -> None:
+    members = list(map(six.me, range(SIZE)))
+    primaries = [m for m in members if m.is_primary]
+
+    assert sorted(len(m.slots) for m in primaries) == [5461, 5461, 5462]
+    assert {m.primary for m in members if not m.is_primary} == {m.id for m in primaries}
+    zone = {m.id: "abc"[number % 3] for number, m in enumerate(members)}
+    assert all(zone[m.id] != zone[m.primary] for m in members if not m.is_primary)
+
+
+def test_forming_it_again_changes_nothing(six: Six) -> None:
+    before = shape(six)
+
+    six.form()
+
+    assert shape(six) == before
+
+
+def test_an_interrupted_start_is_completed(six: Six) -> None:
+    replica = next(n for n in range(SIZE) if not six.me(n).is_primary)
+    primary = next(n for n in range(SIZE) if six.me(n).is_primary)
+    before = shape(six)
+    with six.nodes.client(*six.name(primary)) as node:
+        node.cluster("DELSLOTS", *sorted(six.me(primary).slots)[:100])
+    with six.nodes.client(*six.name(replica)) as node:
+        node.cluster("RESET", "SOFT")
+
+    six.form()
+
+    assert shape(six) == before
+
+
+def test_a_node_that_comes_back_at_another_address_is_known_by_it(six: Six) -> None:
+    numbers = range(SIZE)
+    ids = [six.me(number).id for number in numbers]
+    for number in numbers:
+        six.stop(number)
+    # All at once, so that no node could learn an address from another.
+    for number in numbers:
+        six.start(number, host=f"127.0.2.{1 + number}")
+
+    redis_cluster.wait("it is known", lambda: introduced(six), time.monotonic() + 30)
+
+    assert [six.me(number).id for number in numbers] == ids
+    for number in numbers:
+        assert {m.host for m in six.seen(number).values()} == {six.name(n)[0] for n in numbers}
+
+
+def introduced(six: Six) -> bool:
+    for number in range(SIZE):
+        redis_cluster.introduce(six.nodes, six.name(number))
+    hosts = {six.name(n)[0] for n in range(SIZE)}
+    return all({m.host for m in six.seen(n).values() if m.connected} == hosts for n in range(SIZE))
+
+
+def test_a_primary_that_ends_hands_over_first(six: Six) -> None:
+    six.form()
+    primary = next(n for n in range(SIZE) if six.me(n).is_primary)
+    slots, said = six.me(primary).slots, list[str]()
+    ends = threading.Event()
+    ends.set()
+
+    redis_cluster.stay(six.nodes, six.name(primary), ends=ends, say=said.append)
+
+    me = six.me(primary)
+    heir = six.seen(primary)[me.primary]
+    assert not me.is_primary
+    assert said == [f"handed over to {heir.host}:{heir.port}"]
+    assert heir.slots == slots
+
+
+def test_a_replica_that_ends_hands_nothing_over(six: Six) -> None:
+    replica = next(n for n in range(SIZE) if not six.me(n).is_primary)
+
+    assert redis_cluster.hand_over(six.nodes, six.name(replica)) == "nothing to hand over"
+
+
+def test_a_node_that_lost_its_data_becomes_a_replica_again(six: Six) -> None:
+    six.form()
+    replica = next(n for n in range(SIZE) if not six.me(n).is_primary)
+    lost = six.me(replica)
+    six.stop(replica)
+    six.start(replica, data="-new")
+
+    six.form()
+
+    assert six.me(replica).id != lost.id
+    assert six.me(replica).primary == lost.primary
+    assert all(lost.id not in six.seen(number) for number in range(SIZE))
+
+
+def test_a_node_that_does_not_start_ends_the_forming_in_time(six: Six) -> None:
+    missing = replace(six.nodes, names=(*six.nodes.names[:-1], ("127.0.0.1", 1)))
+
+    with pytest.raises(TimeoutError, match="every node answers"):
+        redis_cluster.form(missing, deadline_s=0.5)
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://a:1", "redis+cluster://", "redis+cluster://a", "redis+cluster://u:p@a:1,b"]
+)
+def test_a_url_that_names_no_nodes_is_refused(url: str) -> None:
+    with pytest.raises(ValueError, match=r"must be redis|needs its port"):
+        Nodes.of(url)
+
+
+def test_a_url_names_nodes_and_login() -> None:
+    assert Nodes.of("redis+cluster://admin:p%40ss@one:6379,two:6380") == Nodes(
+        names=(("one", 6379), ("two", 6380)), user="admin", password="p@ss"
+    )
+
+
+def test_the_command_names_what_it_lacks(tmp_path: Path) -> None:
+    file = tmp_path / "redis_url"
+    file.write_text("redis+cluster://admin:x@one:1,two:2\n")
+    named = {"REDIS_URL_FILE": str(file)}
+
+    for words, environment, problem in (
+        (["form"], {}, "REDIS_URL_FILE is required"),
+        (["stay"], named, "REDIS_NODE is required"),
+        (["join"], named, "form or stay"),
+        (["form"], named, "an even number of nodes, 6 or more"),
+        (["form"], {"REDIS_URL_FILE": "/nowhere"}, "No such file"),
+    ):
+        with pytest.raises(SystemExit, match=problem):
+            redis_cluster.command(words, environment)
