@@ -23,7 +23,7 @@ from redis.retry import Retry
 SLOTS = 16384
 FORM_S = 300.0  # for all nodes to start and join
 HAND_OVER_S = 20.0  # for a replica to become the primary
-INTRODUCE_S = 5.0  # between two looks at the peers
+LOOK_S = 5.0  # between two looks at the peers
 _POLL_S = 0.1
 _CONNECT_S = 2.0
 
@@ -123,14 +123,31 @@ def form(nodes: Nodes, *, say: Callable[[str], None] = print, deadline_s: float 
 
 
 def stay(
-    nodes: Nodes, own: tuple[str, int], *, ends: threading.Event, say: Callable[[str], None] = print
+    nodes: Nodes,
+    own: tuple[str, int],
+    *,
+    ends: threading.Event,
+    ready: Path,
+    look_s: float = LOOK_S,
+    say: Callable[[str], None] = print,
 ) -> None:
-    """Introduces the node to its peers until `ends` is set, then hands over. Never raises."""
-    while not ends.wait(INTRODUCE_S):
+    """Introduces the node to its peers until `ends` is set, then hands over.
+
+    The file `ready` is there while the node is a primary or has all that its primary has, so
+    that no other node of the shard need be stopped before. Raises OSError when it cannot be
+    written.
+    """
+    while not ends.wait(look_s):
         try:
             introduce(nodes, own)
+            in_step = _in_step(nodes, own)
         except UNREACHABLE as error:
             say(f"not introduced: {error!r}")
+            in_step = False
+        if in_step:
+            ready.touch()
+        else:
+            ready.unlink(missing_ok=True)
     try:
         say(hand_over(nodes, own))
     except (*UNREACHABLE, TimeoutError) as error:
@@ -138,8 +155,9 @@ def stay(
 
 
 def command(words: Sequence[str], environment: Mapping[str, str]) -> None:
-    """`form`, or `stay` beside the node REDIS_NODE; REDIS_URL_FILE has the nodes and the login.
+    """`form`, or `stay` beside the node REDIS_NODE (host:port) with the file REDIS_READY_FILE.
 
+    REDIS_URL_FILE holds the nodes and the login: redis+cluster://user:password@host:port,….
     Raises SystemExit with what is wrong.
     """
     try:
@@ -148,7 +166,8 @@ def command(words: Sequence[str], environment: Mapping[str, str]) -> None:
             form(nodes)
         elif list(words) == ["stay"]:
             host, _, port = environment["REDIS_NODE"].rpartition(":")
-            stay(nodes, (host, int(port)), ends=until_stopped())
+            ready = Path(environment["REDIS_READY_FILE"])
+            stay(nodes, (host, int(port)), ends=until_stopped(), ready=ready)
         else:
             sys.exit("redis-cluster: say form or stay")
     except KeyError as missing:
@@ -174,6 +193,8 @@ def introduce(nodes: Nodes, own: tuple[str, int]) -> None:
         known = {member.id: member for member in members(node)}
         for name, peer in _own(nodes).items():
             seen = known.get(peer.id)
+            if seen is not None and "myself" in seen.flags:
+                continue
             address = socket.gethostbyname(name[0])
             if seen is None or not seen.connected or seen.host != address:
                 node.cluster("MEET", address, name[1], peer.bus_port)
@@ -218,6 +239,13 @@ def wait(what: str, holds: Callable[[], bool], until: float) -> None:
         if time.monotonic() > until:
             raise TimeoutError(f"waited in vain: {what}")
         time.sleep(_POLL_S)
+
+
+def _in_step(nodes: Nodes, own: tuple[str, int]) -> bool:
+    with nodes.client(*own) as node:
+        role = node.execute_command("ROLE")
+    # Of a replica: its role, its primary's address and port, the state of the link.
+    return role[0] == "master" or role[3] == "connected"
 
 
 def _own(nodes: Nodes) -> dict[tuple[str, int], Member]:

@@ -155,20 +155,45 @@ def introduced(six: Six) -> bool:
     return all({m.host for m in six.seen(n).values() if m.connected} == hosts for n in range(SIZE))
 
 
-def test_a_primary_that_ends_hands_over_first(six: Six) -> None:
+def test_a_primary_that_ends_hands_over_first(six: Six, tmp_path: Path) -> None:
     six.form()
     primary = next(n for n in range(SIZE) if six.me(n).is_primary)
     slots, said = six.me(primary).slots, list[str]()
     ends = threading.Event()
     ends.set()
 
-    redis_cluster.stay(six.nodes, six.name(primary), ends=ends, say=said.append)
+    redis_cluster.stay(
+        six.nodes, six.name(primary), ends=ends, ready=tmp_path / "ready", say=said.append
+    )
 
     me = six.me(primary)
     heir = six.seen(primary)[me.primary]
     assert not me.is_primary
     assert said == [f"handed over to {heir.host}:{heir.port}"]
     assert heir.slots == slots
+
+
+def test_a_node_is_ready_while_it_has_what_its_primary_has(six: Six, tmp_path: Path) -> None:
+    six.form()
+    replica = next(n for n in range(SIZE) if not six.me(n).is_primary)
+    ends, ready = threading.Event(), tmp_path / "ready"
+    stays = threading.Thread(
+        target=redis_cluster.stay,
+        args=(six.nodes, six.name(replica)),
+        kwargs={"ends": ends, "ready": ready, "look_s": 0.05, "say": lambda line: None},
+    )
+    stays.start()
+    try:
+        redis_cluster.wait("it is ready", ready.exists, time.monotonic() + 20)
+        with six.nodes.client(*six.name(replica)) as node:
+            node.config_set("masterauth", "wrong")
+            node.client_kill_filter(_type="master")
+            redis_cluster.wait("it is not", lambda: not ready.exists(), time.monotonic() + 20)
+            node.config_set("masterauth", PASSWORD)
+        redis_cluster.wait("it is again", ready.exists, time.monotonic() + 20)
+    finally:
+        ends.set()
+        stays.join()
 
 
 def test_a_replica_that_ends_hands_nothing_over(six: Six) -> None:
@@ -220,6 +245,7 @@ def test_the_command_names_what_it_lacks(tmp_path: Path) -> None:
     for words, environment, problem in (
         (["form"], {}, "REDIS_URL_FILE is required"),
         (["stay"], named, "REDIS_NODE is required"),
+        (["stay"], named | {"REDIS_NODE": "one:1"}, "REDIS_READY_FILE is required"),
         (["join"], named, "form or stay"),
         (["form"], named, "an even number of nodes, 6 or more"),
         (["form"], {"REDIS_URL_FILE": "/nowhere"}, "No such file"),
