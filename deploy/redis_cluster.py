@@ -6,10 +6,9 @@ introduces the node to peers whose addresses changed, and at its end makes a rep
 
 import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +49,8 @@ class Nodes:
         pairs = [host.rpartition(":") for host in hosts.split(",")]
         if not all(host and port.isdigit() for host, _, port in pairs):
             raise ValueError("every host needs its port")
+        if len(pairs) < 6 or len(pairs) % 2:
+            raise ValueError("must name an even number of nodes, 6 or more")
         return cls(
             names=tuple((host, int(port)) for host, _, port in pairs),
             user=unquote(user) or None,
@@ -98,10 +99,8 @@ def form(nodes: Nodes, *, say: Callable[[str], None] = print, deadline_s: float 
     """Makes one cluster of the nodes: half of them primaries, each other a replica of one.
 
     Does what is missing, so it may be run any number of times. Ids that no node has any more
-    are forgotten. Raises ValueError, TimeoutError.
+    are forgotten. Raises TimeoutError.
     """
-    if len(nodes.names) < 6 or len(nodes.names) % 2:
-        raise ValueError("a cluster needs an even number of nodes, 6 or more")
     until = time.monotonic() + deadline_s
     wait("every node answers", lambda: len(_own(nodes)) == len(nodes.names), until)
     own = _own(nodes)
@@ -152,28 +151,6 @@ def stay(
         say(hand_over(nodes, own))
     except (*UNREACHABLE, TimeoutError) as error:
         say(f"not handed over: {error!r}")
-
-
-def command(words: Sequence[str], environment: Mapping[str, str]) -> None:
-    """`form`, or `stay` beside the node REDIS_NODE (host:port) with the file REDIS_READY_FILE.
-
-    REDIS_URL_FILE holds the nodes and the login: redis+cluster://user:password@host:port,….
-    Raises SystemExit with what is wrong.
-    """
-    try:
-        nodes = Nodes.of(Path(environment["REDIS_URL_FILE"]).read_text().strip())
-        if list(words) == ["form"]:
-            form(nodes)
-        elif list(words) == ["stay"]:
-            host, _, port = environment["REDIS_NODE"].rpartition(":")
-            ready = Path(environment["REDIS_READY_FILE"])
-            stay(nodes, (host, int(port)), ends=until_stopped(), ready=ready)
-        else:
-            sys.exit("redis-cluster: say form or stay")
-    except KeyError as missing:
-        sys.exit(f"redis-cluster: {missing.args[0]} is required")
-    except (ValueError, OSError) as error:
-        sys.exit(f"redis-cluster: {error}")
 
 
 def until_stopped() -> threading.Event:

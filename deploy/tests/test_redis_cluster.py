@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import redis_cluster
+from deploy import __main__, redis_cluster
 from deploy.redis_cluster import Member, Nodes
 from local import ports
 from local.servers import embedded
@@ -224,31 +224,49 @@ def test_a_node_that_does_not_start_ends_the_forming_in_time(six: Six) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://a:1", "redis+cluster://", "redis+cluster://a", "redis+cluster://u:p@a:1,b"]
+    ("url", "problem"),
+    [
+        ("redis://a:1", "must be redis"),
+        ("redis+cluster://", "must be redis"),
+        ("redis+cluster://a", "needs its port"),
+        ("redis+cluster://u:p@a:1,b", "needs its port"),
+        ("redis+cluster://a:1,b:2", "an even number of nodes, 6 or more"),
+        ("redis+cluster://a:1,a:2,a:3,a:4,a:5,a:6,a:7", "an even number of nodes, 6 or more"),
+    ],
 )
-def test_a_url_that_names_no_nodes_is_refused(url: str) -> None:
-    with pytest.raises(ValueError, match=r"must be redis|needs its port"):
+def test_a_url_that_names_no_cluster_is_refused(url: str, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
         Nodes.of(url)
 
 
 def test_a_url_names_nodes_and_login() -> None:
-    assert Nodes.of("redis+cluster://admin:p%40ss@one:6379,two:6380") == Nodes(
-        names=(("one", 6379), ("two", 6380)), user="admin", password="p@ss"
-    )
+    hosts = ",".join(f"node-{number}:6379" for number in range(SIZE))
+
+    nodes = Nodes.of(f"redis+cluster://admin:p%40ss@{hosts}")
+
+    assert nodes.names == tuple((f"node-{number}", 6379) for number in range(SIZE))
+    assert (nodes.user, nodes.password) == ("admin", "p@ss")
 
 
-def test_the_command_names_what_it_lacks(tmp_path: Path) -> None:
-    file = tmp_path / "redis_url"
-    file.write_text("redis+cluster://admin:x@one:1,two:2\n")
-    named = {"REDIS_URL_FILE": str(file)}
+@pytest.mark.parametrize(
+    ("act", "given", "problem"),
+    [
+        ("form", {}, "REDIS_URL: is required"),
+        ("form", {"REDIS_URL": "redis+cluster://a:1"}, "REDIS_URL: must name an even number"),
+        ("stay", {}, "REDIS_NODE: is required"),
+        ("stay", {"REDIS_NODE": "a", "REDIS_READY_FILE": "r"}, "REDIS_URL: is required"),
+    ],
+)
+def test_the_command_names_what_does_not_fit(
+    act: str, given: dict[str, str], problem: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", ["deploy", "redis-cluster", act])
+    for name in ("REDIS_URL", "REDIS_NODE", "REDIS_READY_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
 
-    for words, environment, problem in (
-        (["form"], {}, "REDIS_URL_FILE is required"),
-        (["stay"], named, "REDIS_NODE is required"),
-        (["stay"], named | {"REDIS_NODE": "one:1"}, "REDIS_READY_FILE is required"),
-        (["join"], named, "form or stay"),
-        (["form"], named, "an even number of nodes, 6 or more"),
-        (["form"], {"REDIS_URL_FILE": "/nowhere"}, "No such file"),
-    ):
-        with pytest.raises(SystemExit, match=problem):
-            redis_cluster.command(words, environment)
+    with pytest.raises(SystemExit) as end:
+        __main__.main()
+
+    assert problem in str(end.value)
