@@ -93,33 +93,27 @@ def parsed(operators: list[dict[str, Any]], line: str) -> tuple[str, dict[str, A
     body: Any = line
     attributes: dict[str, str] = {}
     for operator in operators[1:]:
-        condition = operator.get("if", "true")
-        match operator["type"], condition:
-            case "json_parser", 'body matches "^{"':
-                if re.match("^{", body):
-                    body = json.loads(body)
-                    assert operator["timestamp"]["parse_from"] == "body.timestamp"
-                    # Go's layout: as many digits as there are, then the zone.
-                    assert re.fullmatch(
-                        r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{1,6}Z", body["timestamp"]
-                    )
-            case "move", "body.timestamp != nil":
-                assert (operator["from"], operator["to"]) == (
-                    "body.timestamp",
-                    'body["@timestamp"]',
-                )
-                if isinstance(body, dict):
-                    body["@timestamp"] = body.pop("timestamp")
-            case "add", "body.stream != nil":
-                assert operator["field"] == 'attributes["data_stream.dataset"]'
-                prefix = re.fullmatch(r'EXPR\("(.*)" \+ body\.stream\)', operator["value"])
-                assert prefix
-                if isinstance(body, dict) and "stream" in body:
-                    attributes["data_stream.dataset"] = prefix[1] + body["stream"]
-            case "filter", "true":
-                assert operator["expr"] == 'attributes["data_stream.dataset"] == nil'
-                if "data_stream.dataset" not in attributes:
+        match operator["type"]:
+            case "filter":
+                assert operator["expr"] == 'not (body matches "^{")'
+                if not re.match("^{", body):
                     return None
+            case "json_parser":
+                assert (operator["parse_from"], operator["parse_to"]) == ("body", "body")
+                body = json.loads(body)
+                assert operator["timestamp"]["parse_from"] == "body.timestamp"
+                # Go's layout: as many digits as there are, then the zone.
+                form = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?Z"
+                assert re.fullmatch(form, body["timestamp"])
+            case "move":
+                places = operator["from"], operator["to"]
+                assert places == ("body.timestamp", 'body["@timestamp"]')
+                body["@timestamp"] = body.pop("timestamp")
+            case "add":
+                assert operator["field"] == 'attributes["data_stream.dataset"]'
+                value = re.fullmatch(r'EXPR\("(.*)" \+ body\.(\w+)\)', operator["value"])
+                assert value
+                attributes["data_stream.dataset"] = value[1] + body[value[2]]
             case other:
                 pytest.fail(f"cannot run {other}")
     return attributes["data_stream.dataset"], body

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy import __main__, redis_cluster
+from deploy import __main__, redis_cluster, redis_users
 from deploy.redis_cluster import Member, Nodes
+from deploy.tests.manifests import of_kind, rendered
+from deploy.tests.production import filled
 from local import ports
 from local.servers import embedded
 
@@ -270,3 +272,49 @@ def test_the_command_names_what_does_not_fit(
         __main__.main()
 
     assert problem in str(end.value)
+
+
+def test_the_users_of_production_have_the_rights_that_a_cluster_needs(
+    six: Six,
+) -> None:
+    """Loaded into a real node: units, the replication, the exporter, and who forms the cluster."""
+    secret = of_kind(rendered("overlays/production"), "ExternalSecret")["redis-users"]
+    users = (*redis_users.UNITS, "admin", "replica", "monitor")
+    template = secret["spec"]["target"]["template"]["data"]["users.acl"]
+    acl = filled(template, dict.fromkeys(users, "x"))
+    allowed = {
+        "scores": ["CLUSTER SLOTS", "INFO server", "ROLE", "PING", "GET leaderboard:a"],
+        "gateway": ["CLUSTER SLOTS", "XREAD STREAMS {fraud}:sanctions 0", "GET {l:1}:a"],
+        "replica": ["PSYNC ? -1", "REPLCONF ACK 0", "PING"],
+        "monitor": ["INFO all", "CONFIG GET maxmemory", "SLOWLOG GET", "CLUSTER INFO", "PING"],
+        "admin": ["CLUSTER MEET 127.0.0.1 1", "CLUSTER FAILOVER", "ACL LOAD", "CLUSTER NODES"],
+        "default": ["PING"],
+    }
+    refused = {
+        "scores": [
+            "CLUSTER FAILOVER",
+            "FLUSHALL",
+            "CONFIG GET maxmemory",
+            "GET {auth}:a",
+            "KEYS *",
+        ],
+        "replica": ["GET a", "CLUSTER SLOTS"],
+        "monitor": ["GET a", "CONFIG SET maxmemory 1", "FLUSHALL"],
+        "default": ["GET a", "CLUSTER SLOTS", "INFO"],
+    }
+    with six.nodes.client(*six.name(0)) as node:
+        for line in acl.splitlines():
+            name, *rules = line.split()[1:]
+            if name == "default":
+                # The fixture's own login; a copy has the same rules.
+                name = "probe"
+            node.execute_command("ACL", "SETUSER", name, "reset", *rules)
+        try:
+            for wanted, commands in ((True, allowed), (False, refused)):
+                for user, texts in commands.items():
+                    who = "probe" if user == "default" else user
+                    for text in texts:
+                        verdict = node.execute_command("ACL", "DRYRUN", who, *text.split())
+                        assert (verdict in (b"OK", "OK")) is wanted, (user, text, verdict)
+        finally:
+            node.execute_command("ACL", "DELUSER", "probe", *users)
