@@ -1,22 +1,111 @@
-"""Prepares an installation: `python -m deploy migrate`. Start reading here."""
+"""Prepares an installation. Start reading here.
+
+`migrate` makes the services' roles and brings the schemas up to date; `files` makes all secrets
+as a folder; `secrets` keeps them as Secrets of the cluster that it runs in.
+"""
 
 import argparse
 import asyncio
-import os
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
-from deploy import databases
+import asyncpg
+import structlog
+
+from chassis.postgres import UNAVAILABLE, SchemaBehind
+from chassis.settings import SettingsError, load
+from deploy import cluster_secrets, databases, files
+
+# Trying again cannot help: the pod failure policy of the Job goes by it.
+HOPELESS = 42
+
+
+@dataclass(frozen=True, kw_only=True)
+class MigrateSettings:
+    """The settings of `migrate`."""
+
+    database_url: str  # Postgres, as a role that may make schemas, and roles where it has to
+    roles_dir: str = ""  # a file for each service, with its own URL, whose role is made
+
+
+@dataclass(frozen=True, kw_only=True)
+class SecretsSettings:
+    """The settings of `secrets`."""
+
+    namespace: str  # where the Secrets are
+    postgres_address: str = "postgres:5432"  # host:port, for new URLs
+    redis_address: str = "redis:6379"  # the same
+
+
+def migrate(_: argparse.Namespace) -> None:
+    settings = load(MigrateSettings)
+    passwords = databases.passwords(Path(settings.roles_dir)) if settings.roles_dir else {}
+    try:
+        versions = asyncio.run(databases.migrate(settings.database_url, passwords))
+    except UNAVAILABLE as reason:
+        sys.exit(f"migrate: Postgres is unavailable: {reason}")
+    except (asyncpg.PostgresError, SchemaBehind) as refusal:
+        sys.stderr.write(f"migrate: {refusal}\n")
+        sys.exit(HOPELESS)
+    for unit, version in versions.items():
+        sys.stdout.write(f"{unit} is at {version}\n")
+
+
+def make_files(given: argparse.Namespace) -> None:
+    files.make(given.directory, postgres=given.postgres, redis=given.redis)
+    sys.stdout.write(f"{given.directory} has all secrets\n")
+
+
+def make_secrets(_: argparse.Namespace) -> None:
+    settings = load(SecretsSettings)
+
+    async def make() -> list[str]:
+        async with cluster_secrets.Api.of_this_pod(settings.namespace) as api:
+            return await cluster_secrets.make(
+                api, postgres=settings.postgres_address, redis=settings.redis_address
+            )
+
+    try:
+        changed = asyncio.run(make())
+    except cluster_secrets.Refused as refusal:
+        sys.exit(f"secrets: {refusal}")
+    sys.stdout.write(f"made or renewed: {', '.join(changed) or 'nothing'}\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
-    parser.add_argument("command", choices=["migrate"], help="bring the schemas up to date")
-    parser.parse_args()
-    if not (url := os.environ.get("DATABASE_URL")):
-        sys.exit("migrate: set DATABASE_URL (a role that may create schemas)")
-    for unit, version in asyncio.run(databases.migrate(url)).items():
-        sys.stdout.write(f"{unit} is at {version}\n")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    migrating = commands.add_parser(
+        "migrate",
+        help="make roles, bring schemas up to date",
+        description="Reads DATABASE_URL, of a role that may make schemas, and ROLES_DIR, a folder"
+        " with a file for each service that holds its URL: its role is made with that password."
+        f" Code {HOPELESS}: trying again cannot help.",
+    )
+    migrating.set_defaults(run=migrate)
+    making = commands.add_parser("files", help="make all secrets as a folder")
+    making.add_argument("--directory", type=Path, required=True, help="the folder")
+    making.add_argument("--postgres", default="postgres:5432", help="host:port, for new URLs")
+    making.add_argument("--redis", default="redis:6379", help="host:port, for new URLs")
+    making.set_defaults(run=make_files)
+    keeping = commands.add_parser(
+        "secrets",
+        help="keep all secrets as Secrets of the cluster that it runs in",
+        description="Reads NAMESPACE, and POSTGRES_ADDRESS and REDIS_ADDRESS (host:port) for new"
+        " URLs. Makes what is missing, renews certificates near their end.",
+    )
+    keeping.set_defaults(run=make_secrets)
+    given = parser.parse_args()
+    try:
+        given.run(given)
+    except SettingsError as problems:
+        sys.exit(f"the settings do not fit\n{problems}")
+    except OSError as refusal:
+        sys.exit(str(refusal))
 
 
 if __name__ == "__main__":
+    # What the chassis logs of a good end is printed here.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("warning"))
     main()

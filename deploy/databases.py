@@ -6,10 +6,9 @@ what the service's migrations grant it.
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
-from asyncpg.connect_utils import SessionAttribute
 
 from chassis import postgres
 from deploy import units
@@ -21,30 +20,40 @@ _SERVICES = Path(__file__).parents[1] / "services"
 
 
 async def prepare(admin_url: str, passwords: Mapping[str, str]) -> dict[str, str]:
-    """Makes the roles and brings every schema up to date; returns each service's URL.
+    """Makes the roles and brings their schemas up to date; returns each service's URL.
 
     `admin_url` is of a role that may create roles and schemas. `passwords` name the
     services and their roles' passwords.
     """
-    connection = await asyncpg.connect(
-        admin_url, timeout=10, target_session_attrs=SessionAttribute.read_write
-    )
+    await _make_roles(admin_url, passwords)
+    for unit in passwords:
+        await _migrate(admin_url, unit)
+    return {unit: as_user(admin_url, unit, password) for unit, password in passwords.items()}
+
+
+async def migrate(url: str, passwords: Mapping[str, str]) -> dict[str, int]:
+    """Makes the roles of `passwords`, brings every schema up to date; returns the versions.
+
+    `url` is of a role that may create schemas, and roles if there are any to make.
+    """
+    if passwords:
+        await _make_roles(url, passwords)
+    return {unit: await _migrate(url, unit) for unit in UNITS}
+
+
+def passwords(folder: Path) -> dict[str, str]:
+    """The roles' passwords, of the URL in each service's file of `folder`. Raises OSError."""
+    urls = {unit: urlsplit((folder / unit).read_text().strip()) for unit in UNITS}
+    return {unit: unquote(url.password or "") for unit, url in urls.items()}
+
+
+async def _make_roles(url: str, passwords: Mapping[str, str]) -> None:
+    connection = await postgres.connect(url)
     try:
         for unit, password in passwords.items():
             await _set_role(connection, unit, password)
     finally:
         await connection.close()
-    for unit in passwords:
-        await _migrate(admin_url, unit)
-    return {unit: _as_user(admin_url, unit, password) for unit, password in passwords.items()}
-
-
-async def migrate(url: str) -> dict[str, int]:
-    """Brings every service's schema up to date; returns the versions.
-
-    `url` is of a role that may create schemas.
-    """
-    return {unit: await _migrate(url, unit) for unit in UNITS}
 
 
 async def _set_role(connection: asyncpg.Connection, name: str, password: str) -> None:
@@ -63,8 +72,8 @@ async def _migrate(url: str, unit: str) -> int:
     return await postgres.migrate(url, schema=unit, folder=_SERVICES / unit / "migrations")
 
 
-def _as_user(url: str, user: str, password: str) -> str:
-    """The same database for another role."""
+def as_user(url: str, user: str, password: str) -> str:
+    """The same server for another of its users."""
     parts = urlsplit(url)
     where = f"{quote(user)}:{quote(password)}@{parts.netloc.rpartition('@')[2]}"
     query = urlencode([(k, v) for k, v in parse_qsl(parts.query) if k not in ("user", "password")])

@@ -185,18 +185,25 @@ class Redis(Client):
 
 
 class Script:
-    """A Lua script from a unit's own files, called by its hash."""
+    """A Lua script from a unit's own files, called by its hash.
 
-    def __init__(self, redis: Redis, text: str) -> None:
+    One that is `read_only` may be called by a user who may only read its keys.
+    """
+
+    def __init__(self, redis: Redis, text: str, *, read_only: bool = False) -> None:
         self._redis = redis
         self._text = text
+        self._by_hash, self._by_text = (
+            ("EVALSHA_RO", "EVAL_RO") if read_only else ("EVALSHA", "EVAL")
+        )
         self._hash = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     @classmethod
-    def read(cls, redis: Redis, package: str, *names: str) -> "Script":
+    def read(cls, redis: Redis, package: str, *names: str, read_only: bool = False) -> "Script":
         """The script in these files of `package`, one after the other."""
         folder = resources.files(package)
-        return cls(redis, "\n".join(folder.joinpath(name).read_text() for name in names))
+        text = "\n".join(folder.joinpath(name).read_text() for name in names)
+        return cls(redis, text, read_only=read_only)
 
     async def __call__(self, keys: Sequence[Key], args: Sequence[Argument]) -> Any:
         """The script's answer. Raises RedisError."""
@@ -209,13 +216,14 @@ class Script:
         Raises the first RedisError among the answers, after the other calls have run.
         """
         answers = await self._redis.answers(
-            [("EVALSHA", self._hash, len(keys), *keys, *args) for keys, args in calls]
+            [(self._by_hash, self._hash, len(keys), *keys, *args) for keys, args in calls]
         )
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if unknown:
-            # Those did not run. EVAL also caches the script at the server.
+            # Those did not run. A call by text also caches the script at the server.
             again = [
-                ("EVAL", self._text, len(calls[i][0]), *calls[i][0], *calls[i][1]) for i in unknown
+                (self._by_text, self._text, len(calls[i][0]), *calls[i][0], *calls[i][1])
+                for i in unknown
             ]
             for i, answer in zip(unknown, await self._redis.answers(again), strict=True):
                 answers[i] = answer

@@ -237,7 +237,7 @@ def _slot(command: Command) -> int | None:
     """Where the command's first key is: the server refuses further ones of other slots."""
     name = _upper(command[0])
     match name:
-        case "EVAL" | "EVALSHA":
+        case "EVAL" | "EVALSHA" | "EVAL_RO" | "EVALSHA_RO":
             return slot_of(command[3]) if int(command[2]) else None
         case "XREAD" | "XREADGROUP":
             return slot_of(command[[_upper(word) for word in command].index("STREAMS") + 1])

@@ -134,7 +134,7 @@ class StreamReader:
         self.stream = stream
         self.position = position
         self._redis = redis
-        self._look = Script.read(redis, __package__, "look.lua")
+        self._look = Script.read(redis, __package__, "look.lua", read_only=True)
         self._server_due = 0.0  # of the event loop's clock
 
     async def begin(self) -> Position:

@@ -55,12 +55,16 @@ def redis(
     password: str = "",
     durable: bool = False,
     extra: Sequence[str] = (),
+    config: str = "",
 ) -> AbstractContextManager[Server]:
-    """Runs Valkey or Redis on the data in `directory`/redis; `extra` is added to its command line.
+    """Runs Valkey or Redis on the data in `directory`/redis.
 
-    Listens as `postgres` does; the URL names database 0. Raises Unavailable.
+    `extra` is added to its command line, `config`, which no other account sees, to its
+    configuration. Listens as `postgres` does; the URL names database 0. Raises Unavailable.
     """
-    start = partial(_start_redis, port=port, password=password, durable=durable, extra=extra)
+    start = partial(
+        _start_redis, port=port, password=password, durable=durable, extra=extra, config=config
+    )
     return _running(start, directory, name="Redis", variable="REDIS_URL")
 
 
@@ -139,7 +143,13 @@ def _postgres_ready(cluster: Path, pid: int) -> bool:
 
 
 def _start_redis(
-    launch: Launch, *, port: int | None, password: str, durable: bool, extra: Sequence[str]
+    launch: Launch,
+    *,
+    port: int | None,
+    password: str,
+    durable: bool,
+    extra: Sequence[str],
+    config: str,
 ) -> Server:
     binary = binaries.reachable_redis(launch.run)
     data = launch.directory / "redis"
@@ -150,14 +160,14 @@ def _start_redis(
     if port is None:
         path = launch.run / "redis.sock"
         command += ["--port", "0", "--unixsocket", path, "--unixsocketperm", "700"]
-        url, config = f"unix://{path}?db=0", ""
+        url = f"unix://{path}?db=0"
     else:
         launch.expect_free(port)
         command += ["--port", str(port), "--bind", "127.0.0.1"]
         url = f"redis://:{quote(password, safe='')}@127.0.0.1:{port}/0"
         # Read from standard input, since every account can read a command line.
         escaped = password.replace("\\", "\\\\").replace('"', '\\"')
-        config = f'requirepass "{escaped}"\n'
+        config += f'requirepass "{escaped}"\n'
     process = launch.start([*command, *extra], stop_by=signal.SIGTERM, config=config)
     launch.wait(process, lambda: _redis_ready(url, process.pid))
     return Server(url, process)

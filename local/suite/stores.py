@@ -1,12 +1,14 @@
 """Postgres and Redis of the suite: those that are given, or those started here."""
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import asyncpg
 
 from chassis.postgres import UNAVAILABLE, SchemaBehind
-from deploy import databases, secrets
+from deploy import databases, redis_users, secrets
 from local.servers import embedded as servers
 from local.settings import Settings
 from local.suite.processes import Server
@@ -18,25 +20,43 @@ PASSWORDS = (
     "postgres_password",
     "redis_password",
     *(f"{unit}_database_password" for unit in databases.UNITS),
+    *(f"{unit}_redis_password" for unit in redis_users.UNITS),
 )
 
 
 def start(supervisor: Supervisor, settings: Settings, places: Places) -> str:
-    """Starts what is not given; returns Postgres' URL. Raises Stopped, Unavailable, OSError."""
-    urls = {"postgres": settings.database_url, "redis": settings.redis_url}
-    embedded = {"postgres": servers.postgres, "redis": servers.redis}
-    for name, open_server in embedded.items():
-        if urls[name]:
-            supervisor.add(name, urls[name])
-            continue
-        supervisor.say(f"starting {name}…")
-        port, password = places.ports[name], _read(places.secrets / f"{name}_password")
-        run = partial(open_server, places.data_dir, port=port, password=password, durable=True)
-        server = Server(name, run)
-        supervisor.start(server)
-        urls[name] = server.url
-    secrets.write(places.secrets / "redis_url", urls["redis"])
-    return urls["postgres"]
+    """Starts what is not given; returns Postgres' URL. Raises Stopped, Unavailable, OSError.
+
+    Each unit's URL of Redis is kept as a secret of its own: with its own user, or as given.
+    """
+    passwords = {
+        unit: _read(places.secrets / f"{unit}_redis_password") for unit in redis_users.UNITS
+    }
+    with_users = partial(servers.redis, config=redis_users.users(passwords))
+    postgres_url = settings.database_url or _start("postgres", servers.postgres, supervisor, places)
+    redis_url = settings.redis_url or _start("redis", with_users, supervisor, places)
+    for name, given in {"postgres": settings.database_url, "redis": settings.redis_url}.items():
+        if given:
+            supervisor.add(name, given)
+    for unit, password in passwords.items():
+        own = redis_url if settings.redis_url else databases.as_user(redis_url, unit, password)
+        secrets.write(places.secrets / f"{unit}_redis_url", own)
+    return postgres_url
+
+
+def _start(
+    name: str,
+    open_server: Callable[..., AbstractContextManager[servers.Server]],
+    supervisor: Supervisor,
+    places: Places,
+) -> str:
+    """Starts an own server; returns its URL."""
+    supervisor.say(f"starting {name}…")
+    port, password = places.ports[name], _read(places.secrets / f"{name}_password")
+    run = partial(open_server, places.data_dir, port=port, password=password, durable=True)
+    server = Server(name, run)
+    supervisor.start(server)
+    return server.url
 
 
 async def migrate(database_url: str, places: Places) -> None:

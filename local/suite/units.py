@@ -133,9 +133,8 @@ def decided(unit: str, settings: Settings, places: Places) -> dict[str, str]:
     }
     for name in keys(unit):
         given[f"{name.upper()}_FILE"] = str(places.secrets / name)
-    files = {"database_url": f"{unit}_database_url", "redis_url": "redis_url"}
     for name in stores(unit):
-        given[f"{name.upper()}_FILE"] = str(places.secrets / files[name])
+        given[f"{name.upper()}_FILE"] = str(places.secrets / f"{unit}_{name}")
     return given
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from chassis.settings import Between, Named, OneOf, SettingsError, Variable, load, variables
 from deploy import secrets
-from deploy.units import SETTINGS, UNITS
+from deploy.units import SETTINGS, UNITS, stores
 from local.settings import Settings
 from local.suite import processes, units
 
@@ -24,8 +24,8 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> units.Places:
     """A data directory with secrets, as it is when the stores have been started."""
     folder = tmp_path_factory.mktemp("data")
     found = units.Places(data_dir=folder, ports=dict.fromkeys(units.PORT_NAMES, 1))
-    urls = [f"{unit}_database_url" for unit in UNITS]
-    secrets.make(found.secrets, passwords=(*urls, "redis_url"))
+    urls = [f"{unit}_{store}" for unit in UNITS for store in stores(unit)]
+    secrets.make(found.secrets, passwords=tuple(urls))
     return found
 
 
