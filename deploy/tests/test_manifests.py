@@ -19,7 +19,7 @@ from deploy.tests.workloads import environment, unit_of, workloads
 from local.servers.binaries import find_redis
 
 
-@pytest.mark.parametrize("path", [*folders("overlays"), *folders("tests"), "base", "jobs/migrate"])
+@pytest.mark.parametrize("path", folders("overlays"))
 def test_rendering_is_stable(path: str) -> None:
     assert render(K8S / path) == text(path)
 
