@@ -13,7 +13,7 @@ from deploy.tests.manifests import Manifest
 from deploy.tests.workloads import environment, selects, unit_of, workloads
 from protos.arrows import CALLERS
 
-GRPC, HTTP, OPS, OTLP = 50051, 8080, 9100, 4317
+GRPC, HTTP, OPS, OTLP, EXPORTER = 50051, 8080, 9100, 4317, 9121
 API_SERVER = (443, 6443, 8443)
 STORES = {"postgres": ("database_url", 5432), "redis": ("redis_url", 6379)}
 
@@ -103,7 +103,10 @@ def drawn(manifests: list[Manifest], namespace: str = "scoreboard") -> set[Edge]
         holding = [
             pod.name for pod in inside.values() if pod.labels.get("scoreboard/store") == store
         ]
+        clients += [name for name in inside if name == "redis-form" and store == "redis"]
         edges |= {Edge(client, name, port) for client in clients for name in holding}
+        # Its exporter, where it has one.
+        edges |= {Edge("prometheus", name, EXPORTER) for name in holding if "redis-form" in inside}
     edges |= {Edge("edge", "gateway", HTTP)}
     edges |= {Edge("prometheus", unit, OPS) for unit in serving}
     edges |= {Edge(name, "dns", 53) for name in inside}
@@ -121,7 +124,8 @@ def drawn(manifests: list[Manifest], namespace: str = "scoreboard") -> set[Edge]
 
 def wrong_edges(manifests: list[Manifest]) -> list[str]:
     """Edges that a side allows and that are not drawn, or the reverse, of the pods drawn here."""
-    here = {*units.UNITS, "migrate", "postgres", "redis", "secrets-dev", "secrets-dev-renewal"}
+    here = {*units.UNITS, "migrate", "postgres", "redis", "redis-form"}
+    here |= {"secrets-dev", "secrets-dev-renewal"}
     inside = {pod.name for pod in pods(manifests, "scoreboard")}
     here = here & inside | {NEWCOMER.name}
     violations = []

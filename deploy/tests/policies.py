@@ -23,7 +23,7 @@ from deploy.tests.workloads import (
 )
 
 # Who calls the API server, and so has a token of it.
-WITH_TOKEN = frozenset({"secrets-dev", "secrets-dev-renewal"})
+WITH_TOKEN = frozenset({"secrets-dev", "secrets-dev-renewal", "otel-collector"})
 # Their pods are not kept running, so nothing probes them.
 _RUN_TO_COMPLETION = frozenset({"Job", "CronJob"})
 _CLOSING_S = 10  # what is open: connections, logs
@@ -92,9 +92,10 @@ def missing_probes(manifests: list[Manifest]) -> list[str]:
     for workload in workloads(manifests):
         if workload.kind in _RUN_TO_COMPLETION:
             continue
-        for container in workload.pod["containers"]:
+        for container in workload.running:
             ports = {port.get("name") for port in container.get("ports", [])}
-            for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+            # One without a port is no server: that it runs is all that can be seen from outside.
+            for name in () if not ports else ("startupProbe", "livenessProbe", "readinessProbe"):
                 probe = container.get(name, {})
                 port = (probe.get("httpGet") or probe.get("tcpSocket") or {}).get("port")
                 if not probe or (port is not None and port not in ports):

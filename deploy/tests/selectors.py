@@ -93,10 +93,20 @@ def _labelled(manifests: list[Manifest], selector: Mapping[str, Any]) -> Iterato
     yield from _selected(workloads(manifests), selector)
     for manifest in manifests:
         place = f"{manifest['kind']}/{manifest['metadata']['name']}"
-        if place not in known and any(
-            selects(selector, labels) for labels in _nested(manifest.get("spec"))
-        ):
+        labelled = [*_nested(manifest.get("spec")), _by_operator(manifest)]
+        if place not in known and any(selects(selector, labels) for labels in labelled):
             yield place
+
+
+def _by_operator(manifest: Manifest) -> Mapping[str, str]:
+    """The labels that CloudNativePG gives to the pods that it makes of an object."""
+    name = manifest["metadata"]["name"]
+    match manifest["kind"]:
+        case "Cluster":
+            return {"cnpg.io/cluster": name, "cnpg.io/podRole": "instance"}
+        case "Pooler":
+            return {"cnpg.io/poolerName": name}
+    return {}
 
 
 def _nested(value: Any) -> Iterator[Mapping[str, str]]:

@@ -29,9 +29,16 @@ class Workload:
         return [*self.pod.get("initContainers", []), *self.pod["containers"]]
 
     @property
+    def running(self) -> list[dict[str, Any]]:
+        """Those that run as long as the pod does, sidecars among them."""
+        initial = self.pod.get("initContainers", [])
+        sidecars = [each for each in initial if each.get("restartPolicy") == "Always"]
+        return [*self.pod["containers"], *sidecars]
+
+    @property
     def ports(self) -> list[dict[str, Any]]:
         """Those that the containers open."""
-        return [port for each in self.pod["containers"] for port in each.get("ports", [])]
+        return [port for each in self.running for port in each.get("ports", [])]
 
     @property
     def files(self) -> dict[str, list[str]]:
