@@ -16,7 +16,6 @@ from chassis.testing import eventually
 from deploy import cluster_secrets, databases, redis_users, units
 from deploy.tests.manifests import K8S, folders, of_kind, parsed, render, rendered, text
 from deploy.tests.workloads import environment, unit_of, workloads
-from local.servers.binaries import find_redis
 
 
 @pytest.mark.parametrize("path", folders("overlays"))
@@ -218,14 +217,14 @@ def _secrets(pod: dict[str, Any]) -> list[tuple[str, set[str], bool]]:
     return found
 
 
-async def test_valkey_takes_the_options_of_redis_dev(tmp_path: Path) -> None:
+async def test_valkey_takes_the_options_of_redis_dev(tmp_path: Path, redis_binary: Path) -> None:
     (redis,) = of_kind(rendered("overlays/small"), "StatefulSet")["redis"]["spec"]["template"][
         "spec"
     ]["containers"]
     users, socket = tmp_path / "users.acl", tmp_path / "redis.sock"
     users.write_text(f"{redis_users.acl({'fraud': 'test'})}user all on nopass ~* &* +@all\n")
     given = {
-        "valkey-server": str(find_redis()),
+        "valkey-server": str(redis_binary),
         "/data": str(tmp_path),
         "/etc/redis/users.acl": str(users),
     }
