@@ -7,7 +7,7 @@ LOCAL := $(VENV)/.local-installed
 DEV := $(VENV)/.dev-installed
 STUBS := --python_out=. --pyi_out=. --grpc_python_out=.
 COMPILE = $(BIN)/python -m uv pip compile --quiet --universal --python-version 3.11 \
-	--generate-hashes --no-header --no-annotate pyproject.toml
+	--generate-hashes --no-header --no-annotate
 
 # The first Python that runs and is new enough; a name on PATH alone proves neither.
 PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
@@ -17,8 +17,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks run test e2e bench check lint fix types check-protos protos lock upgrade \
-	migrate clean
+.PHONY: help setup hooks run test test-images e2e bench check lint fix types check-protos protos lock \
+	upgrade migrate images image-base clean
 
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -45,6 +45,9 @@ test-%: $(DEV) ## Run one unit's tests: make test-scores, make test-chassis
 
 e2e: $(DEV) ## Run what crosses units: boundaries, contracts, journeys, the page
 	@$(BIN)/python -m pytest tests $(ARGS)
+
+test-images: $(DEV) ## Run the six units' images, and the journeys against them (after make images; as root)
+	@$(BIN)/python -m pytest -n0 deploy/tests/images --run-images $(ARGS)
 
 bench: $(DEV) ## Measure the award path
 	@exec $(BIN)/python -m bench.award $(ARGS)
@@ -77,15 +80,22 @@ protos: $(DEV) ## Make the stubs of protos/ again
 	@$(BIN)/python -m grpc_tools.protoc -I . $(STUBS) protos/*.proto
 
 lock: $(DEV) ## Write the locks again after a change of pyproject.toml
-	@$(COMPILE) --group dev -o requirements-dev.lock
-	@$(COMPILE) --group local -c requirements-dev.lock -o requirements-local.lock
-	@$(COMPILE) -c requirements-dev.lock -o requirements.lock
+	@$(COMPILE) pyproject.toml --group dev -o requirements-dev.lock
+	@$(COMPILE) pyproject.toml --group local -c requirements-dev.lock -o requirements-local.lock
+	@$(COMPILE) pyproject.toml -c requirements-dev.lock -o requirements.lock
+	@$(COMPILE) --group sbom -o requirements-sbom.lock
 
 upgrade: COMPILE += --upgrade
 upgrade: lock ## Take the newest releases that pyproject.toml allows
 
 migrate: $(LOCAL) ## Bring the schemas of DATABASE_URL up to date (make run does it by itself)
 	@exec $(BIN)/python -m deploy migrate
+
+images: ## Build the seven images (TAG=dev, BUILDER=docker, podman or buildah)
+	@deploy/images/build.sh
+
+image-base: ## Make their base, python:3.13-slim, from Debian's packages where no registry is reached
+	@deploy/images/base.sh
 
 clean: ## Remove the environment and all caches; data stays
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -74,17 +74,26 @@ def allowed(manifests: list[Manifest], side: str, namespace: str = "scoreboard")
         for each in manifests
         if each["kind"] == "NetworkPolicy" and each["metadata"].get("namespace") == namespace
     ]
-    inside = pods(manifests, namespace)
+    inside, ports = pods(manifests, namespace), _ports(manifests)
+    direction = ("ingress", "from") if side == "Ingress" else ("egress", "to")
     edges = set()
     for pod in inside:
+        mine = [
+            policy
+            for policy in policies
+            if side in policy["policyTypes"] and selects(policy["podSelector"], pod.labels)
+        ]
+        rules = [rule for policy in mine for rule in policy.get(direction[0], [])]
         for peer in (*inside, *OUTSIDERS, API):
-            if peer != pod:
-                source, target = (pod, peer) if side == "Egress" else (peer, pod)
-                edges |= {
-                    Edge(source.name, target.name, port)
-                    for port in _ports(manifests)
-                    if _open(policies, side, pod, peer, port)
-                }
+            if peer == pod:
+                continue
+            matching = [rule for rule in rules if _matches(rule.get(direction[1]), peer, pod)]
+            source, target = (pod, peer) if side == "Egress" else (peer, pod)
+            edges |= {
+                Edge(source.name, target.name, port)
+                for port in ports
+                if not mine or any(_opens(rule, port) for rule in matching)
+            }
     return edges
 
 
@@ -191,35 +200,23 @@ def _named(spec: Mapping[str, Any]) -> Iterator[int]:
                 yield port["port"]
 
 
-def _open(policies: list[Any], direction: str, pod: Pod, peer: Pod, port: int) -> bool:
-    """Whether the policies of `pod` let it and `peer` connect."""
-    mine = [
-        policy
-        for policy in policies
-        if direction in policy["policyTypes"] and selects(policy["podSelector"], pod.labels)
-    ]
-    side, of = ("ingress", "from") if direction == "Ingress" else ("egress", "to")
-    return not mine or any(
-        _matches(rule.get(of), peer, own=pod.namespace)
-        and ("ports" not in rule or port in {each["port"] for each in rule["ports"]})
-        for policy in mine
-        for rule in policy.get(side, [])
-    )
+def _opens(rule: Mapping[str, Any], port: int) -> bool:
+    return "ports" not in rule or port in {each["port"] for each in rule["ports"]}
 
 
-def _matches(peers: list[Any] | None, pod: Pod, *, own: Mapping[str, str]) -> bool:
-    """Whether any peer of a rule is the pod; a rule without peers is of everyone."""
-    return not peers or any(_is(peer, pod, own=own) for peer in peers)
+def _matches(peers: list[Any] | None, peer: Pod, own: Pod) -> bool:
+    """Whether a rule of `own` is about the peer; one without peers is about everyone."""
+    return not peers or any(_is(each, peer, own) for each in peers)
 
 
-def _is(peer: Mapping[str, Any], pod: Pod, *, own: Mapping[str, str]) -> bool:
-    if "ipBlock" in peer:
+def _is(wanted: Mapping[str, Any], peer: Pod, own: Pod) -> bool:
+    if "ipBlock" in wanted:
         # Policies of addresses are made for what is outside of the cluster's namespace.
-        return pod.namespace != own
-    if not pod.namespace:
+        return peer.namespace != own.namespace
+    if not peer.namespace:
         return False
-    if "namespaceSelector" not in peer:
-        return pod.namespace == own and selects(peer.get("podSelector"), pod.labels)
-    return selects(peer["namespaceSelector"], pod.namespace) and selects(
-        peer.get("podSelector"), pod.labels
-    )
+    if "namespaceSelector" not in wanted:
+        is_near = peer.namespace == own.namespace
+    else:
+        is_near = selects(wanted["namespaceSelector"], peer.namespace)
+    return is_near and selects(wanted.get("podSelector"), peer.labels)

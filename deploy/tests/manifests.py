@@ -32,14 +32,19 @@ def text(path: str) -> str:
     return render(K8S / path)
 
 
+def parsed(text: str) -> list[Manifest]:
+    """The manifests of a text."""
+    return [each for each in yaml.load_all(text, Loader=yaml.CSafeLoader) if each]
+
+
 def rendered(path: str) -> list[Manifest]:
     """The manifests of a folder of `deploy/k8s`, the caller's own copy."""
-    return copy.deepcopy(_parsed(path))
+    return copy.deepcopy(_rendered(path))
 
 
 @cache
-def _parsed(path: str) -> list[Manifest]:
-    return [each for each in yaml.load_all(text(path), Loader=yaml.CSafeLoader) if each]
+def _rendered(path: str) -> list[Manifest]:
+    return parsed(text(path))
 
 
 def folders(kind: str) -> list[str]:

@@ -288,7 +288,7 @@ def waits_for_no_schema(manifests: list[Manifest]) -> list[str]:
             container
             for container in workload.pod.get("initContainers", [])
             if container["command"]
-            == ["python", "-m", "chassis.postgres.migrations", f"services/{unit}/migrations"]
+            == ["python", "-m", "chassis.postgres", f"services/{unit}/migrations"]
             and container["image"] == workload.pod["containers"][0]["image"]
         ]
         if len(waiting) != ("database_url" in units.stores(unit)):

@@ -1,33 +1,49 @@
-"""The manifests as a whole: they render the same each time, nothing is left over, settings arrive."""
+"""The manifests as a whole: stable, nothing left over, and each setting reaches its process."""
 
+import asyncio
 import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from redis import Redis
+from redis.exceptions import NoPermissionError
 
-from deploy import databases, units
-from deploy.tests.manifests import K8S, OVERLAYS, folders, of_kind, render, rendered, text
+from chassis.testing import eventually
+from deploy import cluster_secrets, databases, redis_users, units
+from deploy.tests.manifests import K8S, folders, of_kind, parsed, render, rendered, text
 from deploy.tests.workloads import environment, unit_of, workloads
 
 
-@pytest.mark.parametrize("path", [*folders("overlays"), *folders("tests"), "base", "jobs/migrate"])
+@pytest.mark.parametrize("path", folders("overlays"))
 def test_rendering_is_stable(path: str) -> None:
     assert render(K8S / path) == text(path)
 
 
-def test_there_is_every_overlay_and_no_other() -> None:
-    assert folders("overlays") == sorted(f"overlays/{name}" for name in OVERLAYS)
-
-
 def test_every_file_is_part_of_an_overlay_or_of_a_combination_that_is_tested() -> None:
-    reached: set[Path] = set()
-    for path in (*folders("overlays"), *folders("tests"), "jobs/migrate"):
-        _reach(K8S / path, reached)
+    assert left_over(K8S) == []
 
-    there = {path for path in K8S.rglob("*") if path.is_file() and path.suffix != ".md"}
-    assert there - reached == set()
+
+def test_a_file_that_nothing_names_is_noticed(tmp_path: Path) -> None:
+    copy = shutil.copytree(K8S, tmp_path / "k8s")
+    (copy / "base" / "spare.yaml").touch()
+    shutil.copytree(copy / "jobs" / "migrate", copy / "components" / "spare")
+
+    assert "base/spare.yaml" in left_over(copy)
+    assert "components/spare/kustomization.yaml" in left_over(copy)
+
+
+def left_over(root: Path) -> list[str]:
+    """The files that no overlay, no combination of `tests/` and no job is made of."""
+    starts = [*root.glob("overlays/*"), *root.glob("tests/*"), *root.glob("jobs/*")]
+    reached: set[Path] = set()
+    for start in starts:
+        _reach(start.resolve(), reached)
+    there = {path.resolve() for path in root.rglob("*") if path.is_file() and path.suffix != ".md"}
+    return sorted(path.relative_to(root.resolve()).as_posix() for path in there - reached)
 
 
 @pytest.mark.parametrize("path", folders("overlays"))
@@ -75,30 +91,42 @@ def test_a_setting_of_all_units_reaches_them(tmp_path: Path) -> None:
     assert levels == dict.fromkeys(units.UNITS, "debug")
 
 
-def test_secrets_dev_may_use_the_secrets_that_pods_mount_and_no_other() -> None:
-    manifests = rendered("overlays/dev")
-    rules = of_kind(manifests, "Role")["secrets-dev"]["rules"]
-    mounted = {
-        secret
-        for workload in workloads(manifests)
-        for volume in workload.pod.get("volumes", [])
-        for secret in _secrets(volume)
-    }
+def test_secrets_dev_may_use_the_secrets_that_it_makes_and_no_other() -> None:
+    rules = of_kind(rendered("overlays/dev"), "Role")["secrets-dev"]["rules"]
 
-    allowed = {name for rule in rules for name in rule.get("resourceNames", [])}
-
-    # The CA's own key is mounted nowhere.
-    assert allowed == mounted | {"tls-ca"}
-    assert [(rule["verbs"], "resourceNames" in rule) for rule in rules] == [
-        (["create"], False),
-        (["get", "update"], True),
+    assert [
+        (rule["resources"], rule["verbs"], set(rule.get("resourceNames", []))) for rule in rules
+    ] == [
+        (["secrets"], ["create"], set()),
+        (["secrets"], ["get", "update"], set(cluster_secrets.paths())),
     ]
+
+
+@pytest.mark.parametrize("path", ["overlays/dev", "overlays/small"])
+def test_every_mounted_secret_is_one_that_secrets_dev_makes(path: str) -> None:
+    made = {name: {file.name for file in files} for name, files in cluster_secrets.paths().items()}
+    used = [each for workload in workloads(rendered(path)) for each in _secrets(workload.pod)]
+
+    assert [(name, keys - made.get(name, set())) for name, keys, needed in used if needed] == [
+        (name, set()) for name, _, needed in used if needed
+    ]
+    assert {name for name, _, needed in used if needed} == set(made) - {"tls-ca"}
 
 
 def test_the_renewal_does_what_the_job_does() -> None:
     manifests = {each.name: each for each in workloads(rendered("overlays/dev"))}
 
     assert manifests["secrets-dev-renewal"].pod == manifests["secrets-dev"].pod
+
+
+@pytest.mark.parametrize("path", ["overlays/dev", "overlays/small"])
+def test_the_page_of_a_forwarded_board_may_open_the_live_channel(path: str) -> None:
+    manifests = rendered(path)
+    (gateway,) = (each for each in workloads(manifests) if each.name == "gateway")
+
+    origins = environment(manifests, gateway)["ALLOWED_ORIGINS"].split(",")
+
+    assert {"http://127.0.0.1:8080", "http://localhost:8080"} <= set(origins)
 
 
 def test_migrate_is_given_the_owner_and_every_role() -> None:
@@ -151,7 +179,7 @@ def _overlay(folder: Path, literals: dict[str, dict[str, str]]) -> list[dict[str
         ],
     }
     (folder / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
-    return list(yaml.safe_load_all(render(folder)))
+    return parsed(render(folder))
 
 
 def _reach(folder: Path, reached: set[Path]) -> None:
@@ -176,8 +204,51 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) and "\n" not in value else []
 
 
-def _secrets(volume: dict[str, Any]) -> list[str]:
-    sources = [
-        source["secret"]["name"] for source in volume.get("projected", {}).get("sources", [])
-    ]
-    return sources + ([volume["secret"]["secretName"]] if "secret" in volume else [])
+def _secrets(pod: dict[str, Any]) -> list[tuple[str, set[str], bool]]:
+    """The Secrets that a pod mounts, with the keys it picks, and whether it waits for them."""
+    found = []
+    for volume in pod.get("volumes", []):
+        sources = [each["secret"] for each in volume.get("projected", {}).get("sources", [])]
+        if "secret" in volume:
+            sources.append({**volume["secret"], "name": volume["secret"]["secretName"]})
+        for source in sources:
+            keys = {item["key"] for item in source.get("items", [])}
+            found.append((source["name"], keys, not source.get("optional")))
+    return found
+
+
+async def test_valkey_takes_the_options_of_redis_dev(tmp_path: Path, redis_binary: Path) -> None:
+    (redis,) = of_kind(rendered("overlays/small"), "StatefulSet")["redis"]["spec"]["template"][
+        "spec"
+    ]["containers"]
+    users, socket = tmp_path / "users.acl", tmp_path / "redis.sock"
+    users.write_text(f"{redis_users.acl({'fraud': 'test'})}user all on nopass ~* &* +@all\n")
+    given = {
+        "valkey-server": str(redis_binary),
+        "/data": str(tmp_path),
+        "/etc/redis/users.acl": str(users),
+    }
+    command = [given.get(word, word) for word in redis["command"]]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--port", "0", "--unixsocket", socket, stdout=subprocess.DEVNULL
+    )
+
+    async def started() -> bool:
+        return socket.exists() or process.returncode is not None
+
+    try:
+        await eventually(started)
+        with Redis(unix_socket_path=str(socket)) as probe:
+            assert probe.execute_command("PING")
+            with pytest.raises(NoPermissionError):
+                probe.get("key")
+        with Redis(unix_socket_path=str(socket), username="all", password="") as client:
+            config: Any = client.config_get("maxmemory*", "appendonly")
+    finally:
+        process.terminate()
+        await process.wait()
+
+    assert config["maxmemory"] == str(256 * 2**20)
+    assert config["maxmemory-policy"] == "noeviction"
+    assert config["appendonly"] == "yes"
+    assert redis["resources"]["limits"]["memory"] == "512Mi"

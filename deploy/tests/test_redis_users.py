@@ -1,14 +1,15 @@
 """What each unit's user of Redis may do: with keys of its own, of others, and beside keys."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 
 import pytest
 from redis import Redis
 from redis.exceptions import NoPermissionError, RedisError
 
 from deploy import redis_users
-from local.servers import embedded
+from deploy.databases import as_user
 
 UNITS = ("auth", "scores", "fraud", "realtime", "gateway")
 
@@ -35,53 +36,52 @@ KEYS = {
 }
 
 
-@pytest.fixture(scope="module")
-def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Redis]]:
-    """A client of each unit, of one that was not named and of the default user."""
-    folder = tmp_path_factory.mktemp("redis")
-    folder.chmod(0o755)
+OPERATORS = (
+    *("FLUSHALL", "KEYS *", "CONFIG GET maxmemory", "ACL LIST", "SHUTDOWN", "CLIENT LIST"),
+    *("REPLICAOF NO ONE", "CLUSTER FORGET 1", "MONITOR"),
+)
+
+
+@pytest.fixture
+def clients(own_redis: Callable[[], AbstractContextManager[str]]) -> Iterator[dict[str, Redis]]:
+    """A client of each unit and of the default user."""
     passwords = {unit: secrets.token_hex(8) for unit in UNITS}
-    with embedded.redis(folder) as server:
-        found = {"default": Redis.from_url(server.url)}
-        path = found["default"].get_connection_kwargs()["path"]
-        for unit, password in passwords.items():
-            found[unit] = Redis(unix_socket_path=path, username=unit, password=password)
+    with own_redis() as url:
+        found = {"default": Redis.from_url(url)}
         # The default user's rights go last: it is who gives the others theirs.
         for line in reversed(redis_users.acl(passwords).splitlines()):
             assert _may(found["default"], "ACL", "SETUSER", *line.split()[1:])
+        for unit, password in passwords.items():
+            found[unit] = Redis.from_url(as_user(url, unit, password))
         yield found
         for client in found.values():
             client.close()
 
 
-@pytest.mark.parametrize("key", KEYS)
 def test_a_key_is_written_by_its_unit_and_read_by_its_readers_alone(
-    key: str, clients: dict[str, Redis]
+    clients: dict[str, Redis],
 ) -> None:
-    owner, readers = KEYS[key]
+    def those(*command: str) -> set[str]:
+        return {unit for unit in UNITS if _may(clients[unit], *command)}
 
-    assert {unit for unit in UNITS if _may(clients[unit], "SET", key, "1")} == {owner}
-    assert {unit for unit in UNITS if _may(clients[unit], "GET", key)} == {owner, *readers}
-    # A script that may write needs the right to write, and one that only reads does not.
-    writers = {unit for unit in UNITS if _may(clients[unit], "EVAL", "return 1", "1", key)}
-    assert writers == {owner}
-    reading = {unit for unit in UNITS if _may(clients[unit], "EVAL_RO", "return 1", "1", key)}
-    assert reading == {owner, *readers}
-
-
-@pytest.mark.parametrize("unit", UNITS)
-@pytest.mark.parametrize(
-    "command",
-    ["FLUSHALL", "KEYS *", "CONFIG GET maxmemory", "ACL LIST", "SHUTDOWN", "CLIENT LIST"],
-)
-def test_no_unit_may_what_operators_may(unit: str, command: str, clients: dict[str, Redis]) -> None:
-    assert not _may(clients[unit], *command.split())
+    for key, (owner, readers) in KEYS.items():
+        assert those("SET", key, "1") == {owner}, key
+        assert those("GET", key) == {owner, *readers}, key
+        # A script that may write needs the right to write, one that only reads does not.
+        assert those("EVAL", "return 1", "1", key) == {owner}, key
+        assert those("EVAL_RO", "return 1", "1", key) == {owner, *readers}, key
 
 
-@pytest.mark.parametrize("unit", UNITS)
-def test_each_unit_sees_how_the_server_is(unit: str, clients: dict[str, Redis]) -> None:
-    for command in ("PING", "INFO server", "ROLE", "TIME"):
-        assert _may(clients[unit], *command.split())
+def test_no_unit_may_what_operators_may(clients: dict[str, Redis]) -> None:
+    for unit in UNITS:
+        for command in OPERATORS:
+            assert not _may(clients[unit], *command.split()), (unit, command)
+
+
+def test_each_unit_sees_how_the_server_is(clients: dict[str, Redis]) -> None:
+    for unit in UNITS:
+        for command in ("PING", "INFO server", "ROLE", "TIME"):
+            assert _may(clients[unit], *command.split()), (unit, command)
 
 
 def test_who_has_no_name_may_ping_and_nothing_else(clients: dict[str, Redis]) -> None:
