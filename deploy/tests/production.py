@@ -231,9 +231,7 @@ def wrong_edge(manifests: list[Manifest]) -> list[str]:
     rules = {rule["matches"][0]["path"]["value"]: rule for rule in route["rules"]}
     check, listeners = policy["healthCheck"], gateway["listeners"]
     idle_s = int(policy["timeout"]["http"]["connectionIdleTimeout"].removesuffix("s"))
-    ping_s = next(
-        each for each in variables(units.SETTINGS["gateway"]) if each.name == "LIVE_PING_S"
-    )
+    settings = {each.name: each.default for each in variables(units.SETTINGS["gateway"])}
     active = {**check["active"], "http": check["active"]["http"]["path"]}
     wanted = {"type": "HTTP", "http": "/health", "interval": "5s", "unhealthyThreshold": 3}
     right = {
