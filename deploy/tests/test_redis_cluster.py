@@ -308,13 +308,13 @@ def test_the_users_of_production_have_the_rights_that_a_cluster_needs(
             if name == "default":
                 # The fixture's own login; a copy has the same rules.
                 name = "probe"
-            node.execute_command("ACL", "SETUSER", name, "reset", *rules)
+            redis_cluster.send(node, "ACL", "SETUSER", name, "reset", *rules)
         try:
             for wanted, commands in ((True, allowed), (False, refused)):
                 for user, texts in commands.items():
                     who = "probe" if user == "default" else user
                     for text in texts:
-                        verdict = node.execute_command("ACL", "DRYRUN", who, *text.split())
+                        verdict = redis_cluster.send(node, "ACL", "DRYRUN", who, *text.split())
                         assert (verdict in (b"OK", "OK")) is wanted, (user, text, verdict)
         finally:
-            node.execute_command("ACL", "DELUSER", "probe", *users)
+            redis_cluster.send(node, "ACL", "DELUSER", "probe", *users)
