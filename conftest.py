@@ -32,6 +32,7 @@ from deploy import certificates as development
 from deploy import databases
 from local.servers import cluster
 from local.servers import embedded as servers
+from local.servers.binaries import find_redis
 
 # Tests hold both ends of many connections at once, as the processes' own start allows for.
 allow_open_files()
@@ -176,6 +177,12 @@ def own_redis(tmp_path: Path) -> Callable[[], AbstractContextManager[str]]:
             yield server.url
 
     return run
+
+
+@pytest.fixture
+def redis_binary() -> Path:
+    """The program of `redis`, for a test of its options."""
+    return find_redis()
 
 
 class OwnPostgres:

@@ -2,7 +2,8 @@
 
 `migrate` makes the services' roles and brings the schemas up to date; `files` makes all secrets
 as a folder; `secrets` keeps them as Secrets of the cluster that it runs in; `certificates` renews
-certificates of a folder and replaces their CA.
+certificates of a folder and replaces their CA; `redis-cluster` forms a Redis Cluster and stays
+beside its nodes.
 """
 
 import argparse
@@ -16,7 +17,15 @@ import structlog
 
 from chassis.postgres import UNAVAILABLE, SchemaBehind
 from chassis.settings import SettingsError, load
-from deploy import certificate_commands, certificates, cluster_secrets, databases, files
+from deploy import (
+    certificate_commands,
+    certificates,
+    cluster_secrets,
+    databases,
+    files,
+    redis_cluster,
+)
+from deploy.redis_cluster import Nodes
 from deploy.units import UNITS
 
 # Trying again cannot help: the pod failure policy of the Job goes by it.
@@ -38,6 +47,37 @@ class SecretsSettings:
     namespace: str  # where the Secrets are
     postgres_address: str = "postgres:5432"  # host:port, for new URLs
     redis_address: str = "redis:6379"  # the same
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormSettings:
+    """The settings of `redis-cluster form`."""
+
+    redis_url: str  # redis+cluster://…, which names every node, of a user who may do everything
+
+    @property
+    def nodes(self) -> Nodes:
+        """What the URL names. Raises SettingsError."""
+        try:
+            return Nodes.of(self.redis_url)
+        except ValueError as problem:
+            raise SettingsError(f"REDIS_URL: {problem}") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StaySettings(FormSettings):
+    """The settings of `redis-cluster stay`."""
+
+    redis_node: str  # host:port of the node beside it
+    redis_ready_file: Path  # is there while the node has what its primary has
+
+    @property
+    def node(self) -> tuple[str, int]:
+        """Host and port. Raises SettingsError."""
+        host, _, port = self.redis_node.rpartition(":")
+        if not host or not port.isdigit():
+            raise SettingsError("REDIS_NODE: must be host:port")
+        return host, int(port)
 
 
 def migrate(_: argparse.Namespace) -> None:
@@ -83,6 +123,23 @@ def operate_certificates(given: argparse.Namespace) -> None:
     sys.stdout.write("".join(f"{line}\n" for line in lines))
 
 
+def form(_: argparse.Namespace) -> None:
+    try:
+        redis_cluster.form(load(FormSettings).nodes)
+    except TimeoutError as reason:
+        sys.exit(f"redis-cluster: {reason}")
+
+
+def stay(_: argparse.Namespace) -> None:
+    settings = load(StaySettings)
+    redis_cluster.stay(
+        settings.nodes,
+        settings.node,
+        ends=redis_cluster.until_stopped(),
+        ready=settings.redis_ready_file,
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m deploy", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
@@ -109,6 +166,21 @@ def main() -> None:
     operating = commands.add_parser("certificates", help="renew certificates, replace the CA")
     certificate_commands.add_to(operating)
     operating.set_defaults(run=operate_certificates)
+    nodes = commands.add_parser("redis-cluster", help="form a Redis Cluster, stay with its nodes")
+    acts = nodes.add_subparsers(required=True, metavar="act")
+    forming = acts.add_parser(
+        "form",
+        help="make one cluster of the nodes, or what is missing of it",
+        description="Reads REDIS_URL: redis+cluster://user:password@host:port,… with every node.",
+    )
+    forming.set_defaults(run=form)
+    staying = acts.add_parser(
+        "stay",
+        help="introduce a node to its peers until SIGTERM, then hand over to a replica",
+        description="Reads REDIS_URL, REDIS_NODE (host:port of the node) and REDIS_READY_FILE,"
+        " which is there while the node has what its primary has.",
+    )
+    staying.set_defaults(run=stay)
     given = parser.parse_args()
     try:
         given.run(given)

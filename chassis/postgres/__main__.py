@@ -11,6 +11,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
+
 from chassis.postgres import UNAVAILABLE, SchemaBehind, expect_schema, open_database
 from chassis.settings import SettingsError, load
 from chassis.telemetry import log, logs
@@ -32,7 +34,8 @@ async def wait(url: str, folder: Path) -> None:
         try:
             async with open_database(url, connections_max=1) as database:
                 await expect_schema(database, schema=schema, folder=folder)
-        except (*UNAVAILABLE, SchemaBehind) as reason:
+        except (*UNAVAILABLE, SchemaBehind, asyncpg.PostgresError) as reason:
+            # The role and its rights are made with the schema, so their lack is waited out too.
             log.info("schema_awaited", schema=schema, reason=str(reason))
             await asyncio.sleep(PAUSE_S)
         else:

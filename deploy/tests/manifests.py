@@ -1,5 +1,6 @@
 """The manifests of `deploy/k8s` as Kubernetes would get them."""
 
+import copy
 import subprocess
 import sys
 from functools import cache
@@ -17,18 +18,39 @@ _KUBECTL = Path(sys.executable).with_name("kubectl")
 Manifest = dict[str, Any]
 
 
-@cache
-def text(path: str) -> str:
-    """What `kubectl kustomize` makes of a folder of `deploy/k8s`. Raises CalledProcessError."""
+def render(folder: Path) -> str:
+    """What `kubectl kustomize` makes of a folder. Raises CalledProcessError."""
     made = subprocess.run(
-        [_KUBECTL, "kustomize", K8S / path], check=True, capture_output=True, text=True
+        [_KUBECTL, "kustomize", folder], check=True, capture_output=True, text=True
     )
     return made.stdout
 
 
+@cache
+def text(path: str) -> str:
+    """What `kubectl kustomize` makes of a folder of `deploy/k8s`. Raises CalledProcessError."""
+    return render(K8S / path)
+
+
+def parsed(text: str) -> list[Manifest]:
+    """The manifests of a text."""
+    return [each for each in yaml.load_all(text, Loader=yaml.CSafeLoader) if each]
+
+
 def rendered(path: str) -> list[Manifest]:
     """The manifests of a folder of `deploy/k8s`, the caller's own copy."""
-    return [manifest for manifest in yaml.safe_load_all(text(path)) if manifest]
+    return copy.deepcopy(_rendered(path))
+
+
+@cache
+def _rendered(path: str) -> list[Manifest]:
+    return parsed(text(path))
+
+
+def folders(kind: str) -> list[str]:
+    """The kustomizations of `overlays` or `tests`, by their paths under `deploy/k8s`."""
+    found = K8S.glob(f"{kind}/*/kustomization.yaml")
+    return sorted(path.parent.relative_to(K8S).as_posix() for path in found)
 
 
 def of_kind(manifests: list[Manifest], *kinds: str) -> dict[str, Manifest]:

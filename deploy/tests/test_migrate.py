@@ -1,5 +1,6 @@
 """The command that brings schemas up to date, and the one that waits for it."""
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -95,6 +96,30 @@ async def test_an_init_container_waits_for_the_schema(
         rest = process.stdout.read()
         assert process.wait(timeout=30) == 0
     assert "schema_found" in rest.splitlines()[-1]
+
+
+async def test_an_init_container_waits_for_its_role_and_for_its_rights(
+    new_database: Callable[[], Awaitable[str]], roles: Path
+) -> None:
+    url = await new_database()
+    # The servers' roles are there for all tests, so this one has another name.
+    role = f"late_{secrets.token_hex(6)}"
+    owner = await asyncpg.connect(url)
+    try:
+        with waiting(as_user(url, role, "test")) as process:
+            assert process.stdout is not None
+            assert "schema_awaited" in process.stdout.readline()
+            await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
+            assert run("deploy", "migrate", DATABASE_URL=url, ROLES_DIR=str(roles)).returncode == 0
+            while "permission denied" not in (line := process.stdout.readline()):
+                assert "schema_awaited" in line
+            await owner.execute(f"GRANT fraud TO {role}")
+
+            assert "schema_found" in process.stdout.read().splitlines()[-1]
+            assert process.wait(timeout=30) == 0
+    finally:
+        await owner.execute(f"DROP ROLE IF EXISTS {role}")
+        await owner.close()
 
 
 async def test_an_init_container_ends_at_once_when_its_pod_goes(

@@ -25,7 +25,9 @@ async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
         open_identity(settings) as identity,
-        open_database(settings.database_url) as database,
+        open_database(
+            settings.database_url, connections_max=settings.database_pool_max
+        ) as database,
         open_channel(settings.fraud_target, unit="fraud", identity=identity) as fraud,
     ):
         await expect_schema(database, schema="actions", folder=MIGRATIONS)

@@ -12,6 +12,7 @@ class Settings(ProcessSettings):
     """The settings of a process that runs this service."""
 
     database_url: str  # Postgres, as role actions
+    database_pool_max: Annotated[int, Between(2, 50)] = 8  # connections to Postgres
     fraud_target: str  # host:port of fraud, or dns:///… for several replicas
     sealing_keys: Keyring  # seal the tokens; the newest seals new actions
     signing_keys: Keyring  # masters of the actions' signing keys, by the sealing keys' numbers

@@ -26,7 +26,9 @@ async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
         open_identity(settings) as identity,
-        open_database(settings.database_url) as database,
+        open_database(
+            settings.database_url, connections_max=settings.database_pool_max
+        ) as database,
         open_redis(settings.redis_url) as redis,
     ):
         await expect_schema(database, schema="auth", folder=MIGRATIONS)

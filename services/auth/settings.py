@@ -34,6 +34,7 @@ class AccountSettings(StoreSettings):
 class Settings(ProcessSettings, AccountSettings):
     """The settings of the process."""
 
+    database_pool_max: Annotated[int, Between(2, 50)] = 8  # connections to Postgres
     redis_url: str  # Redis, or a cluster of it
     issuer: str  # claim iss of access tokens; the gateway's must be the same
     audience: str  # claim aud of access tokens; the gateway's must be the same

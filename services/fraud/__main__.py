@@ -30,7 +30,9 @@ async def main(settings: Settings) -> None:
     # Opened top to bottom, closed bottom to top, once `serve` has drained.
     async with (
         open_identity(settings) as identity,
-        open_database(settings.database_url) as database,
+        open_database(
+            settings.database_url, connections_max=settings.database_pool_max
+        ) as database,
         open_redis(settings.redis_url) as redis,
         open_channel(settings.auth_target, unit="auth", identity=identity) as auth,
         open_channel(settings.scores_target, unit="scores", identity=identity) as scores,

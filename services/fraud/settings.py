@@ -12,6 +12,7 @@ class Settings(ProcessSettings):
     """Settings of the fraud service; see `ProcessSettings` for those of every process."""
 
     database_url: str  # Postgres, as role fraud
+    database_pool_max: Annotated[int, Between(2, 50)] = 8  # connections to Postgres
     redis_url: str  # Redis, or a cluster of it
     auth_target: str  # host:port of auth, or dns:///… for several replicas; for bans
     scores_target: str  # the same, of scores; for what the stream of awards has lost
