@@ -90,6 +90,18 @@ def test_what_small_requests_is_what_it_is_said_to() -> None:
     assert f"{cpu_m}m CPU and {memory_mi}Mi memory" in README
 
 
+def test_every_api_that_an_operator_brings_is_listed() -> None:
+    ours = re.compile(r"v1|apps/.*|batch/.*|autoscaling/.*|policy/.*|(\w+\.)+k8s\.io/v1")
+    brought = {
+        manifest["apiVersion"]
+        for manifest in rendered("overlays/production")
+        if not ours.fullmatch(manifest["apiVersion"]) or "gateway" in manifest["apiVersion"]
+    }
+
+    assert "postgresql.cnpg.io/v1" in brought
+    assert {version for version in brought if f"`{version}`" not in README} == set()
+
+
 def problems(command: str) -> list[str]:
     """What a command names that is not there, a line each."""
     # What is piped or written is text, which a later command reads.
