@@ -26,6 +26,9 @@ grpc_requests = Counter("grpc_requests_total", "Calls answered", ["method", "cod
 grpc_duration = Histogram(
     "grpc_request_duration_seconds", "Time to answer a call", ["method"], buckets=BUCKETS_S
 )
+grpc_client_requests = Counter(
+    "grpc_client_requests_total", "Unary calls made", ["unit", "method", "code"]
+)
 batch_items = Histogram(
     "batch_items", "Items in one flight", ["name"], buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256)
 )

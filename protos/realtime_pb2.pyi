@@ -79,20 +79,22 @@ class ChannelState(_message.Message):
     def __init__(self, channel: _Optional[str] = ..., epoch: _Optional[str] = ..., offset: _Optional[int] = ..., snapshot: _Optional[bytes] = ..., stale: _Optional[bool] = ..., history: _Optional[_Iterable[_Union[Publication, _Mapping]]] = ..., unknown: _Optional[bool] = ...) -> None: ...
 
 class Publication(_message.Message):
-    __slots__ = ("channel", "epoch", "offset", "frame", "snapshot", "at_ms")
+    __slots__ = ("channel", "epoch", "offset", "frame", "snapshot", "at_ms", "awarded_at_ms")
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     OFFSET_FIELD_NUMBER: _ClassVar[int]
     FRAME_FIELD_NUMBER: _ClassVar[int]
     SNAPSHOT_FIELD_NUMBER: _ClassVar[int]
     AT_MS_FIELD_NUMBER: _ClassVar[int]
+    AWARDED_AT_MS_FIELD_NUMBER: _ClassVar[int]
     channel: str
     epoch: str
     offset: int
     frame: bytes
     snapshot: bytes
     at_ms: int
-    def __init__(self, channel: _Optional[str] = ..., epoch: _Optional[str] = ..., offset: _Optional[int] = ..., frame: _Optional[bytes] = ..., snapshot: _Optional[bytes] = ..., at_ms: _Optional[int] = ...) -> None: ...
+    awarded_at_ms: int
+    def __init__(self, channel: _Optional[str] = ..., epoch: _Optional[str] = ..., offset: _Optional[int] = ..., frame: _Optional[bytes] = ..., snapshot: _Optional[bytes] = ..., at_ms: _Optional[int] = ..., awarded_at_ms: _Optional[int] = ...) -> None: ...
 
 class Publications(_message.Message):
     __slots__ = ("publications",)

@@ -16,6 +16,7 @@ from chassis.postgres.errors import (
     DbUnavailable,
     StatementUndone,
 )
+from chassis.postgres.use import PoolUse
 from chassis.process import when_reached
 from chassis.telemetry import log
 
@@ -89,6 +90,7 @@ class Database:
 
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
+        self._use = PoolUse(pool, "primary")
 
     async def ping(self) -> None:
         """Returns when Postgres takes writes."""
@@ -99,7 +101,8 @@ class Database:
     async def fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
         """All rows of one statement."""
         try:
-            return await self._pool.fetch(sql, *arguments)
+            async with self._use.acquire(timeout_s=None) as connection:
+                return await connection.fetch(sql, *arguments)
         except UNAVAILABLE as error:
             raise await self._failure(error) from error
 
@@ -107,7 +110,7 @@ class Database:
     async def connection(self) -> AsyncIterator[PoolConnectionProxy]:
         """A connection for several statements; each is a transaction of its own."""
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_S) as connection:
+            async with self._use.acquire(timeout_s=ACQUIRE_S) as connection:
                 yield connection
         except UNAVAILABLE as error:
             raise await self._failure(error) from error

@@ -11,6 +11,7 @@ from prometheus_client import Counter
 
 from chassis.postgres.database import Database
 from chassis.postgres.errors import UNAVAILABLE, DbUnavailable
+from chassis.postgres.use import PoolUse
 from chassis.process import background
 from chassis.telemetry import log
 
@@ -20,7 +21,7 @@ ANSWER_S = 5.0
 CONNECTIONS_MAX = 4
 
 reads = Counter("postgres_replica_reads_total", "Reads a replica may serve, by who did", ["server"])
-
+_by_replica, _by_primary = reads.labels("replica"), reads.labels("primary")
 
 # Reads by `fetch` that may be some seconds old.
 Reader: TypeAlias = "Database | Replica"
@@ -56,7 +57,7 @@ class Replica:
 
     def __init__(self, primary: Database, pool: asyncpg.Pool, *, lag_max_s: float) -> None:
         self._primary = primary
-        self._pool = pool
+        self._use = PoolUse(pool, "replica")
         self._lag_max_s = lag_max_s
         self._notes: deque[tuple[int, float]] = deque(maxlen=round(NOTED_S / LOOK_S))
         self._seen_at = float("-inf")  # what the replica has is no older
@@ -70,15 +71,15 @@ class Replica:
         """All rows of one statement that writes nothing. Raises DbUnavailable."""
         if self.fresh:
             try:
-                rows = await self._pool.fetch(sql, *arguments)
+                rows = await self._fetch(sql, *arguments)
             except (*UNAVAILABLE, TimeoutError) as error:
                 # Lost, or cancelled there because it stood in the way of the replay.
                 self._seen_at = float("-inf")
                 log.warning("replica_failed", error=repr(error))
             else:
-                reads.labels("replica").inc()
+                _by_replica.inc()
                 return rows
-        reads.labels("primary").inc()
+        _by_primary.inc()
         return await self._primary.fetch(sql, *arguments)
 
     async def look(self) -> None:
@@ -88,12 +89,16 @@ class Replica:
             "SELECT (pg_current_wal_lsn() - '0/0'::pg_lsn)::bigint AS position"
         )
         self._notes.append((row["position"], at))
-        replayed = await self._pool.fetchval(
+        ((replayed,),) = await self._fetch(
             "SELECT (pg_last_wal_replay_lsn() - '0/0'::pg_lsn)::bigint"
         )
         # Null where it is none, such as a replica that was promoted.
         while self._notes and replayed is not None and self._notes[0][0] <= replayed:
             _, self._seen_at = self._notes.popleft()
+
+    async def _fetch(self, sql: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with self._use.acquire(timeout_s=ANSWER_S) as connection:
+            return await connection.fetch(sql, *arguments)
 
     async def follow(self) -> None:
         """Looks forever."""

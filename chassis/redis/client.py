@@ -124,6 +124,12 @@ class Redis(Client):
                 raise answer
         return answers
 
+    async def each(self, command: Command) -> dict[str, Any]:
+        """The answer of every node, of a cluster's masters, by address (`host:port`, or a socket's
+        path), in redis-py's shape; an error stays a value. Raises RedisError where no node is."""
+        name, answers = str(command[0]), await self._servers.each(command)
+        return {node: self.shaped(name, answer, {}) for node, answer in answers.items()}
+
     @property
     def behind(self) -> bool:
         """Whether a write was refused within the last second, so that reads lack it."""

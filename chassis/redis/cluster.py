@@ -96,6 +96,15 @@ class Cluster:
             self._move(answer, link)
         return answer
 
+    async def each(self, command: Command) -> dict[str, Any]:
+        """The answer of every master, as `Link.each` gives it. Raises RedisError."""
+        await self._learned()
+        found = await asyncio.gather(*(link.each(command) for link in self._masters()))
+        answers = {node: answer for answered in found for node, answer in answered.items()}
+        if any(isinstance(answer, RedisError) for answer in answers.values()):
+            self._trusted = False
+        return answers
+
     def somewhere(self) -> Server:
         """A node that can be reached, as far as is known."""
         return self._by_reach()[0].server
@@ -154,16 +163,20 @@ class Cluster:
 
     async def _everywhere(self, command: Command) -> Any:
         await self._learned()
-        links = dict.fromkeys(link for link in self._owners if link is not None)
-        if not links:
-            raise ClusterDownError("no node holds any slot")
         try:
-            answers = await asyncio.gather(*(link.execute([command]) for link in links))
+            answers = await asyncio.gather(*(link.execute([command]) for link in self._masters()))
         except RedisError:
             self._trusted = False
             raise
         errors = (answer for (answer,) in answers if isinstance(answer, Exception))
         return next(errors, answers[0][0])
+
+    def _masters(self) -> list[Link]:
+        """Those that hold slots. Raises ClusterDownError where none does."""
+        links = dict.fromkeys(link for link in self._owners if link is not None)
+        if not links:
+            raise ClusterDownError("no node holds any slot")
+        return list(links)
 
     def _holder(self, slot: int | None) -> Link | None:
         return self._owners[slot] if slot is not None else self._by_reach()[0]

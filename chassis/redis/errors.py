@@ -14,6 +14,9 @@ DEMOTED = (exceptions.ReadOnlyError, exceptions.MasterDownError)
 # From a server that may still be read, and then lacks what it refused.
 REFUSED = (*DEMOTED, exceptions.OutOfMemoryError, WritesRefusedError)
 
+# Replies by which the client finds the node, or sends a script whole: no errors of a caller's.
+ROUTING = (exceptions.AskError, exceptions.TryAgainError, exceptions.NoScriptError)
+
 _BY_CODE: dict[str, type[RedisError]] = {
     "ASK": exceptions.AskError,
     "CLUSTERDOWN": exceptions.ClusterDownError,

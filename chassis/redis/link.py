@@ -11,7 +11,9 @@ from collections import deque
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any, cast
+from weakref import WeakSet
 
 import hiredis
 import msgspec
@@ -19,7 +21,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import DataError, InvalidResponse, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from chassis.redis.errors import DEMOTED, reply_error
+from chassis.redis import use
+from chassis.redis.errors import DEMOTED, ROUTING, reply_error
 
 Argument = str | bytes | int | float
 Command = Sequence[Argument]  # its words, the name first
@@ -62,6 +65,12 @@ class Link:
         self._rests_until = 0.0
         self._alone: list[_Connection] = []  # those that no command blocks now
         self._alone_count = 0
+        _links.add(self)
+
+    @property
+    def in_flight(self) -> int:
+        """Commands that were sent on the shared connection and not answered yet."""
+        return self._shared.waiting if self._shared is not None else 0
 
     @property
     def connected(self) -> bool:
@@ -71,7 +80,7 @@ class Link:
     @property
     def idle(self) -> bool:
         """Whether nothing is in flight."""
-        return not self._alone_count and not (self._shared and self._shared.waiting)
+        return not self._alone_count and not self.in_flight
 
     async def execute(self, commands: Sequence[Command]) -> list[Any]:
         """The answers, a server's errors among them as values.
@@ -80,16 +89,23 @@ class Link:
         redis-py's ConnectionError and TimeoutError, and DataError for an argument of another type.
         """
         packed = _packed(commands)
-        shared = self._shared
-        if shared is None or not shared.usable:
-            self._admit(self._arriving)
-            self._arriving += len(commands)
-            try:
-                shared = await self._connected()
-            finally:
-                self._arriving -= len(commands)
-        self._admit(shared.waiting)
-        return await shared.send(packed, len(commands), self._timeout_s)
+        try:
+            shared = self._shared
+            if shared is None or not shared.usable:
+                self._admit(self._arriving)
+                self._arriving += len(commands)
+                try:
+                    shared = await self._connected()
+                finally:
+                    self._arriving -= len(commands)
+            self._admit(shared.waiting)
+            sent_s = perf_counter()
+            answers = await shared.send(packed, len(commands), self._timeout_s)
+        except RedisError:
+            use.errors.inc()
+            raise
+        use.took_s.observe(perf_counter() - sent_s)
+        return answers
 
     async def execute_alone(self, command: Command, *, wait_s: float) -> Any:
         """The answer to a command that blocks up to `wait_s`, as `execute` gives it."""
@@ -110,8 +126,19 @@ class Link:
             else:
                 connection.close()
             return answers[0]
+        except RedisError:
+            use.errors.inc()
+            raise
         finally:
             self._alone_count -= 1
+
+    async def each(self, command: Command) -> dict[str, Any]:
+        """The answer of every node, by its address; a failure among them as a value."""
+        try:
+            (answer,) = await self.execute([command])
+        except RedisError as error:
+            answer = error
+        return {str(self.server): answer}
 
     def close(self) -> None:
         """Ends the connections; calls in flight fail."""
@@ -168,6 +195,10 @@ class Link:
     def _rest(self, problem: RedisError) -> None:
         self._problem = problem
         self._rests_until = asyncio.get_running_loop().time() + self._rest_s
+
+
+_links: WeakSet[Link] = WeakSet()
+use.count_in_flight(lambda: sum(link.in_flight for link in _links))
 
 
 class _Call(msgspec.Struct):
@@ -232,6 +263,8 @@ class _Connection(asyncio.Protocol):
 
     def _error(self, reply: str) -> RedisError:
         error = reply_error(reply)
+        if not isinstance(error, ROUTING):
+            use.errors.inc()
         if isinstance(error, DEMOTED):
             # What is in flight gets its answers, and nothing more is sent.
             self.demoted, self.usable = error, False

@@ -2,12 +2,14 @@
 
 import json
 import time
+from functools import cache
 from typing import Any, Self
 
 import grpc
+from prometheus_client import Counter
 
 from chassis import errors, telemetry
-from chassis.errors import Timeout
+from chassis.errors import Timeout, Unavailable
 from chassis.rpc import tls
 from chassis.rpc.server import HOP_S, MESSAGE_BYTES_MAX, deadline
 
@@ -51,7 +53,7 @@ def open_channel(
             ("grpc.max_reconnect_backoff_ms", 2_000),
         ],
     )
-    return _Channel(inner, timeout_s)
+    return _Channel(inner, unit, timeout_s)
 
 
 def _service_config(once: tuple[str, ...]) -> str:
@@ -73,8 +75,9 @@ class _Channel(grpc.aio.Channel):
     gRPC's own interceptors would do, at a task for each call and a quarter of its cost.
     """
 
-    def __init__(self, inner: grpc.aio.Channel, timeout_s: float) -> None:
+    def __init__(self, inner: grpc.aio.Channel, unit: str, timeout_s: float) -> None:
         self._inner = inner
+        self._unit = unit
         self._timeout_s = timeout_s
 
     async def __aenter__(self) -> Self:
@@ -95,16 +98,21 @@ class _Channel(grpc.aio.Channel):
     async def channel_ready(self) -> None:
         await self._inner.channel_ready()
 
-    def unary_unary(self, *arguments: Any, **named: Any) -> Any:
-        call: Any = self._inner.unary_unary(*arguments, **named)
+    def unary_unary(self, method: str, *arguments: Any, **named: Any) -> Any:
+        call: Any = self._inner.unary_unary(method, *arguments, **named)
+        unit = self._unit
 
         async def call_traced(request: Any, *, timeout: float | None = None) -> Any:
             metadata = grpc.aio.Metadata(*telemetry.trace_headers().items())
             left_s = _left_s(self._timeout_s if timeout is None else timeout)
             try:
-                return await call(request, timeout=left_s, metadata=metadata)
+                reply = await call(request, timeout=left_s, metadata=metadata)
             except grpc.aio.AioRpcError as error:
-                raise errors.from_call(error) from None
+                failed = errors.from_call(error)
+                _counter(unit, method, failed.code).inc()
+                raise failed from None
+            _counter(unit, method, "OK").inc()
+            return reply
 
         return call_traced
 
@@ -116,6 +124,15 @@ class _Channel(grpc.aio.Channel):
 
     def stream_stream(self, *arguments: Any, **named: Any) -> Any:
         return self._inner.stream_stream(*arguments, **named)
+
+
+@cache
+def _counter(unit: str, method: str, code: str) -> Counter:
+    # Kept, since finding it by its labels costs more than counting does. The failure that alerts
+    # are about is there with the first call, since one that appears with its first event has no
+    # rate for it.
+    telemetry.grpc_client_requests.labels(unit, method, Unavailable().code)
+    return telemetry.grpc_client_requests.labels(unit, method, code)
 
 
 def _left_s(timeout_s: float) -> float:

@@ -16,7 +16,7 @@ from aiohttp import web
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Histogram, generate_latest
 
-from chassis import errors, telemetry
+from chassis import errors, lag, telemetry
 from chassis.errors import Failed, Forbidden, Internal, Timeout
 from chassis.postgres import DbError
 from chassis.rpc import tls
@@ -141,7 +141,8 @@ async def operations(settings: ProcessSettings, *, ready: Callable[[], bool]) ->
     await runner.setup()
     await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
     try:
-        yield runner.addresses[0][1]
+        async with lag.measured():
+            yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 

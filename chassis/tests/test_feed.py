@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
+from prometheus_client import REGISTRY
+
 from chassis.errors import Unavailable
 from chassis.process import background
-from chassis.redis import Redis, feed
+from chassis.redis import Redis, feed, open_redis
 from chassis.redis.feed import Feed
 from chassis.testing import eventually
+from chassis.tests.gate import Gate
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,11 @@ def read(batch: bytes) -> Iterable[Entry]:
 
 def follower(owner: Owner, known: list[int]) -> Feed[Entry]:
     return Feed(
-        "state", since=owner.since, read=read, learn=lambda entry: known.append(entry.version)
+        "state",
+        name="state",
+        since=owner.since,
+        read=read,
+        learn=lambda entry: known.append(entry.version),
     )
 
 
@@ -155,3 +162,83 @@ async def test_entries_lost_from_the_stream_are_fetched_from_the_owner_at_once(
             return known == [2]
 
         await eventually(learnt)
+
+
+def behind_s() -> float:
+    value = REGISTRY.get_sample_value("feed_behind_seconds", {"feed": "state"})
+    assert value is not None
+    return value
+
+
+async def rises_above(limit_s: float) -> None:
+    async def risen() -> bool:
+        return behind_s() > limit_s
+
+    await eventually(risen)
+
+
+async def up_to_date() -> bool:
+    return behind_s() == 0
+
+
+async def test_the_metric_rises_while_neither_the_stream_nor_the_owner_can_be_read(
+    gate: Gate, redis: Redis
+) -> None:
+    owner, known = Owner(), list[int]()
+    following = follower(owner, known)
+    await following.catch_up()
+    assert behind_s() == 0
+    async with (
+        open_redis(f"redis://127.0.0.1:{gate.port}") as followed,
+        background(following.follow(followed)),
+    ):
+
+        async def blocked() -> bool:
+            return (await redis.info("clients"))["blocked_clients"] == 1 and behind_s() == 0
+
+        await eventually(blocked)
+        owner.unavailable = True
+        gate.shut = True
+        gate.cut()
+        await rises_above(0.6)
+        # It goes on, also after further failures of both.
+        await rises_above(behind_s() + 0.6)
+
+        gate.shut = False
+        await eventually(up_to_date)  # by the stream alone
+        gate.shut = True
+        gate.cut()
+        await rises_above(0.0)
+        owner.unavailable = False
+        await eventually(up_to_date)  # by the owner alone
+
+
+async def test_the_metric_rises_until_the_owner_makes_up_for_what_the_stream_lost(
+    redis: Redis,
+) -> None:
+    owner, known = Owner(), list[int]()
+    following = follower(owner, known)
+    await redis.xadd("state", {"batch": b"1"})
+    async with background(following.follow(redis)):
+
+        async def waits() -> bool:
+            blocked = (await redis.info("clients"))["blocked_clients"]
+            return blocked == 1 and behind_s() == 0
+
+        await eventually(waits)
+        owner.unavailable = True
+        add = ("XADD", "state", "*", "batch", "2")
+        await redis.execute_many([add, ("DEL", "state")], atomic=True)
+        await rises_above(0.1)
+        before_s = behind_s()
+        await redis.xadd("state", {"batch": b"3"})
+
+        async def learnt() -> bool:
+            return 3 in known
+
+        await eventually(learnt)
+        assert behind_s() > before_s  # the stream is read, and its loss is not made up for
+        owner.unavailable = False
+        await following.catch_up()
+
+        assert behind_s() == 0

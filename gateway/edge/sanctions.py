@@ -18,6 +18,7 @@ class Sanctions:
     def __init__(self, since: Callable[[int], Awaitable[Sequence[Sanction]]]) -> None:
         self.feed = Feed(
             SANCTIONS,
+            name="sanctions",
             since=since,
             read=lambda batch: SanctionEvents.FromString(batch).sanctions,
             learn=self._learn,

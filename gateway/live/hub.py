@@ -8,14 +8,15 @@ as history or, where that is not held, as one snapshot.
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, aclosing
 from dataclasses import dataclass
 from itertools import groupby, islice
 
 import grpc
-from prometheus_client import Counter, Gauge
+from prometheus_client import Counter, Gauge, Histogram
 
+from chassis import clock, telemetry
 from chassis.errors import Missing, Unavailable
 from chassis.process import background
 from chassis.telemetry import log
@@ -25,6 +26,11 @@ from protos import realtime_pb2, realtime_pb2_grpc
 attachments = Counter("live_attachments_total", "Streams to realtime opened")
 delivered = Counter("live_frames_delivered_total", "Publications handed to sockets")
 channels_held = Gauge("live_channels", "Channels this process watches")
+award_to_frame_s = Histogram(
+    "scoreboard_award_to_frame_seconds",
+    "From an award to the sockets that have its frame: of the oldest that a frame shows first",
+    buckets=telemetry.BUCKETS_S,
+)
 
 
 class UnknownChannel(Missing):
@@ -210,6 +216,7 @@ class Hub:
         channel = self._channels.get(state.channel)
         if channel is None:
             return  # forgotten meanwhile
+        epoch, offset = channel.epoch, channel.offset
         ready = [] if state.unknown else channel.take_state(state)
         if channel.awaited is not None:
             channel.awaited.set_result(not state.unknown)
@@ -217,6 +224,8 @@ class Hub:
         elif channel.personal and not state.unknown:
             ready = [channel.snapshot_frame("gap")]  # not requested for a joiner: events are lost
         await self._fan_out(channel, ready)
+        if ready and channel.epoch == epoch:
+            _measure(p for p in state.history if p.offset > offset)
 
     async def _take_publications(
         self, name: str, publications: list[realtime_pb2.Publication]
@@ -224,11 +233,13 @@ class Hub:
         channel = self._channels.get(name)
         if channel is None or not channel.known:
             return
+        offset = channel.offset
         ready, whole = channel.advance(publications)
         if not whole:
             log.warning("feed_gap_found", channel=name, by="offset")
             self._request(channel)
         await self._fan_out(channel, ready)
+        _measure(p for p in publications if channel.personal or offset < p.offset <= channel.offset)
 
     async def _fan_out(self, channel: Channel, ready: list[bytes]) -> None:
         """Hands the same bytes to every subscriber of this moment, a slice at a time."""
@@ -246,3 +257,12 @@ class Hub:
             for subscriber in part:
                 subscriber.deliver(channel, together, count)
         delivered.inc(count * len(subscribers))
+
+
+def _measure(publications: Iterable[realtime_pb2.Publication]) -> None:
+    """Takes the time from awards to now, when the sockets have those publications."""
+    now_ms = clock.now_ms()
+    for publication in publications:
+        if publication.awarded_at_ms:
+            # The two times are of different clocks.
+            award_to_frame_s.observe(max(0, now_ms - publication.awarded_at_ms) / 1000)

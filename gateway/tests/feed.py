@@ -53,7 +53,9 @@ class Board:
             history=history if self.epoch else [],
         )
 
-    def publish(self, event: str = "leaderboard.rank_change", **data: Any) -> None:
+    def publish(
+        self, event: str = "leaderboard.rank_change", *, awarded_at_ms: int = 0, **data: Any
+    ) -> None:
         """Appends a delta, as realtime's builder would."""
         frame: dict[str, Any] = {"type": "delta", "channel": self.name}
         if self.epoch:
@@ -69,6 +71,7 @@ class Board:
                 frame=json.dumps(frame).encode(),
                 snapshot=json.dumps(self.data).encode() if self.epoch else b"",
                 at_ms=clock.now_ms(),
+                awarded_at_ms=awarded_at_ms,
             )
         )
 
@@ -98,6 +101,11 @@ class Feed(realtime_pb2_grpc.RealtimeServicer):
             board.publish(**data)
         batch = realtime_pb2.Publications(publications=board.history[-count:])
         self.send(realtime_pb2.FeedFrame(publications=batch))
+
+    def last(self, name: str = BOARD) -> realtime_pb2.FeedFrame:
+        """The frame with a channel's last publication."""
+        batch = realtime_pb2.Publications(publications=self.boards[name].history[-1:])
+        return realtime_pb2.FeedFrame(publications=batch)
 
     def send(self, frame: realtime_pb2.FeedFrame) -> None:
         for stream in self._streams:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
+from chassis import clock
 from chassis.errors import Unavailable
 from chassis.testing import Certificates, eventually
 from gateway.live.channels import Channel
@@ -398,3 +399,77 @@ async def test_a_state_of_a_personal_channel_that_was_not_requested_is_a_snapsho
     await eventually(received)
 
     assert frames == [{"type": "snapshot", "channel": name, "reason": "gap", "data": board.data}]
+
+
+def lag() -> tuple[float, float]:
+    """How many frames were measured, and the sum (s) of what they took since their awards."""
+    name = "scoreboard_award_to_frame_seconds"
+    count, total_s = (REGISTRY.get_sample_value(f"{name}_{part}") for part in ("count", "sum"))
+    return count or 0, total_s or 0
+
+
+async def test_the_time_from_an_award_to_its_frame_is_measured_once_for_all_sockets(
+    server: Live,
+) -> None:
+    watchers = [(await _watched(server))[1] for _ in range(5)]
+    count, total_s = lag()
+
+    server.feed.publish(awarded_at_ms=clock.now_ms() - 3000)
+
+    async def measured() -> bool:
+        return lag()[0] > count
+
+    await eventually(measured)
+    assert all(watcher.offset == 1 for watcher in watchers)
+    assert lag()[0] == count + 1
+    assert 3 <= lag()[1] - total_s < 6
+
+
+async def test_an_award_from_a_clock_that_is_ahead_takes_no_time(server: Live) -> None:
+    await _watched(server)
+    count, total_s = lag()
+
+    server.feed.publish(awarded_at_ms=clock.now_ms() + 3000)
+
+    async def measured() -> bool:
+        return lag()[0] == count + 1
+
+    await eventually(measured)
+    assert lag()[1] == total_s
+
+
+async def test_a_frame_without_an_award_is_not_measured_nor_is_one_that_came_before(
+    server: Live,
+) -> None:
+    _, watcher = await _watched(server)
+    count, _ = lag()
+    server.feed.publish(awarded_at_ms=clock.now_ms())
+    server.feed.send(server.feed.last())
+
+    server.feed.publish()
+
+    async def arrived() -> bool:
+        return watcher.offset == 2
+
+    await eventually(arrived)
+    assert lag()[0] == count + 1
+
+
+async def test_frames_that_were_missed_are_measured_when_they_are_made_up_for(server: Live) -> None:
+    _, watcher = await _watched(server)
+    server.feed.publish()
+
+    async def arrived() -> bool:
+        return watcher.offset == 1
+
+    await eventually(arrived)
+    count, total_s = lag()
+    server.feed.cut()
+    for _ in range(2):
+        server.feed.board.publish(awarded_at_ms=clock.now_ms() - 5000)
+
+    async def measured() -> bool:
+        return lag()[0] == count + 2
+
+    await eventually(measured)
+    assert lag()[1] - total_s >= 10

@@ -42,6 +42,8 @@ class _Job:
     board: str
     window: int  # entries that the channel shows
     dirty: bool = True
+    awarded_at_ms: int = 0  # of the oldest award that the next publication shows; 0: not known
+    later_awarded_at_ms: int = 0  # of the oldest since the present tick began, as above
     not_before: float = 0.0  # of the event loop's clock, as the times below
     held_until: float = 0.0
     fence: int = 0
@@ -74,10 +76,12 @@ class Builder:
             self._added.set()
         self._jobs = kept
 
-    def mark_dirty(self, board: str) -> None:
-        """Marks a board as changed since it was published."""
+    def mark_dirty(self, board: str, *, awarded_at_ms: int = 0) -> None:
+        """Marks a board as changed since it was published, by an award of that time (0: not
+        known)."""
         if job := self._jobs.get(board):
             job.dirty = True
+            job.later_awarded_at_ms = job.later_awarded_at_ms or awarded_at_ms
             if job.not_before <= time.monotonic():
                 self._wake.set()  # else `build` wakes when the pause ends
 
@@ -137,6 +141,7 @@ class Builder:
                 log.info("lease_taken", board=job.board, fence=fence)
                 # Another replica may have published, and changes were not published from here.
                 job.stored, job.dirty = None, True
+                job.awarded_at_ms = job.later_awarded_at_ms = 0
                 self._wake.set()
             job.fence = fence
             # Counted from before the request, so never longer than Redis counts.
@@ -153,6 +158,8 @@ class Builder:
         loop = asyncio.get_running_loop()
         for job in due:
             job.dirty = False
+            job.awarded_at_ms = job.awarded_at_ms or job.later_awarded_at_ms
+            job.later_awarded_at_ms = 0
         try:
             with tick_s.time():
                 await self._publish_changes(due)
@@ -180,6 +187,8 @@ class Builder:
                 job.dirty, job.not_before = True, asyncio.get_running_loop().time() + RETRY_S
             elif draft := self._draft(job, top):
                 drafts.append((job, draft))
+            else:
+                job.awarded_at_ms = 0  # the window does not show it
         if not drafts:
             return
         outcomes = await self._store.publish([draft for _, draft in drafts])
@@ -207,13 +216,15 @@ class Builder:
                 return None
             position = Position(here.epoch, here.offset + 1)
             content = "tooManyChanges" if len(change.changes) * 2 > job.window else change
-        publication = _publication(job.channel, position, top.window, content)
+        publication = _publication(
+            job.channel, position, top.window, content, awarded_at_ms=job.awarded_at_ms
+        )
         return Draft(publication, job.fence, job.stored)
 
     def _finish(self, job: _Job, draft: Draft, outcome: Outcome) -> None:
         publication = draft.publication
         if outcome == "published":
-            job.stored = publication.position
+            job.stored, job.awarded_at_ms = publication.position, 0
             # At once, before the stream returns it; `adopt` where the epoch is new.
             if not self._channels.accept(publication):
                 self._channels.adopt(job.channel, [publication])
@@ -237,7 +248,12 @@ def _due(job: _Job, now: float) -> bool:
 
 
 def _publication(
-    channel: str, position: Position, window: Window, content: RankChange | Reason
+    channel: str,
+    position: Position,
+    window: Window,
+    content: RankChange | Reason,
+    *,
+    awarded_at_ms: int,
 ) -> Publication:
     """The publication after which `window` is shown: a change, or why it is a whole window."""
     at_ms, snapshot = clock.now_ms(), frames.encode(window)
@@ -258,5 +274,10 @@ def _publication(
         )
     encoded = frames.encode(frame)
     return Publication(
-        channel=channel, frame=encoded, at_ms=at_ms, position=position, snapshot=snapshot
+        channel=channel,
+        frame=encoded,
+        at_ms=at_ms,
+        position=position,
+        snapshot=snapshot,
+        awarded_at_ms=awarded_at_ms,
     )

@@ -111,13 +111,17 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """One finished client frame; on board channels also the window after it, as JSON."""
+    """One finished client frame; on board channels also the window after it, as JSON.
+
+    `awarded_at_ms` is the time of the oldest award that it is the first to show; 0: not known.
+    """
 
     channel: str
     frame: bytes
     at_ms: int
     position: Position = Position()
     snapshot: bytes = b""
+    awarded_at_ms: int = 0
 
     @property
     def size(self) -> int:
@@ -133,6 +137,7 @@ class Publication:
             frame=self.frame,
             snapshot=self.snapshot,
             at_ms=self.at_ms,
+            awarded_at_ms=self.awarded_at_ms,
         )
 
 

@@ -148,7 +148,9 @@ class _Live:
                 # Skipped, so that later entries are read.
                 log.error("event_unreadable", id=entry.id, error=repr(error))
                 continue
+            # The rows of an entry were written together.
+            awarded_at_ms = batch.events[0].at_ms if batch.events else 0
             for board in batch.boards:
-                self.builder.mark_dirty(board)
+                self.builder.mark_dirty(board, awarded_at_ms=awarded_at_ms)
             for event in batch.events:
                 self.users.publish(event)

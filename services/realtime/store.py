@@ -1,7 +1,8 @@
 """All Redis of realtime: the histories of board channels and the builders' leases.
 
 live:{channels}:leaderboard:<board>   a stream, the channel's history; entry `<offset>-0` holds
-                                      epoch, frame, snapshot (the window after it), at (Unix ms)
+                                      epoch, frame, snapshot (the window after it), at and
+                                      awarded_at (Unix ms)
 live:{channels}:…:meta                a hash: epoch, offset, and the fence of the last builder
 live:lease:<board>                    a hash: holder, fence, until (Unix ms)
 """
@@ -58,7 +59,8 @@ class LiveStore:
     def _call(self, draft: Draft) -> Call:
         publication, after = draft.publication, draft.after
         key, to = _key(publication.channel), publication.position
-        content = (publication.frame, publication.snapshot, publication.at_ms)
+        times = (publication.at_ms, publication.awarded_at_ms)
+        content = (publication.frame, publication.snapshot, *times)
         positions = (after.epoch, after.offset, to.epoch, to.offset)
         kept = self._history
         bound = (kept.entries_max, kept.bytes_max, round(kept.kept_s * 1000))
@@ -106,4 +108,5 @@ def _publication(channel: str, id_: bytes, fields: Mapping[bytes, bytes]) -> Pub
         at_ms=int(fields[b"at"]),
         position=Position(fields[b"epoch"].decode(), int(id_.partition(b"-")[0])),
         snapshot=fields[b"snapshot"],
+        awarded_at_ms=int(fields.get(b"awarded_at", 0)),
     )

@@ -62,7 +62,9 @@ class UserChannels:
         frame = Delta(
             channel=channel, ts=clock.rfc3339(at_ms), event="score.updated", data=_update(event)
         )
-        self._channels.publish(Publication(channel, encode(frame), at_ms))
+        self._channels.publish(
+            Publication(channel, encode(frame), at_ms, awarded_at_ms=event.at_ms)
+        )
 
 
 def _update(event: events_pb2.ScoreEvent) -> ScoreUpdated:

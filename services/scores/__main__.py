@@ -6,8 +6,9 @@ from pathlib import Path
 
 from chassis.postgres import expect_schema, open_database
 from chassis.postgres.replica import open_reader
-from chassis.process import background, run, until_done
+from chassis.process import background, repeat, run, until_done
 from chassis.redis import open_redis
+from chassis.redis.memory import MemoryMeter
 from chassis.rpc.client import open_channel
 from chassis.rpc.server import serve
 from chassis.rpc.tls import Identity
@@ -24,6 +25,7 @@ from services.scores.settings import Settings
 from services.scores.upkeep import Upkeep, commands
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+MEMORY_PAUSE_S = 10.0  # between two measurements of Redis
 COMPLETE_S = 5.0  # for boards to be complete before the first call; longer: served degraded
 
 
@@ -60,7 +62,8 @@ async def main(settings: Settings) -> None:
         await awards.journal.warn_unless_persistent()
         await until_done(awards.sanctions.catch_up)
         rooms = (boards, awards, periods, reads, upkeep)
-        async with background(*(room.run() for room in rooms)):
+        memory = repeat(MemoryMeter(redis).measure, pause_s=MEMORY_PAUSE_S)
+        async with background(memory, *(room.run() for room in rooms)):
             await upkeep.rebuild.settled(wait_s=COMPLETE_S)
             await serve(
                 partial(add_ScoresServicer_to_server, ScoresService(awards, reads, upkeep)),

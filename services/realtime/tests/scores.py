@@ -75,9 +75,10 @@ class FakeScores(ScoresServicer):
         """Publishes awards in another Redis."""
         self._redis = redis
 
-    async def award(self, *awards: tuple[str, int]) -> list[str]:
+    async def award(self, *awards: tuple[str, int], at_ms: int | None = None) -> list[str]:
         """One batch of (player, points): every board moves, then one entry is published."""
-        events = [self._applied(user_id, points) for user_id, points in awards]
+        at_ms = at_ms or clock.now_ms()
+        events = [self._applied(user_id, points, at_ms) for user_id, points in awards]
         await self.publish(*events)
         return [event.event_id for event in events]
 
@@ -85,7 +86,7 @@ class FakeScores(ScoresServicer):
         batch = events_pb2.ScoreEvents(events=events, boards=self.boards).SerializeToString()
         await self._redis.xadd("{events}:awards", {"batch": batch})
 
-    def _applied(self, user_id: str, points: int) -> events_pb2.ScoreEvent:
+    def _applied(self, user_id: str, points: int, at_ms: int) -> events_pb2.ScoreEvent:
         scores = self.boards["all_time"].scores
         old = scores.get(user_id, 0)
         for board in self.boards.values():
@@ -99,7 +100,7 @@ class FakeScores(ScoresServicer):
             points=points,
             old_score=old,
             new_score=old + points,
-            at_ms=clock.now_ms(),
+            at_ms=at_ms,
         )
 
     async def Boards(self, request: Any, context: Any) -> scores_pb2.BoardsReply:

@@ -346,3 +346,50 @@ def _replayed(gateway: Gateway) -> Any:
         for change in frame["data"]["changes"]:
             entries[change["userId"]] = {k: v for k, v in change.items() if k != "oldRank"}
     return sorted(entries.values(), key=lambda entry: entry["position"])
+
+
+async def test_a_publication_has_the_time_of_the_oldest_award_that_it_is_the_first_to_show(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
+    gateway = await attach(replica, BOARD)
+    await gateway.begun()
+    for n in range(20):
+        await scores.award(("ada", n + 1), at_ms=1_795_000_000_000 + n)
+    board = scores.boards["all_time"]
+    await gateway.until(lambda: _shown(gateway) == _top(board))
+
+    times = [publication.awarded_at_ms for publication in gateway.publications()]
+    assert times[0] == 1_795_000_000_000
+    assert times == sorted(set(times))  # no award is the oldest of two
+
+
+async def test_an_award_is_not_forgotten_while_scores_is_unavailable(
+    replica: Replica, attach: Attach, scores: FakeScores
+) -> None:
+    gateway = await attach(replica, BOARD)
+    await gateway.begun()
+    scores.unavailable = True
+    await scores.award(("ada", 1), at_ms=1_795_000_000_000)
+    await gateway.until(lambda: scores.refused >= 1)
+    await scores.award(("ada", 1), at_ms=1_795_000_000_001)
+    scores.unavailable = False
+    await gateway.leads(2)
+
+    assert gateway.publications()[0].awarded_at_ms == 1_795_000_000_000
+
+
+async def test_a_builder_that_takes_over_counts_from_no_award_that_was_shown_before(
+    replica: Replica, new_replica: NewReplica, attach: Attach, scores: FakeScores
+) -> None:
+    """It follows the awards all the time, and publishes none of them."""
+    gateway = await attach(replica, BOARD)
+    await gateway.begun()
+    second = await new_replica()
+    behind = await attach(second, BOARD)
+    await scores.award(("ada", 1), at_ms=1_795_000_000_000)
+    await behind.leads(1)
+    await replica.stop()
+    await scores.award(("ada", 1), at_ms=1_795_000_000_500)
+    await behind.leads(2)
+
+    assert behind.publications()[-1].awarded_at_ms in (0, 1_795_000_000_500)

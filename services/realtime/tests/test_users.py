@@ -84,6 +84,7 @@ async def test_an_event_that_comes_twice_is_published_once(
         "version": 7, "timestamp": "2026-11-21T07:05:47.006Z",
     }  # fmt: skip
     assert second["rank"] is None
+    assert gateway.publications("user:ada")[0].awarded_at_ms == 1_795_244_747_006
 
 
 async def test_an_award_while_the_state_is_requested_is_published_after_it(

@@ -31,7 +31,9 @@ class Sanctions:
 
     def __init__(self, fraud: FraudStub, ledger: LedgerStore, publisher: Publisher) -> None:
         self._fraud = fraud
-        self._feed = Feed(SANCTIONS, since=self._since, read=_read, learn=self._learn)
+        self._feed = Feed(
+            SANCTIONS, name="sanctions", since=self._since, read=_read, learn=self._learn
+        )
         self._ledger = ledger
         self._publisher = publisher
         self._known: dict[str, int] = {}  # the newest version, by player
