@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from prometheus_client import Counter
 
 from chassis.batching import QueueFull
 from chassis.errors import (
@@ -86,6 +87,14 @@ class HeadersTooLarge(Invalid):
 class ServiceUnavailable(Unavailable):
     """A part that is needed is unavailable; try again shortly."""
 
+
+requests_shed = Counter(
+    "requests_shed_total", "Requests refused for want of room, here or in a service", ["reason"]
+)
+SHED = {
+    reason: requests_shed.labels(reason)
+    for reason in ("queue_full", "sockets_per_process", "handshakes_per_s", "draining")
+}
 
 _OWN_STATUS: Mapping[type[Failed], int] = {
     MethodNotAllowed: 405,

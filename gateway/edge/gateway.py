@@ -10,6 +10,7 @@ from aiohttp import web
 from prometheus_client import Counter, Histogram
 
 from chassis import telemetry
+from chassis.batching import QueueFull
 from chassis.errors import Failed, Internal
 from chassis.ids import uuid7
 from chassis.telemetry import log
@@ -133,6 +134,8 @@ def _failed(error: Exception, request: Request) -> Failed:
     if not isinstance(error, Failed):
         log.exception("request_crashed", request_id=request.request_id)
         return Internal()
+    if error.code == QueueFull().code:
+        errors.SHED["queue_full"].inc()
     shown = errors.shown(error)
     if shown is not error:
         log.warning("request_failed", request_id=request.request_id, error=repr(error))

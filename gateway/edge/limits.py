@@ -17,6 +17,7 @@ from typing import Annotated, NamedTuple
 
 import cachetools
 import msgspec
+import prometheus_client
 
 from chassis import clock
 from chassis.batching import Batcher
@@ -34,6 +35,10 @@ LOCAL_KEYS_MAX = 50_000
 # What requests wait for each other under load. They stay together from here to the stores,
 # each call of which costs the less the more of them there are.
 LINGER_S = 0.005
+
+refused = prometheus_client.Counter(
+    "limits_refused_total", "Requests and sockets beyond a limit of their caller", ["limit"]
+)
 
 _WINDOWS = {"minute": 60, "hour": 3600, "day": 86400}
 
@@ -107,6 +112,11 @@ class RequestLimits(Group):
     @cached_property
     def scores(self) -> Policy:
         return Policy("scores", self.scores_per_minute, self.scores_per_hour, self.scores_per_day)
+
+
+# A counter that appears with its first event has no rate for it.
+for _limit in ("requests", "actions", "scores", "sockets_per_user", "sockets_per_address"):
+    refused.labels(_limit)
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +217,9 @@ class Limiter:
         waits_ms = [each.wait_ms for each in judged]
         if not self._disabled and max(waits_ms) > 0:
             refuses = waits_ms.index(max(waits_ms))
-            raise RateLimited(Standing(checks[refuses].policy, judged[refuses]))
+            policy = checks[refuses].policy
+            refused.labels(policy.name).inc()
+            raise RateLimited(Standing(policy, judged[refuses]))
         return Standing(checks[-1].policy, judged[-1])
 
     async def follow(self) -> None:

@@ -14,7 +14,8 @@ from chassis.errors import Forbidden, Invalid, TooMany
 from chassis.process import background, repeat
 from chassis.rpc.server import deadline
 from gateway.edge.addresses import prefix
-from gateway.edge.errors import ServiceUnavailable
+from gateway.edge.errors import SHED, ServiceUnavailable
+from gateway.edge.limits import refused
 from gateway.edge.request import Request
 from gateway.live import frames
 from gateway.live.hub import Hub
@@ -126,13 +127,16 @@ class LiveHandler:
         offered = _protocols(request)
         if offered and frames.PROTOCOL not in offered:
             raise UnsupportedVersion
-        if self._draining or len(self._sessions) >= self._limits.sockets_per_process:
+        is_full = len(self._sessions) >= self._limits.sockets_per_process
+        if self._draining or is_full:
+            SHED["draining" if self._draining else "sockets_per_process"].inc()
             raise ServiceUnavailable("This server takes no more sockets.", retry_after_s=5)
         now = asyncio.get_running_loop().time()
         most = self._limits.handshakes_per_s
         self._permits = min(most, self._permits + (now - self._permits_at) * most)
         self._permits_at = now
         if self._permits < 1:
+            SHED["handshakes_per_s"].inc()
             raise RateLimited
         self._permits -= 1
 
@@ -140,17 +144,20 @@ class LiveHandler:
         limits = self._limits
         counted: list[str] = []
 
-        def admit(subject: str, sockets_max: int) -> bool:
+        def admit(subject: str, limit: str, sockets_max: int) -> bool:
             self._counts[subject] += 1
             counted.append(subject)
-            return self._counts[subject] <= sockets_max
+            if self._counts[subject] <= sockets_max:
+                return True
+            refused.labels(limit).inc()
+            return False
 
         session = Session(
             ws,
             outlet,
             self._hub,
             verify=self._verify,
-            admit_user=lambda user_id: admit(user_id, limits.sockets_per_user),
+            admit_user=lambda user_id: admit(user_id, "sockets_per_user", limits.sockets_per_user),
             token=_token(request.http),
             query_token=request.query.get("token"),
             limits=limits,
@@ -159,7 +166,8 @@ class LiveHandler:
         self._emptied.clear()
         sockets.inc()
         try:
-            if not admit(prefix(request.address), limits.sockets_per_address):
+            address = prefix(request.address)
+            if not admit(address, "sockets_per_address", limits.sockets_per_address):
                 outlet.close(frames.TOO_MANY_SOCKETS, "too many connections")
             if self._draining:
                 outlet.close(frames.SHUTDOWN, "shutdown")  # admitted before, upgraded after

@@ -35,11 +35,20 @@ from services.fraud.sanctions_store import SanctionStore
 from services.fraud.store import FraudStore
 from services.fraud.windows import FIXED, Counted, Windows, WindowsUnavailable
 
-GRAVE = frozenset({"time", "amount", "foreign"})  # rules whose incidents open cases
+INCIDENTS = ("time", "amount", "foreign", "proof", "replay", "limit")  # rules of other units
+GRAVE = frozenset({"time", "amount", "foreign"})  # those whose incidents open cases
 OUT_OF_BOUNDS = "SUSPICIOUS_ACTIVITY"  # how actions refuses times that cannot be
 
 _judged = Counter("fraud_verdicts_total", "Attempts judged", ["decision"])
 _uncounted = Counter("fraud_uncounted_total", "Attempts judged while Redis was unavailable")
+_anomalies = Counter(
+    "scoreboard_anomaly_events_total", "Rules that were broken, and incidents reported", ["rule"]
+)
+# A counter that appears with its first event has no rate for it.
+for _decision in rules.Decision:
+    _judged.labels(_decision.name.lower())
+for _rule in ("burst", "repeat", "ban", *INCIDENTS, "other"):
+    _anomalies.labels(_rule)
 _RULE = re.compile(r"[a-z_]{1,32}")
 
 
@@ -81,7 +90,9 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
     async def Report(self, request: pb.ReportRequest, context: Any) -> pb.ReportReply:
         bounded(request.incidents)
         incidents = [incident for incident in request.incidents if _storable(incident)]
-        cases = await self._store.report(incidents, grave=GRAVE)
+        new, cases = await self._store.report(incidents, grave=GRAVE)
+        for incident in new:
+            _anomalies.labels(incident.rule if incident.rule in INCIDENTS else "other").inc()
         for case in cases:
             log.info(
                 "case_opened", stream="security", user_id=case.user_id, source_id=case.source_id
@@ -142,6 +153,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         judged = await self._store.evaluate(new) if new else ()
         for evaluation, (verdict, sanction) in zip(new, judged, strict=True):
             known[evaluation.attempt.subject_id] = verdict
+            _count_reasons(verdict)
             if sanction:
                 self._sanctions.add(sanction)
             log.info(
@@ -168,6 +180,7 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         judged: list[Judgement] = []
         for evaluation in evaluations:
             verdict = batch.evaluate(evaluation) if self._needs_verdict(evaluation) else ALLOWED
+            _count_reasons(verdict)
             judged.append((replace(verdict, decision_id=""), sanctions[evaluation.attempt.user_id]))
         return judged
 
@@ -178,6 +191,12 @@ class FraudService(fraud_pb2_grpc.FraudServicer):
         sanction = self._sanctions.of(evaluation.attempt.user_id)
         banned = sanction is not None and sanction.kind is Kind.BANNED
         return banned and evaluation.attempt.accepted and not evaluation.fixed
+
+
+def _count_reasons(verdict: Verdict) -> None:
+    for reason in verdict.reasons:
+        if reason.rule != "time":  # reported by actions as well
+            _anomalies.labels(reason.rule).inc()
 
 
 def _attempt(item: pb.JudgeItem) -> Attempt:

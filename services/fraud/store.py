@@ -61,20 +61,19 @@ class FraudStore:
             await _open_cases(connection, batch.cases)
         return judgements
 
-    async def report(self, incidents: Sequence[Incident], *, grave: frozenset[str]) -> list[Case]:
-        """Stores the incidents that are new; returns the cases opened for rules in `grave`."""
+    async def report(
+        self, incidents: Sequence[Incident], *, grave: frozenset[str]
+    ) -> tuple[list[Incident], list[Case]]:
+        """Stores the incidents that are new; returns them, and the cases opened for rules in
+        `grave`."""
         first = {incident.incident_id: incident for incident in reversed(incidents)}
         async with self._database.transaction() as connection:
             # In the order of ids, so that two reports of the same ones never wait for each other.
-            new = await _record_incidents(connection, [first[i] for i in sorted(first)])
-            cases = [
-                case
-                for incident_id in new
-                if first[incident_id].rule in grave
-                for case in _cases(first[incident_id])
-            ]
+            ids = await _record_incidents(connection, [first[i] for i in sorted(first)])
+            new = [first[incident_id] for incident_id in ids]
+            cases = [case for found in new if found.rule in grave for case in _cases(found)]
             await _open_cases(connection, cases)
-        return cases
+        return new, cases
 
     async def progress(self) -> Progress:
         """How far the stream of awards was copied."""

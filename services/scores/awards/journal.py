@@ -37,6 +37,9 @@ QUEUE_S = 1.0  # for Redis to take a batch
 
 _MAC_BYTES = 32
 _ITEMS = Counter("scoreboard_journal_items_total", "Items of the journal", ["outcome"])
+# A counter that appears with its first event has no rate for it.
+for _outcome in ("queued", "repeated", "full", "replayed", "forged", "unwritable", "stuck"):
+    _ITEMS.labels(_outcome)
 _LENGTH = Gauge("scoreboard_journal_waiting", "Items that wait in the journal")
 
 Entry = tuple[bytes, dict[bytes, bytes]]

@@ -7,10 +7,14 @@ it decided and what goes on. One bad item never fails its neighbours. The ledger
 whether a token is used.
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
-from chassis.errors import Failed, from_proto
+from prometheus_client import Counter
+
+from chassis.errors import Failed, Internal, Timeout, Unavailable, from_proto
 from chassis.postgres import DbUnavailable
 from chassis.telemetry import log
 from protos import actions_pb2, fraud_pb2, scores_pb2
@@ -21,9 +25,13 @@ from services.scores.awards.journal import ReplayJournal
 from services.scores.awards.publish import Publisher
 from services.scores.awards.records import (
     AccountBanned,
+    ActionClosed,
     Answer,
     Answers,
+    IdempotencyKeyReused,
     Judged,
+    QueuedForReplay,
+    ScoreOutOfRange,
     SuspiciousActivity,
     TokenAlreadyUsed,
     Verified,
@@ -33,6 +41,17 @@ from services.scores.awards.write import LedgerWriter
 from services.scores.boards.changes import Row, Written
 
 JUDGE_S = 0.5
+AWARDED = "awarded"
+
+_attempts = Counter("scoreboard_awards_total", "Attempts, by `awarded` or why not", ["outcome"])
+_by_outcome = cache(_attempts.labels)
+# A counter that appears with its first event has no rate for it.
+for _failure in (
+    *(TokenAlreadyUsed, ActionClosed, IdempotencyKeyReused, ScoreOutOfRange, SuspiciousActivity),
+    *(AccountBanned, QueuedForReplay, DbUnavailable, Unavailable, Timeout, Internal),
+):
+    _by_outcome(_failure().code)
+_by_outcome(AWARDED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +68,18 @@ class AwardPipeline:
 
     async def award(self, items: Sequence[scores_pb2.AwardItem]) -> list[Answer]:
         """The award of each item, or why there is none. Each action is awarded at most once."""
+        try:
+            answers = await self._award(items)
+        except BaseException as error:
+            _by_outcome(_code(error)).inc(len(items))
+            raise
+        failed = [answer for answer in answers if isinstance(answer, Failed)]
+        _by_outcome(AWARDED).inc(len(answers) - len(failed))
+        for failure in failed:
+            _by_outcome(failure.code).inc()
+        return answers
+
+    async def _award(self, items: Sequence[scores_pb2.AwardItem]) -> list[Answer]:
         answers, verified = await self._verify(items)
         repeated, judgeable = await self._find_used(verified)
         refused, judged = await self._judge(judgeable)
@@ -163,6 +194,13 @@ class AwardPipeline:
         if used:
             answers |= await self.repeats.answer(verified, used)
         return answers, written
+
+
+def _code(error: BaseException) -> str:
+    """What the callers of a batch get that failed as a whole."""
+    if isinstance(error, asyncio.CancelledError):
+        return Timeout().code  # by the deadline of the call
+    return error.code if isinstance(error, Failed) else Internal().code
 
 
 def _refusal(attempt: Verified, verdict: fraud_pb2.Verdict | None) -> Failed | None:

@@ -1,5 +1,6 @@
 """Recording fakes of the services that scores calls."""
 
+import asyncio
 from typing import Any
 
 from chassis.errors import Missing
@@ -16,10 +17,16 @@ class FakeActions(actions_pb2_grpc.ActionsServicer):
         self.settlements = 0  # calls
         self.verified = 0
         self.unavailable = False
+        self.broken = False
+        self.answering = asyncio.Event()
+        self.answering.set()
 
     async def Verify(
         self, request: actions_pb2.VerifyRequest, context: Any
     ) -> actions_pb2.VerifyReply:
+        await self.answering.wait()
+        if self.broken:
+            raise RuntimeError("broken")
         self.verified += len(request.items)
         return actions_pb2.VerifyReply(results=[self._result(item) for item in request.items])
 

@@ -65,7 +65,11 @@ class Auditor:
             self._size = min(SAMPLE_MAX, max(SAMPLE_MIN, share))
         users = await self._store.users(after=self._after, limit=self._size)
         self._after = users[-1] if len(users) == self._size else None
-        periods = [period for known in self._boards.registry.listed() for period in known.open()]
+        listed = self._boards.registry.listed()
+        for known in listed:
+            # There before its first event, which else has no rate.
+            repaired.labels(known.board.name)
+        periods = [period for known in listed for period in known.open()]
         sample = [
             Part(period, users, await self._entries(period))
             for period in periods

@@ -87,6 +87,9 @@ class Rebuild:
         fence = await self._lease.hold()
         # A board that is not listed is its filling's to complete.
         listed, now_ms = self._boards.registry.listed(), clock.now_ms()
+        for known in listed:
+            # There before its first event, which else has no rate.
+            rebuilt.labels(known.board.name)
         begun = [period for known in listed for period in known.open()]
         coming = [p for k in listed for p in k.periods if p.start_ms > now_ms and not p.closed]
         await asyncio.gather(*map(self._redis_boards.prepare, coming))
