@@ -46,9 +46,10 @@ DURATIONS = Durations(DIVISOR)
 FIRES_S, ENDS_S = 120.0, 120.0
 PLAYERS = 12
 REQUESTS_PER_S = 40
+MEMORY_BYTES = 1 << 30  # of Redis, after a fault that changed its bound
 
 Fault = AbstractAsyncContextManager[None]
-Watched = Callable[[], Awaitable[set[str]]]
+Watched = Callable[[], Awaitable[Mapping[str, str]]]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ async def all_provoked(suite: Suite, url: str) -> list[tuple[str, bool]]:
         players = [
             await stack.enter_async_context(newcomer(suite, timeout_s=8)) for _ in range(PLAYERS)
         ]
-        watched = await stack.enter_async_context(firing(url))
+        watched = await stack.enter_async_context(active(url))
         await stack.enter_async_context(reading(players))
         for alert, fault in FAULTS.items():
             results.append(await provoked(alert, fault(Drill(suite, players)), watched))
@@ -156,25 +157,23 @@ async def locked(drill: Drill) -> AsyncIterator[None]:
 async def crammed(drill: Drill) -> AsyncIterator[None]:
     """Redis has hardly more memory than it uses."""
     async with redis.asyncio.Redis.from_url(drill.suite.processes()["redis"]["url"]) as client:
-        before = (await client.config_get("maxmemory"))["maxmemory"]
         used = (await client.info("memory"))["used_memory"]
         await client.config_set("maxmemory", int(used * 1.06))
         try:
             yield
         finally:
-            await client.config_set("maxmemory", before)
+            await client.config_set("maxmemory", MEMORY_BYTES)
 
 
 @asynccontextmanager
 async def unbounded(drill: Drill) -> AsyncIterator[None]:
     """Redis has no bound of its memory."""
     async with redis.asyncio.Redis.from_url(drill.suite.processes()["redis"]["url"]) as client:
-        before = (await client.config_get("maxmemory"))["maxmemory"]
         await client.config_set("maxmemory", 0)
         try:
             yield
         finally:
-            await client.config_set("maxmemory", before if int(before) else 1 << 30)
+            await client.config_set("maxmemory", MEMORY_BYTES)
 
 
 FAULTS: Mapping[str, Callable[[Drill], Fault]] = {
@@ -262,26 +261,27 @@ def prometheus(folder: Path, suite: Suite) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def firing(url: str) -> AsyncIterator[Watched]:
-    """A function that returns the names of the alerts that fire."""
+async def active(url: str) -> AsyncIterator[Watched]:
+    """A function that returns the alerts that are pending or firing, with their state."""
     async with aiohttp.ClientSession() as session:
 
-        async def look() -> set[str]:
+        async def look() -> Mapping[str, str]:
             try:
                 async with session.get(f"{url}/api/v1/alerts") as answer:
                     alerts = (await answer.json())["data"]["alerts"]
             except aiohttp.ClientError:
-                return set()  # It has not started yet.
-            return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
+                return {}  # It has not started yet.
+            return {each["labels"]["alertname"]: each["state"] for each in alerts}
 
         yield look
 
 
 async def until(watched: Watched, alert: str, *, fires: bool, timeout_s: float) -> bool:
-    """Whether the alert fires, or does not, within that time."""
+    """Whether the alert fires, or is not even pending, within that time."""
+    state = "firing" if fires else None
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
-        if (alert in await watched()) is fires:
+        if (await watched()).get(alert) == state:
             return True
         await asyncio.sleep(0.5)
     return False

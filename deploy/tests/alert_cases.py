@@ -237,13 +237,13 @@ def _cluster() -> Iterator[Case]:
     )
     certificate = 'tls_certificate_expires_seconds{service="auth", pod="a", certificate="own"}'
     for severity, days in (("warning", 14), ("critical", 3)):
-        # At the moment that is looked at, exactly so many days are left.
-        end = days * DAY_S + 30 * 60
+        # Always as far ahead, by exactly so many days, or by a second less.
+        ahead = days * DAY_S
         yield Case(
             alert="CertificateExpires",
             labels={"severity": severity},
-            fires={certificate: gauge(end - 10 * 60)},
-            quiet={certificate: gauge(end)},
+            fires={certificate: f"{ahead - 1}+60x60"},
+            quiet={certificate: f"{ahead}+60x60"},
         )
     scaled = (
         'kube_horizontalpodautoscaler_%s{namespace="scoreboard", horizontalpodautoscaler="scores"}'

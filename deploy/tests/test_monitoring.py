@@ -56,7 +56,7 @@ def test_the_operator_gets_the_rules_and_the_routes_of_the_plain_files() -> None
 
 def test_custom_resources_have_the_fields_of_their_kinds() -> None:
     manifests = rendered("tests/monitoring")
-    models = {
+    models: dict[str, Any] = {
         "PrometheusRule": v1.PrometheusRule,
         "ServiceMonitor": v1.ServiceMonitor,
         "AlertmanagerConfig": v1alpha1.AlertmanagerConfig,
