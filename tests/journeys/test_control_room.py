@@ -10,14 +10,17 @@ import pytest
 from prometheus_client import REGISTRY
 from prometheus_client.parser import text_string_to_metric_families
 
+from chassis.errors import Internal, Timeout, Unavailable
 from deploy.monitoring.__main__ import groups
 from deploy.monitoring.cluster import EXTERNAL
 from deploy.monitoring.dashboards import dashboards
 from deploy.monitoring.durations import Durations
+from deploy.monitoring.requests import FAULTS
 from deploy.monitoring.rules import Record
 from deploy.tests.promql import groupings, selectors
 from deploy.units import UNITS
 from tests.suite import Suite
+from tests.test_docs import failures
 
 RULES = [rule for group in groups(Durations()) for rule in group.rules]
 # Of Prometheus itself.
@@ -89,6 +92,14 @@ def test_every_limit_of_a_histogram_is_the_edge_of_one_of_its_buckets() -> None:
             assert edge in REGISTRY._names_to_collectors[name]._upper_bounds, (name, edge)  # type: ignore[attr-defined]
         checked += len(edges)
     assert checked > 5
+
+
+def test_the_codes_of_our_faults_are_all_those_that_a_call_can_have() -> None:
+    codes = {
+        code for code, kind in failures() if issubclass(kind, Internal | Unavailable | Timeout)
+    }
+
+    assert set(FAULTS) == codes
 
 
 def names(ops_port: int) -> Iterator[str]:
