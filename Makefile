@@ -17,8 +17,8 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help setup hooks run test test-images e2e drill bench check lint fix types check-protos \
-	protos lock upgrade migrate images image-base clean
+.PHONY: help setup hooks run test test-images e2e drill alerts-drill bench check lint fix types \
+	check-protos protos monitoring lock upgrade migrate images image-base clean
 
 help:
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -55,6 +55,9 @@ test-images: $(DEV) ## Build the images, run them with podman, and the journeys 
 bench: $(DEV) ## Measure the award path
 	@exec $(BIN)/python -m bench.award $(ARGS)
 
+alerts-drill: $(DEV) ## Have the alerts fire under real faults (needs prometheus; ARGS=file)
+	@PYTHONPATH=.:clients/python exec $(BIN)/python -m tests.alerts_drill $(ARGS)
+
 ##@ Check
 check: lint types test ## Everything that CI asks
 
@@ -81,6 +84,9 @@ hooks: $(DEV) ## Let git check each commit (pre-commit)
 protos: $(DEV) ## Make the stubs of protos/ again
 	@rm -f protos/*_pb2.py protos/*_pb2.pyi protos/*_pb2_grpc.py
 	@$(BIN)/python -m grpc_tools.protoc -I . $(STUBS) protos/*.proto
+
+monitoring: $(DEV) ## Make rules, routes of alerts and dashboards again
+	@$(BIN)/python -m deploy.monitoring
 
 lock: $(DEV) ## Write the locks again after a change of pyproject.toml
 	@$(COMPILE) pyproject.toml --group dev -o requirements-dev.lock
