@@ -6,6 +6,7 @@ is `…/<schema>/migrations`.
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -51,8 +52,9 @@ def main() -> None:
         settings = load(Settings)
     except SettingsError as problems:
         sys.exit(f"the settings do not fit\n{problems}")
-    # The first process of a container ignores SIGTERM unless it handles it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # The first process of a container ignores SIGTERM unless it handles it. A wait that is
+    # interrupted has not found the schema.
+    signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     logs.configure("schema", level="info")
     asyncio.run(wait(settings.database_url, folder))
 

@@ -14,13 +14,16 @@ _COMMON = ("chassis", "protos")
 _READ = ("*.lua", "*.txt")
 _NOT_RUN = ("tests", "__pycache__", "*.md", "*.proto", "*.pyi", "testing.py")
 
-# Process 1 of a container is not ended by a signal without a handler, as while Python loads.
+# Process 1 of a container is not ended by a signal without a handler, as while Python loads. Not by
+# an exception, which Python drops where it is raised in a finalizer, as imports have many. A unit
+# that is ended so has done all it should; a command that is interrupted, as `migrate`, has not.
 _MAIN = """\
+import os
 import runpy
 import signal
 import sys
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number if sys.argv[1:] else 0))
 runpy.run_module("{module}", run_name="__main__", alter_sys=True)
 """
 

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -25,6 +26,18 @@ def found(name):
         return None
 
 print([name for name in sys.argv[1:] if found(name)])
+"""
+# In the place of a unit, as it looks while it loads: a signal may come in a call whose exceptions
+# Python prints and drops.
+LOADS = """
+import os, signal
+
+class Freed:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+Freed()
+print("goes on", flush=True)
 """
 # What no unit may import, beside the other units.
 FOREIGN = ("local", "bench", "tests", "conftest", "chassis.testing", "scoreboard_client")
@@ -88,6 +101,25 @@ def test_the_folder_of_an_image_runs_its_program(
 
     assert ended.returncode == 0, ended.stderr
     assert f"python -m {image}" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("image", "arguments", "code"),
+    [
+        pytest.param("gateway", [], 0, id="unit"),
+        # What was interrupted did not succeed: a Job would count it as done.
+        pytest.param("deploy", ["migrate"], 128 + signal.SIGTERM, id="command"),
+    ],
+)
+def test_a_signal_while_a_program_loads_ends_it_at_once(
+    image: str, arguments: list[str], code: int, assembled: Callable[[str], Path], tmp_path: Path
+) -> None:
+    shutil.copy(assembled(image) / "__main__.py", tmp_path)
+    (tmp_path / f"{image}.py").write_text(LOADS)
+
+    ended = python(tmp_path, str(tmp_path), *arguments)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (code, "", "")
 
 
 @pytest.mark.parametrize("image", assemble.IMAGES)

@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -233,6 +234,29 @@ def test_a_container_can_do_no_more_than_its_unit(
     assert sbom.items() >= locked().items()
 
 
+def test_a_container_that_gets_sigterm_as_it_starts_ends_at_once(
+    podman: Podman, tmp_path: Path
+) -> None:
+    """Without a handler the kernel would leave the signal out for process 1."""
+    pid_file, name = tmp_path / "pid", f"scoreboard-{secrets.token_hex(3)}"
+    image = f"{REPOSITORY}/gateway:{TAG}"
+    since = time.monotonic()
+    podman("run", "--detach", f"--name={name}", f"--pidfile={pid_file}", "--network=none", image)
+    try:
+        pid = int(pid_file.read_text())
+        while not handles_sigterm(pid):
+            assert time.monotonic() - since < READY_S
+            time.sleep(0.001)
+
+        os.kill(pid, signal.SIGTERM)
+
+        code = podman("wait", name, timeout_s=30)
+        # An incomplete configuration would end it later with a line and another code.
+        assert (code.strip(), podman("logs", name)) == ("0", "")
+    finally:
+        podman("rm", "--force", "--time=0", name)
+
+
 def test_all_images_share_the_layer_of_libraries(podman: Podman) -> None:
     names = [f"{REPOSITORY}/{image}:{TAG}" for image in (*UNITS, "deploy")]
     layers = [image["RootFS"]["Layers"] for image in json.loads(podman("inspect", *names))]
@@ -313,6 +337,12 @@ def free_ports(*names: str) -> dict[str, int]:
     with ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
         return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
+
+
+def handles_sigterm(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
 
 
 def await_ready(urls: list[str]) -> None:
