@@ -55,7 +55,7 @@ def configure_command(unit: str) -> None:
     logs.configure(unit, level="warning", out=sys.stderr.buffer)
 
 
-def command_run(name: str, **fields: object) -> None:
+def command_run(name: str, /, **fields: object) -> None:
     """Writes that an operator ran a command, into the stream `audit`."""
     log.warning("command_run", stream="audit", command=name, **fields)
 

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import hmac
+import json
 import os
 import sys
 from typing import Any
@@ -199,11 +200,14 @@ async def run(database: dict[str, str], *arguments: str) -> tuple[int, str, str]
 async def test_an_operator_makes_lists_and_ends_game_servers(
     auth: Auth, database: dict[str, str]
 ) -> None:
-    code, stdout, _ = await run(
+    code, stdout, stderr = await run(
         database, "create", "--name", "arena", "--action-types", "WIN_GAME, FINISH_RAID"
     )
-    assert code == 0
+    assert code == 0, stderr
     client_id, secret = shown(stdout.strip())
+    line = json.loads(stderr)
+    assert (line["stream"], line["command"], line["name"]) == ("audit", "client create", "arena")
+    assert secret not in stderr
     await auth.client_token(client_id, secret)
 
     _, stdout, _ = await run(database, "list")
