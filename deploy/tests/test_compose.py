@@ -1,6 +1,7 @@
 """compose.yaml and the table of what each unit is given are one."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,21 @@ from deploy.tests.compose import COMPOSE, FOLDER, MOUNTED, SERVICES
 from deploy.units import SETTINGS, UNITS, configuration, keys, stores, targets
 
 OURS = (*UNITS, "files", "migrate")
+STORES = ("postgres", "redis")
+# All that a service may say; other words give it more of the machine.
+CONFINED = frozenset(
+    {
+        *("image", "restart", "read_only", "tmpfs", "cap_drop", "security_opt", "volumes"),
+        *("env_file", "environment", "command", "healthcheck", "stop_grace_period", "depends_on"),
+        *("ports", "network_mode", "user", "group_add"),
+    }
+)
+# What is written, of each service that writes.
+WRITTEN = {
+    "files": [f"files:{MOUNTED}"],
+    "postgres": ["postgres:/var/lib/postgresql"],
+    "redis": ["redis:/data"],
+}
 OPTIONAL = {"path": "settings.env", "required": False}
 
 
@@ -92,14 +108,65 @@ def test_the_other_services_have_the_files_they_read(tmp_path: Path) -> None:
 def test_every_container_is_confined(service: str) -> None:
     about = SERVICES[service]
 
+    assert about.keys() <= CONFINED
     assert about["read_only"] is True
+    assert "/tmp" in about["tmpfs"]
     assert about["cap_drop"] == ["ALL"]
     assert about["security_opt"] == ["no-new-privileges:true"]
+    assert about.get("network_mode") == ("none" if service == "files" else None)
     # Ours have a user of their own in the image.
-    if service not in OURS:
-        assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", about["user"])
-        assert about["group_add"] == ["10001"]
-    assert re.search(r":(\$\{TAG:-dev\}|\d[\w.]*)$", image(service))
+    assert bool(re.fullmatch(r"[1-9]\d*:[1-9]\d*", about.get("user", ""))) is (service in STORES)
+    assert about.get("group_add") == (["10001"] if service in STORES else None)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_no_more_of_the_machine_than_its_volumes(service: str) -> None:
+    mounts = SERVICES[service]["volumes"]
+    secret = [mount for mount in mounts if isinstance(mount, dict)]
+
+    assert [mount for mount in mounts if mount not in secret] == WRITTEN.get(service, [])
+    for mount in secret:
+        assert (mount["type"], mount["source"], mount["read_only"]) == ("volume", "files", True)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_service_has_the_image_that_it_is_named_after(service: str) -> None:
+    if service in STORES:
+        assert re.fullmatch(r"docker\.io/\w+/\w+:\d[\w.]*", image(service))
+    else:
+        name = service if service in UNITS else "deploy"
+        assert image(service) == f"${{REPOSITORY:-docker.io/scoreboard}}/{name}:${{TAG:-dev}}"
+
+
+def test_what_prepares_runs_once_and_all_else_again_when_it_ends() -> None:
+    restarts = {service: about["restart"] for service, about in SERVICES.items()}
+
+    assert restarts == {
+        **dict.fromkeys((*UNITS, *STORES), "unless-stopped"),
+        **dict.fromkeys(("files", "migrate"), "no"),
+    }
+    files_command = ["files", "--directory", MOUNTED]
+    files_command += ["--postgres", "postgres:5432", "--redis", "redis:6379"]
+    assert SERVICES["files"]["command"] == files_command
+    assert SERVICES["migrate"]["command"] == ["migrate"]
+
+
+def test_redis_refuses_users_without_rights_and_loses_nothing_that_it_took() -> None:
+    program, *words = SERVICES["redis"]["command"]
+    given = dict(zip(words[::2], words[1::2], strict=True))
+
+    assert program == "valkey-server"
+    assert given["--aclfile"] == f"{MOUNTED}/redis/users.acl"
+    assert (given["--appendonly"], given["--maxmemory-policy"]) == ("yes", "noeviction")
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_unit_has_time_to_end_in_order(unit: str) -> None:
+    defaults = {field.name: field.default for field in fields(SETTINGS[unit])}
+    needed_s = defaults["drain_pause_s"] + defaults["drain_s"] + 10
+    grace_s = int(SERVICES[unit]["stop_grace_period"].removesuffix("s"))
+
+    assert grace_s >= needed_s + (15 if unit == "gateway" else 0)
 
 
 def test_only_the_gateway_is_reached_and_from_this_machine_alone() -> None:
@@ -119,9 +186,8 @@ def test_every_unit_waits_for_its_schema_and_says_when_it_is_ready() -> None:
             **others,
         }
         assert "http://127.0.0.1:9100/readyz" in SERVICES[unit]["healthcheck"]["test"][-1]
-        assert image(unit).rpartition(":$")[0].endswith(f"/{unit}")
     assert SERVICES["migrate"]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-    for store in ("postgres", "redis"):
+    for store in STORES:
         done = {"files": {"condition": "service_completed_successfully"}}
         assert SERVICES[store]["depends_on"] == done
         assert "healthcheck" in SERVICES[store]
