@@ -11,7 +11,6 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,10 +113,14 @@ def played(podman: Podman, file: Path) -> Iterator[None]:
 
 
 def await_line(podman: Podman, name: str, event: str) -> None:
-    async def logged() -> bool:
+    def logs() -> bytes:
         # That there is no container yet is a failure of the command.
-        run = partial(subprocess.run, env=podman.environment, capture_output=True, check=False)
-        return event.encode() in (await asyncio.to_thread(run, ["podman", "logs", name])).stdout
+        command = ["podman", "logs", name]
+        run = subprocess.run(command, env=podman.environment, capture_output=True, check=False)
+        return run.stdout
+
+    async def logged() -> bool:
+        return event.encode() in await asyncio.to_thread(logs)
 
     asyncio.run(eventually(logged, timeout_s=READY_S, pause_s=0.3))
 
