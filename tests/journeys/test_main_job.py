@@ -14,7 +14,7 @@ from scoreboard_client import Action, Award, Board, Client, Live, Personal
 from tests.journeys import shapes
 from tests.journeys.refusals import refusal
 from tests.people import action_type, address, administrator, new_type, newcomer
-from tests.suite import Suite
+from tests.suite import URL, Suite
 from tests.watching import Line, Watcher, has_gap, scores, watching
 
 WINDOW = 10  # places that the live channel shows
@@ -46,6 +46,7 @@ async def test_a_play_that_is_proved_is_awarded_and_everybody_sees_it(either: Su
         stranger = Live(either.url, headers=address())
         theirs = await stack.enter_async_context(watching(stranger))
         assert ada.user_id not in scores(mine.boards[0])
+        await expect_room(ada, points=10)
         standing = await mine.news(lambda event: event.event == "subscribed")
         assert standing.event == Personal("subscribed", {"score": None, "rank": None, "version": 0})
 
@@ -93,6 +94,7 @@ async def test_an_award_is_on_the_screens_in_a_fifth_of_a_second(
     suite: Suite, crowd: list[Client]
 ) -> None:
     delays_s: list[float] = []
+    await expect_room(crowd[0], points=100, players=CROWD)
     async with watching(Live(suite.url, headers=address())) as watcher:
         plays = await asyncio.gather(*(played(p, *["COMPLETE_QUEST"] * 3) for p in crowd))
         # Round by round, so that everybody is overtaken and overtakes.
@@ -120,6 +122,7 @@ async def test_a_socket_that_is_cut_comes_back_and_misses_nothing(
         watching(Live(line.url, headers=address())) as watcher,
     ):
         # Worth enough for a place in the window beside all who have played here before.
+        await expect_room(ada, points=1000)
         actions = await played(ada, *[await new_type(suite, points=1000)] * 3)
         assert in_window(await ada.complete(actions[0], completion_time_ms=PLAYED_MS))
         before = (await watcher.score(ada.user_id, 1000)).event
@@ -138,6 +141,14 @@ async def test_a_socket_that_is_cut_comes_back_and_misses_nothing(
     assert watcher.boards[-1].entries == [
         {name: entry[name] for name in shapes.WINDOW_ENTRY} for entry in top["entries"]
     ]
+
+
+async def expect_room(player: Client, *, points: int, players: int = 1) -> None:
+    """Skips the test where a deployment's own players leave no room in the window for others."""
+    entries = (await player.leaderboard(limit=WINDOW))["entries"]
+    last = entries[WINDOW - players :]
+    if URL and last and last[0]["score"] >= points:
+        pytest.skip(f"SCOREBOARD_URL has too many players with {points} points or more")
 
 
 async def played(player: Client, *types: str) -> list[Action]:
