@@ -92,6 +92,10 @@ def test_the_other_services_have_the_files_they_read(tmp_path: Path) -> None:
         for path in map(Path, paths):
             target = next(each for each in parts if path.is_relative_to(each))
             assert (tmp_path / parts[target] / path.relative_to(target)).exists(), path
+    assert SERVICES["migrate"]["environment"] == {
+        "DATABASE_URL_FILE": f"{MOUNTED}/owner/database_url",
+        "ROLES_DIR": f"{MOUNTED}/roles",
+    }
     roles = tmp_path / compose.files("migrate")[f"{MOUNTED}/roles"]
     assert {path.name for path in roles.iterdir()} == set(databases.UNITS)
     assert SERVICES["postgres"]["environment"]["POSTGRES_USER"] == files.OWNER
