@@ -1,11 +1,12 @@
 """The folder of all secrets: what is in it, for whom, and what stays when it is made again."""
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from chassis.settings import load
-from deploy import files
+from deploy import databases, files
 from deploy.units import SETTINGS, UNITS, configuration, keys, stores, targets
 
 
@@ -65,6 +66,15 @@ def test_only_the_owner_reads_them_and_the_stores_theirs_by_their_group(folder: 
         shared = path.parent.name in ("owner", "redis")
         assert path.stat().st_mode & 0o7777 == (0o640 if shared else 0o600), path
         assert path.parent.stat().st_mode & 0o7777 == (0o750 if shared else 0o700), path
+
+
+def test_roles_are_made_with_the_passwords_that_services_connect_with(folder: Path) -> None:
+    for unit in databases.UNITS:
+        used = (folder / "stores" / unit / "database_url").read_text()
+        assert (folder / "roles" / unit).read_text() == used
+    password = (folder / "owner" / "password").read_text().strip()
+    url = urlsplit((folder / "owner" / "database_url").read_text())
+    assert (url.username, url.password) == (files.OWNER, password)
 
 
 def test_redis_gets_a_user_for_each_units_url(folder: Path) -> None:

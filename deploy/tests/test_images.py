@@ -146,9 +146,12 @@ def test_every_install_is_by_hash_and_compiles_nothing() -> None:
     assert len(installs) == 2
     assert "PIP_REQUIRE_HASHES=1" in DOCKERFILE
     assert "PIP_ONLY_BINARY=:all:" in DOCKERFILE
-    for install in installs:
-        (lock,) = re.findall(r"-r (\S+)", install)
+    locks = [lock for install in installs for lock in re.findall(r"-r (\S+)", install)]
+    assert locks == ["/requirements-sbom.lock", "/requirements.lock"]
+    for lock in locks:
         assert "--hash=sha256:" in (ROOT / lock.strip("/")).read_text()
+    assert "--output-file /venv/sbom.cdx.json" in DOCKERFILE
+    assert "rm -rf /usr/local/lib/python3*/site-packages/pip*" in DOCKERFILE
     assert not re.search(r"apt-get|apk |curl|wget|gcc", DOCKERFILE)
 
 
@@ -157,7 +160,16 @@ def test_the_final_stage_has_a_user_an_entry_and_labels_and_names_no_latest() ->
 
     assert re.search(r"^USER 10001:10001$", stage, re.MULTILINE)
     assert re.search(r'^ENTRYPOINT \["python", "/app"\]$', stage, re.MULTILINE)
+    assert re.search(r"^WORKDIR /app$", stage, re.MULTILINE)
     assert "HEALTHCHECK" not in stage
+    # The manifests and compose.yaml name these ports, and rely on the addresses.
+    places = dict(re.findall(r"\b((?:OPS_)?(?:HOST|PORT))=(\S+)", stage))
+    assert places == {
+        "HOST": "0.0.0.0",
+        "PORT": "50051",
+        "OPS_HOST": "0.0.0.0",
+        "OPS_PORT": "9100",
+    }
     for label in ("title", "description", "version", "revision", "licenses"):
         assert f"org.opencontainers.image.{label}=" in stage
     # What all images share stands before what depends on the unit.
