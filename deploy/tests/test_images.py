@@ -184,6 +184,10 @@ def test_the_build_script_builds_every_image() -> None:
 
     (names,) = re.findall(r"^for unit in (.*); do$", script, re.MULTILINE)
     assert tuple(names.split()) == assemble.IMAGES
+    given = re.findall(r'--build-arg "(\w+)=\$(\w+)"', script)
+    assert {name: variable.upper() for name, variable in given} == {
+        name: name for name in ("UNIT", "BASE", "VERSION", "REVISION")
+    }
 
 
 def test_without_a_builder_one_line_says_what_is_missing(tmp_path: Path) -> None:
