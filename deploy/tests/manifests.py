@@ -15,7 +15,7 @@ import yaml
 K8S = Path(__file__).parents[1] / "k8s"
 
 # Of the kubectl that the development lock brings.
-_KUBECTL = Path(sys.executable).with_name("kubectl")
+KUBECTL = Path(sys.executable).with_name("kubectl")
 
 # What was rendered of the files as they are, for all workers of a session and for the next one.
 _RENDERED = K8S.parents[1] / ".pytest_cache" / "manifests"
@@ -26,7 +26,7 @@ Manifest = dict[str, Any]
 def render(folder: Path) -> str:
     """What `kubectl kustomize` makes of a folder. Raises CalledProcessError."""
     made = subprocess.run(
-        [_KUBECTL, "kustomize", folder], check=True, capture_output=True, text=True
+        [KUBECTL, "kustomize", folder], check=True, capture_output=True, text=True
     )
     return made.stdout
 
@@ -46,7 +46,7 @@ def text(path: str) -> str:
 @cache
 def _kept() -> Path:
     """The folder for renderings of the files as they are; those of other files are removed."""
-    state = hashlib.sha256(str(_KUBECTL.stat().st_mtime_ns).encode())
+    state = hashlib.sha256(str(KUBECTL.stat().st_mtime_ns).encode())
     for file in sorted(each for each in K8S.rglob("*") if each.is_file()):
         state.update(f"{file.relative_to(K8S)} {file.stat().st_size} ".encode())
         state.update(file.read_bytes())
