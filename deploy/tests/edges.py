@@ -243,7 +243,7 @@ def _of_addresses(manifests: list[Manifest]) -> set[Edge]:
             if peer.namespace != pod.namespace
         ]
         calls_api = pod.name in WITH_TOKEN or any(key.startswith("cnpg.io/") for key in pod.labels)
-        ports = API_SERVER if calls_api else ()
+        ports: tuple[int, ...] = API_SERVER if calls_api else ()
         if pod.name == "alertmanager":
             ports = (HTTPS, SMTP)  # Of its receivers.
         edges |= {Edge(pod.name, name, port) for name in outside for port in ports}

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ KUBECTL = Path(sys.executable).with_name("kubectl")
 
 # What was rendered of the files as they are, for all workers of a session and for the next one.
 _RENDERED = K8S.parents[1] / ".pytest_cache" / "manifests"
+_KEPT_S = 86400
 
 Manifest = dict[str, Any]
 
@@ -45,7 +47,7 @@ def text(path: str) -> str:
 
 @cache
 def _kept() -> Path:
-    """The folder for renderings of the files as they are; those of other files are removed."""
+    """The folder for renderings of the files as they are; a day later those of others go."""
     state = hashlib.sha256(str(KUBECTL.stat().st_mtime_ns).encode())
     for file in sorted(each for each in K8S.rglob("*") if each.is_file()):
         state.update(f"{file.relative_to(K8S)} {file.stat().st_size} ".encode())
@@ -53,7 +55,7 @@ def _kept() -> Path:
     folder = _RENDERED / state.hexdigest()
     folder.mkdir(parents=True, exist_ok=True)
     for other in _RENDERED.iterdir():
-        if other != folder:
+        if other != folder and other.stat().st_mtime < time.time() - _KEPT_S:
             shutil.rmtree(other, ignore_errors=True)
     return folder
 
