@@ -10,13 +10,15 @@ import argparse
 import asyncio
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
 import asyncpg
 import structlog
 
 from chassis.postgres import UNAVAILABLE, SchemaBehind
-from chassis.settings import SettingsError, load
+from chassis.settings import Between, OneOf, SettingsError, load
 from deploy import (
     certificate_commands,
     certificates,
@@ -47,6 +49,10 @@ class SecretsSettings:
     namespace: str  # where the Secrets are
     postgres_address: str = "postgres:5432"  # host:port, for new URLs
     redis_address: str = "redis:6379"  # the same
+    # a step of replacing the CA, to be taken as well: see `certificates --help`; empty: none
+    rotate_ca: Annotated[str, OneOf("", *certificates.STEPS)] = ""
+    # a step is refused for so long after the last change, until units have read that
+    read_within_s: Annotated[float, Between(0, 86400)] = 300.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,12 +111,16 @@ def make_secrets(_: argparse.Namespace) -> None:
     async def make() -> list[str]:
         async with cluster_secrets.Api.of_this_pod(settings.namespace) as api:
             return await cluster_secrets.make(
-                api, postgres=settings.postgres_address, redis=settings.redis_address
+                api,
+                postgres=settings.postgres_address,
+                redis=settings.redis_address,
+                rotate_ca=settings.rotate_ca,
+                read_within=timedelta(seconds=settings.read_within_s),
             )
 
     try:
         changed = asyncio.run(make())
-    except cluster_secrets.Refused as refusal:
+    except (cluster_secrets.Refused, certificates.Refused) as refusal:
         sys.exit(f"secrets: {refusal}")
     sys.stdout.write(f"made or renewed: {', '.join(changed) or 'nothing'}\n")
 
@@ -160,7 +170,9 @@ def main() -> None:
         "secrets",
         help="keep all secrets as Secrets of the cluster that it runs in",
         description="Reads NAMESPACE, and POSTGRES_ADDRESS and REDIS_ADDRESS (host:port) for new"
-        " URLs. Makes what is missing, renews certificates near their end.",
+        " URLs. Makes what is missing, renews certificates near their end. ROTATE_CA names a step"
+        f" of replacing the CA ({', '.join(certificates.STEPS)}), READ_WITHIN_S (300) the seconds"
+        " after a change in which the next step is refused.",
     )
     keeping.set_defaults(run=make_secrets)
     operating = commands.add_parser("certificates", help="renew certificates, replace the CA")

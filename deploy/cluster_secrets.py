@@ -11,12 +11,13 @@ import ssl
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
-from deploy import databases, files, redis_users, units
+from deploy import certificates, databases, files, redis_users, units
 
 # What every container with a service account finds; the API is Kubernetes' own, v1.
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -29,11 +30,16 @@ class Refused(Exception):
 
 
 def paths() -> Mapping[str, tuple[Path, ...]]:
-    """By the name of a Secret, where its files are in the folder of `files.make`."""
-    pair = ("tls.crt", "tls.key")
-    folders: dict[str, tuple[Path, tuple[str, ...]]] = {"tls-ca": (Path("tls/ca"), pair)}
+    """By the name of a Secret, where its files are in the folder of `files.make`.
+
+    Not all are there of those of certificates. The CA stands behind the units, as
+    `certificates.renewed` has it.
+    """
+    folders: dict[str, tuple[Path, tuple[str, ...]]] = {
+        f"tls-{name}": (Path("tls", name), certificates.FILES)
+        for name in (*units.UNITS, certificates.CA)
+    }
     for unit in units.UNITS:
-        folders[f"tls-{unit}"] = Path("tls", unit), (*pair, "ca.crt")
         if units.keys(unit):
             folders[f"{unit}-keys"] = Path("keys", unit), units.keys(unit)
     for unit in databases.UNITS:
@@ -42,16 +48,16 @@ def paths() -> Mapping[str, tuple[Path, ...]]:
         folders[f"redis-{unit}"] = Path("stores", unit), ("redis_url",)
     folders["postgres-owner"] = Path("owner"), ("password", "database_url")
     folders["redis-users"] = Path("redis"), ("users.acl",)
-    return {
-        secret: tuple(folder / name for name in names)
-        for secret, (folder, names) in folders.items()
-    }
+    return {name: tuple(folder / file for file in held) for name, (folder, held) in folders.items()}
 
 
-async def make(api: "Api", *, postgres: str, redis: str) -> list[str]:
+async def make(
+    api: "Api", *, postgres: str, redis: str, rotate_ca: str = "", read_within: timedelta
+) -> list[str]:
     """Makes the Secrets that are missing, and those again whose files `files.make` changed.
 
-    Returns their names. `postgres` and `redis` are `host:port`. Raises Refused, OSError.
+    Returns their names. `postgres` and `redis` are `host:port`; `rotate_ca` names a step of
+    `certificates.STEPS` to be taken. Raises Refused, certificates.Refused, OSError.
     """
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -62,16 +68,21 @@ async def make(api: "Api", *, postgres: str, redis: str) -> list[str]:
                     (root / path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                     (root / path).write_bytes(found.files[path.name])
         files.make(root, postgres=postgres, redis=redis)
+        if rotate_ca:
+            certificates.take(root / "tls", units.UNITS, rotate_ca, read_within=read_within)
         changed = []
         for secret, found in held.items():
-            wanted = {path.name: (root / path).read_bytes() for path in paths()[secret]}
+            there = [root / path for path in paths()[secret] if (root / path).exists()]
+            wanted = {path.name: path.read_bytes() for path in there}
             if found is None:
                 await api.create(secret, wanted)
-            elif {**found.files, **wanted} != found.files:
-                await api.update(found, {**found.files, **wanted})
-            else:
+                changed.append(secret)
                 continue
-            changed.append(secret)
+            ours = {path.name for path in paths()[secret]}
+            wanted |= {name: text for name, text in found.files.items() if name not in ours}
+            if wanted != found.files:
+                await api.update(found, wanted)
+                changed.append(secret)
         return changed
 
 

@@ -37,7 +37,7 @@ def make(directory: Path, *, postgres: str, redis: str) -> None:
     for unit in databases.UNITS:
         url = _database_url(unit, secrets.password(), postgres)
         url = _keep(directory / "stores" / unit / "database_url", partial(str, url))
-        _keep(directory / "roles" / unit, partial(str, url))
+        _write(directory / "roles" / unit, f"{url}\n")
     passwords = {}
     for unit in redis_users.UNITS:
         new = f"redis://{unit}:{secrets.password()}@{redis}/0"

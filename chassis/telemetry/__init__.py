@@ -55,9 +55,9 @@ def configure_command(unit: str) -> None:
     logs.configure(unit, level="warning", out=sys.stderr.buffer)
 
 
-def command_run(name: str, /, **fields: object) -> None:
+def command_run(command: str, /, **fields: object) -> None:
     """Writes that an operator ran a command, into the stream `audit`."""
-    log.warning("command_run", stream="audit", command=name, **fields)
+    log.warning("command_run", stream="audit", command=command, **fields)
 
 
 def close() -> None:

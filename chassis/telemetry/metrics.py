@@ -18,3 +18,5 @@ batch_items = Histogram(
 )
 queue_items = Gauge("batch_queue_items", "Items waiting for a flight", ["name"])
 dropped_spans = Counter("trace_spans_dropped_total", "Spans never sent, by reason", ["reason"])
+for reason in ("queue_full", "collector"):  # there before the first, else it has no rate
+    dropped_spans.labels(reason)

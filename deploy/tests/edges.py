@@ -10,12 +10,18 @@ from typing import Any
 
 from deploy import units
 from deploy.tests.manifests import Manifest
-from deploy.tests.workloads import environment, selects, unit_of, workloads
+from deploy.tests.policies import WITH_TOKEN
+from deploy.tests.workloads import by_operator, environment, selects, unit_of, workloads
 from protos.arrows import CALLERS
 
-GRPC, HTTP, OPS, OTLP, EXPORTER = 50051, 8080, 9100, 4317, 9121
+GRPC, HTTP, OPS, OTLP, DNS, HTTPS = 50051, 8080, 9100, 4317, 53, 443
+POSTGRES, REDIS, REDIS_BUS, CNPG_STATUS = 5432, 6379, 16379, 8000
+OTLP_PEERS, OTLP_METRICS = 4316, 8888
+PROMETHEUS, ALERTMANAGER, SMTP = 9090, 9093, 587
+EXPORTERS = {"redis": 9121, "instance": 9187, "pooler": 9127}
 API_SERVER = (443, 6443, 8443)
-STORES = {"postgres": ("database_url", 5432), "redis": ("redis_url", 6379)}
+
+OURS, MONITORING = "scoreboard", "monitoring"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +29,16 @@ class Pod:
     """One end of a connection."""
 
     name: str
-    namespace: Mapping[str, str]  # the namespace's labels
+    namespace: str
     labels: Mapping[str, str] = field(default_factory=dict)
+    namespace_labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def of_namespace(self) -> Mapping[str, str]:
+        """The namespace's labels; none of what is no pod."""
+        if not self.namespace:
+            return {}
+        return {"kubernetes.io/metadata.name": self.namespace, **self.namespace_labels}
 
 
 @dataclass(frozen=True, order=True)
@@ -39,54 +53,43 @@ class Edge:
         return f"{self.source} -> {self.target}:{self.port}"
 
 
-def _outsider(name: str, *, namespace: str, **labels: str) -> Pod:
-    return Pod(
-        name=name,
-        namespace={"kubernetes.io/metadata.name": namespace},
-        labels={key.replace("_", "-"): value for key, value in labels.items()},
-    )
-
-
-# What stands around the namespace in every cluster, one of each kind.
+# What stands around our namespaces in every cluster, one of each kind.
 OUTSIDERS = (
-    _outsider("dns", namespace="kube-system", k8s_app="kube-dns"),
-    _outsider("system", namespace="kube-system"),
-    _outsider("prometheus", namespace="monitoring"),
-    _outsider("stranger", namespace="default"),
+    Pod(name="dns", namespace="kube-system", labels={"k8s-app": "kube-dns"}),
+    Pod(name="system", namespace="kube-system"),
+    Pod(name="cnpg", namespace="cnpg-system"),
+    Pod(name="prometheus", namespace=MONITORING),
+    Pod(name="stranger", namespace="default"),
     # With every label of a pod of ours, in another namespace.
     Pod(
         name="double",
-        namespace={"kubernetes.io/metadata.name": "other"},
+        namespace="other",
         labels={"app.kubernetes.io/name": "gateway", "app.kubernetes.io/component": "gateway"},
     ),
-    Pod(name="edge", namespace={"kubernetes.io/metadata.name": "edge", "scoreboard/edge": "true"}),
+    Pod(name="edge", namespace="edge", namespace_labels={"scoreboard/edge": "true"}),
+    # The API server is an address and no pod.
+    Pod(name="api-server", namespace=""),
 )
-# A pod that someone starts in the namespace and that no rule was written for.
-NEWCOMER = Pod(name="newcomer", namespace={"kubernetes.io/metadata.name": "scoreboard"})
-# The API server is an address and no pod.
-API = Pod(name="api-server", namespace={})
 
 
-def allowed(manifests: list[Manifest], side: str, namespace: str = "scoreboard") -> set[Edge]:
+def allowed(manifests: list[Manifest], side: str) -> set[Edge]:
     """The edges that one side alone (Egress or Ingress) lets exist, over all pods and ports."""
-    policies = [
-        each["spec"]
-        for each in manifests
-        if each["kind"] == "NetworkPolicy" and each["metadata"].get("namespace") == namespace
-    ]
-    inside, ports = pods(manifests, namespace), _ports(manifests)
+    inside, outside = pods(manifests), _outsiders(manifests)
+    ports = _ports(manifests)
     direction = ("ingress", "from") if side == "Ingress" else ("egress", "to")
     edges = set()
     for pod in inside:
         mine = [
-            policy
-            for policy in policies
-            if side in policy["policyTypes"] and selects(policy["podSelector"], pod.labels)
+            manifest["spec"]
+            for manifest in manifests
+            if manifest["kind"] == "NetworkPolicy"
+            and manifest["metadata"]["namespace"] == pod.namespace
+            and side in manifest["spec"]["policyTypes"]
+            and selects(manifest["spec"]["podSelector"], pod.labels)
         ]
         rules = [rule for policy in mine for rule in policy.get(direction[0], [])]
-        for peer in (*inside, *OUTSIDERS, API):
-            if peer == pod:
-                continue
+        # A pod is its own peer too: another one of its workload.
+        for peer in (*inside, *outside):
             matching = [rule for rule in rules if _matches(rule.get(direction[1]), peer, pod)]
             source, target = (pod, peer) if side == "Egress" else (peer, pod)
             edges |= {
@@ -97,50 +100,31 @@ def allowed(manifests: list[Manifest], side: str, namespace: str = "scoreboard")
     return edges
 
 
-def drawn(manifests: list[Manifest], namespace: str = "scoreboard") -> set[Edge]:
-    """The edges that there have to be: arrows, stores, probes of Prometheus, DNS, the edge."""
-    inside = {pod.name: pod for pod in pods(manifests, namespace)}
+def drawn(manifests: list[Manifest], side: str) -> set[Edge]:
+    """The edges that one side has to allow: arrows, stores, DNS, traces, the control room."""
+    inside = {pod.name: pod for pod in pods(manifests)}
     serving = [unit for unit in units.UNITS if unit in inside]
     edges = {
         Edge(caller, unit, GRPC)
         for unit, methods in CALLERS.items()
         for caller in frozenset[str]().union(*methods.values())
+        if unit in serving
     }
-    for store, (file, port) in STORES.items():
-        clients = [unit for unit in serving if file in units.stores(unit)]
-        clients += [name for name in inside if name == "migrate" and store == "postgres"]
-        holding = [
-            pod.name for pod in inside.values() if pod.labels.get("scoreboard/store") == store
-        ]
-        clients += [name for name in inside if name == "redis-form" and store == "redis"]
-        edges |= {Edge(client, name, port) for client in clients for name in holding}
-        # Its exporter, where it has one.
-        edges |= {Edge("prometheus", name, EXPORTER) for name in holding if "redis-form" in inside}
-    edges |= {Edge("edge", "gateway", HTTP)}
-    edges |= {Edge("prometheus", unit, OPS) for unit in serving}
-    edges |= {Edge(name, "dns", 53) for name in inside}
-    edges |= {Edge(unit, "otel-collector", OTLP) for unit in serving if "otel-collector" in inside}
-    # An address of the API server may be any, so those outside are reached on its ports too.
-    edges |= {
-        Edge(name, outside.name, port)
-        for name in inside
-        if name.startswith("secrets-dev")
-        for outside in (*OUTSIDERS, API)
-        for port in API_SERVER
-    }
-    return edges
+    edges |= {Edge("edge", "gateway", HTTP) for unit in serving if unit == "gateway"}
+    edges |= {Edge(name, "dns", DNS) for name in inside}
+    edges |= _of_postgres(inside) | _of_redis(inside)
+    edges |= _of_traces(manifests) if "otel-collector" in inside else set()
+    edges |= _of_monitoring(manifests, side)
+    return edges | _of_addresses(manifests) if side == "Egress" else edges
 
 
 def wrong_edges(manifests: list[Manifest]) -> list[str]:
-    """Edges that a side allows and that are not drawn, or the reverse, of the pods drawn here."""
-    here = {*units.UNITS, "migrate", "postgres", "redis", "redis-form"}
-    here |= {"secrets-dev", "secrets-dev-renewal"}
-    inside = {pod.name for pod in pods(manifests, "scoreboard")}
-    here = here & inside | {NEWCOMER.name}
+    """Edges that a side allows and that are not drawn, or the reverse."""
+    here = {pod.name for pod in pods(manifests)}
     violations = []
     for side, end in (("Egress", "source"), ("Ingress", "target")):
-        possible = {edge for edge in allowed(manifests, side) if getattr(edge, end) in here}
-        wanted = {edge for edge in drawn(manifests) if getattr(edge, end) in here}
+        possible = allowed(manifests, side)
+        wanted = {edge for edge in drawn(manifests, side) if getattr(edge, end) in here}
         violations += [f"{side} allows {edge}" for edge in sorted(possible - wanted)]
         violations += [f"{side} does not allow {edge}" for edge in sorted(wanted - possible)]
     return violations
@@ -166,20 +150,109 @@ def undrawn_targets(manifests: list[Manifest]) -> list[str]:
     ]
 
 
-def pods(manifests: list[Manifest], namespace: str) -> list[Pod]:
-    """One pod of each workload of the namespace, and NEWCOMER."""
-    return [
-        NEWCOMER,
-        *(
-            Pod(
-                name=each.name,
-                namespace=NEWCOMER.namespace,
-                labels=each.labels,
-            )
-            for each in workloads(manifests)
-            if each.namespace == namespace
-        ),
+def pods(manifests: list[Manifest]) -> list[Pod]:
+    """One pod of each workload, those of operators among them, and a newcomer of each namespace.
+
+    A newcomer is a pod that someone starts there and that no rule was written for.
+    """
+    found = [
+        Pod(name=each.name, namespace=each.namespace, labels=each.labels)
+        for each in (*workloads(manifests), *by_operator(manifests))
     ]
+    return found + [
+        Pod(name="newcomer" if name == OURS else f"newcomer-{name}", namespace=name)
+        for name in sorted({pod.namespace for pod in found})
+    ]
+
+
+def _outsiders(manifests: list[Manifest]) -> list[Pod]:
+    """Those of OUTSIDERS that are no pod of the manifests themselves."""
+    names = {pod.name for pod in pods(manifests)}
+    return [pod for pod in OUTSIDERS if pod.name not in names]
+
+
+def _using(inside: Mapping[str, Pod], url: str) -> list[str]:
+    return [unit for unit in units.UNITS if unit in inside and url in units.stores(unit)]
+
+
+def _storing(inside: Mapping[str, Pod], store: str) -> list[str]:
+    return [pod.name for pod in inside.values() if pod.labels.get("scoreboard/store") == store]
+
+
+def _of_postgres(inside: Mapping[str, Pod]) -> set[Edge]:
+    """Units reach what has the label of the store; behind poolers, only these reach Postgres."""
+    clients, stores = _using(inside, "database_url"), _storing(inside, "postgres")
+    poolers = [name for name, pod in inside.items() if "cnpg.io/poolerName" in pod.labels]
+    if not poolers:
+        clients += [name for name in inside if name == "migrate"]
+    edges = {Edge(client, store, POSTGRES) for client in clients for store in stores}
+    for pooler in poolers:
+        edges |= {
+            Edge(pooler, "postgres", POSTGRES),
+            Edge("postgres", "postgres", POSTGRES),
+            Edge("postgres", "postgres", CNPG_STATUS),
+            Edge("cnpg", "postgres", POSTGRES),
+            Edge("cnpg", "postgres", CNPG_STATUS),
+            Edge("prometheus", "postgres", EXPORTERS["instance"]),
+            Edge("prometheus", pooler, EXPORTERS["pooler"]),
+        }
+    return edges
+
+
+def _of_redis(inside: Mapping[str, Pod]) -> set[Edge]:
+    clients = _using(inside, "redis_url")
+    if "redis-form" not in inside:
+        return {Edge(unit, each, REDIS) for unit in clients for each in _storing(inside, "redis")}
+    edges = {Edge(name, "redis", REDIS) for name in (*clients, "redis-form", "redis")}
+    return edges | {
+        Edge("redis", "redis", REDIS_BUS),
+        Edge("prometheus", "redis", EXPORTERS["redis"]),
+    }
+
+
+def _of_traces(manifests: list[Manifest]) -> set[Edge]:
+    """From the units, among the collectors, and on to what stands in the namespace monitoring."""
+    collector = "otel-collector"
+    return {
+        Edge(collector, collector, OTLP_PEERS),
+        Edge("prometheus", collector, OTLP_METRICS),
+        *(Edge(unit, collector, OTLP) for unit in units.UNITS),
+        *(Edge(collector, name, OTLP) for name in _monitoring(manifests)),
+    }
+
+
+def _of_monitoring(manifests: list[Manifest], side: str) -> set[Edge]:
+    """Prometheus to every unit, and what the control room's pods do among themselves."""
+    inside = [pod.name for pod in pods(manifests)]
+    # The units let in the whole namespace, in which only Prometheus gets out.
+    scraping = _monitoring(manifests) if side == "Ingress" else ["prometheus"]
+    edges = {Edge(name, unit, OPS) for name in scraping for unit in units.UNITS if unit in inside}
+    if "grafana" in inside:
+        edges |= {Edge("prometheus", "alertmanager", ALERTMANAGER)}
+        edges |= {Edge("grafana", "prometheus", PROMETHEUS)}
+    return edges
+
+
+def _of_addresses(manifests: list[Manifest]) -> set[Edge]:
+    """To what has an address alone: it may be anywhere, so all other namespaces are reached."""
+    edges = set()
+    for pod in pods(manifests):
+        outside = [
+            peer.name
+            for peer in (*pods(manifests), *_outsiders(manifests))
+            if peer.namespace != pod.namespace
+        ]
+        calls_api = pod.name in WITH_TOKEN or any(key.startswith("cnpg.io/") for key in pod.labels)
+        ports: tuple[int, ...] = API_SERVER if calls_api else ()
+        if pod.name == "alertmanager":
+            ports = (HTTPS, SMTP)  # Of its receivers.
+        edges |= {Edge(pod.name, name, port) for name in outside for port in ports}
+    return edges
+
+
+def _monitoring(manifests: list[Manifest]) -> list[str]:
+    there = (*pods(manifests), *_outsiders(manifests))
+    return [pod.name for pod in there if pod.namespace == MONITORING]
 
 
 def _ports(manifests: list[Manifest]) -> list[int]:
@@ -218,5 +291,5 @@ def _is(wanted: Mapping[str, Any], peer: Pod, own: Pod) -> bool:
     if "namespaceSelector" not in wanted:
         is_near = peer.namespace == own.namespace
     else:
-        is_near = selects(wanted["namespaceSelector"], peer.namespace)
+        is_near = selects(wanted["namespaceSelector"], peer.of_namespace)
     return is_near and selects(wanted.get("podSelector"), peer.labels)

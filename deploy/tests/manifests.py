@@ -1,8 +1,12 @@
 """The manifests of `deploy/k8s` as Kubernetes would get them."""
 
 import copy
+import hashlib
+import os
+import shutil
 import subprocess
 import sys
+import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -10,10 +14,13 @@ from typing import Any
 import yaml
 
 K8S = Path(__file__).parents[1] / "k8s"
-OVERLAYS = ("dev", "small", "production", "verify")
 
 # Of the kubectl that the development lock brings.
-_KUBECTL = Path(sys.executable).with_name("kubectl")
+KUBECTL = Path(sys.executable).with_name("kubectl")
+
+# What was rendered of the files as they are, for all workers of a session and for the next one.
+_RENDERED = K8S.parents[1] / ".pytest_cache" / "manifests"
+_KEPT_S = 86400
 
 Manifest = dict[str, Any]
 
@@ -21,15 +28,36 @@ Manifest = dict[str, Any]
 def render(folder: Path) -> str:
     """What `kubectl kustomize` makes of a folder. Raises CalledProcessError."""
     made = subprocess.run(
-        [_KUBECTL, "kustomize", folder], check=True, capture_output=True, text=True
+        [KUBECTL, "kustomize", folder], check=True, capture_output=True, text=True
     )
     return made.stdout
 
 
 @cache
 def text(path: str) -> str:
-    """What `kubectl kustomize` makes of a folder of `deploy/k8s`. Raises CalledProcessError."""
-    return render(K8S / path)
+    """As `render`, of a folder of `deploy/k8s`: once for as long as no file there changes."""
+    kept = _kept() / f"{path.replace('/', '-')}.yaml"
+    if not kept.exists():
+        # Another worker may read it: it is there whole or not at all.
+        own = kept.with_suffix(f".{os.getpid()}")
+        own.write_text(render(K8S / path))
+        own.replace(kept)
+    return kept.read_text()
+
+
+@cache
+def _kept() -> Path:
+    """The folder for renderings of the files as they are; a day later those of others go."""
+    state = hashlib.sha256(str(KUBECTL.stat().st_mtime_ns).encode())
+    for file in sorted(each for each in K8S.rglob("*") if each.is_file()):
+        state.update(f"{file.relative_to(K8S)} {file.stat().st_size} ".encode())
+        state.update(file.read_bytes())
+    folder = _RENDERED / state.hexdigest()
+    folder.mkdir(parents=True, exist_ok=True)
+    for other in _RENDERED.iterdir():
+        if other != folder and other.stat().st_mtime < time.time() - _KEPT_S:
+            shutil.rmtree(other, ignore_errors=True)
+    return folder
 
 
 def parsed(text: str) -> list[Manifest]:

@@ -23,7 +23,7 @@ from deploy.tests.workloads import (
 )
 
 # Who calls the API server, and so has a token of it.
-WITH_TOKEN = frozenset({"secrets-dev", "secrets-dev-renewal", "otel-collector"})
+WITH_TOKEN = frozenset({"secrets-dev", "secrets-dev-renewal", "otel-collector", "prometheus"})
 # Their pods are not kept running, so nothing probes them.
 _RUN_TO_COMPLETION = frozenset({"Job", "CronJob"})
 # Whose logs are files of the node: the namespace `logging` is outside of the restricted profile.

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deploy.tests.manifests import Manifest, of_kind
-from deploy.tests.workloads import Workload, selects, workloads
+from deploy.tests.workloads import Workload, by_operator, selects, workloads
 
 # The label that names one workload; other labels name a group.
 NAME = "app.kubernetes.io/name"
@@ -41,7 +41,7 @@ def dangling_selectors(manifests: list[Manifest]) -> list[str]:
                 wanted = {endpoint["port"] for endpoint in spec["endpoints"]}
                 violations += _unless(wanted <= ports, place, "selects no Service with its port")
             case "PodMonitor":
-                found = list(_labelled(manifests, spec["selector"]))
+                found = _labelled(manifests, spec["selector"])
                 violations += _unless(bool(found), place, "selects no pod")
     return violations
 
@@ -74,7 +74,7 @@ def _unknown_pods(manifests: list[Manifest], spec: Mapping[str, Any]) -> Iterato
             found = _selected(workloads(manifests), {"matchLabels": {NAME: name}})
             if len(found) != 1 and name not in _ELSEWHERE:
                 yield f"names {name}, which is {found}"
-        if not names and selector and not any(_labelled(manifests, selector)):
+        if not names and selector and not _labelled(manifests, selector):
             yield f"selects nothing by {selector}"
 
 
@@ -87,38 +87,9 @@ def _names(selector: Mapping[str, Any]) -> list[str]:
     return named
 
 
-def _labelled(manifests: list[Manifest], selector: Mapping[str, Any]) -> Iterator[str]:
-    """What makes pods with such labels: workloads, and objects of an operator that hold them."""
-    known = {str(each) for each in workloads(manifests)}
-    yield from _selected(workloads(manifests), selector)
-    for manifest in manifests:
-        place = f"{manifest['kind']}/{manifest['metadata']['name']}"
-        labelled = [*_nested(manifest.get("spec")), _by_operator(manifest)]
-        if place not in known and any(selects(selector, labels) for labels in labelled):
-            yield place
-
-
-def _by_operator(manifest: Manifest) -> Mapping[str, str]:
-    """The labels that CloudNativePG gives to the pods that it makes of an object."""
-    name = manifest["metadata"]["name"]
-    match manifest["kind"]:
-        case "Cluster":
-            return {"cnpg.io/cluster": name, "cnpg.io/podRole": "instance"}
-        case "Pooler":
-            return {"cnpg.io/poolerName": name}
-    return {}
-
-
-def _nested(value: Any) -> Iterator[Mapping[str, str]]:
-    """Everything under a key `labels`, at any depth."""
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key == "labels" and isinstance(inner, dict):
-                yield inner
-            yield from _nested(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _nested(inner)
+def _labelled(manifests: list[Manifest], selector: Mapping[str, Any]) -> list[str]:
+    """What makes pods with such labels: workloads, and objects of an operator."""
+    return _selected([*workloads(manifests), *by_operator(manifests)], selector)
 
 
 def _selected(running: list[Workload], selector: Mapping[str, Any]) -> list[str]:

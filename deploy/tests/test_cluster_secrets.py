@@ -1,6 +1,10 @@
 """The Secrets of a cluster, against an API server that keeps them in memory: our own edge."""
 
+import base64
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from copy import deepcopy
+from datetime import timedelta
 from typing import Any
 
 import aiohttp
@@ -9,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from chassis import clock
-from deploy import cluster_secrets
+from deploy import certificates, cluster_secrets
 from deploy.cluster_secrets import Api, Refused
 from deploy.units import UNITS
 
@@ -53,12 +57,30 @@ class ApiServer:
 
 
 @pytest.fixture
-def server() -> ApiServer:
-    return ApiServer()
+def server(made: dict[str, Any]) -> ApiServer:
+    """A server of its own for each test, which holds all Secrets."""
+    server = ApiServer()
+    server.secrets = deepcopy(made)
+    return server
+
+
+@pytest.fixture(scope="module")
+async def made() -> dict[str, Any]:
+    """What the server holds once all Secrets have been made: a private key takes its time."""
+    server = ApiServer()
+    async with served(server) as api:
+        await make(api)
+    return server.secrets
 
 
 @pytest.fixture
 async def api(server: ApiServer) -> AsyncIterator[Api]:
+    async with served(server) as client:
+        yield client
+
+
+@asynccontextmanager
+async def served(server: ApiServer) -> AsyncIterator[Api]:
     async with (
         TestServer(server.app) as running,
         Api(aiohttp.ClientSession(), str(running.make_url(PATH))) as client,
@@ -66,14 +88,18 @@ async def api(server: ApiServer) -> AsyncIterator[Api]:
         yield client
 
 
-async def make(api: Api) -> list[str]:
-    return await cluster_secrets.make(api, postgres="postgres:5432", redis="redis:6379")
+async def make(api: Api, *, rotate_ca: str = "", read_within_s: float = 0) -> list[str]:
+    return await cluster_secrets.make(
+        api,
+        postgres="postgres:5432",
+        redis="redis:6379",
+        rotate_ca=rotate_ca,
+        read_within=timedelta(seconds=read_within_s),
+    )
 
 
-async def test_each_secret_has_one_reader_and_its_own_files(api: Api, server: ApiServer) -> None:
-    assert set(await make(api)) == set(server.secrets)
-
-    held = {name: (each["type"], sorted(each["data"])) for name, each in server.secrets.items()}
+def test_each_secret_has_one_reader_and_its_own_files(made: dict[str, Any]) -> None:
+    held = {name: (each["type"], sorted(each["data"])) for name, each in made.items()}
     assert held == {
         "tls-ca": ("kubernetes.io/tls", ["tls.crt", "tls.key"]),
         **{
@@ -94,12 +120,10 @@ async def test_each_secret_has_one_reader_and_its_own_files(api: Api, server: Ap
 
 
 async def test_made_again_nothing_is_changed(api: Api) -> None:
-    await make(api)
     assert await make(api) == []
 
 
 async def test_what_was_lost_is_made_and_the_rest_stays(api: Api, server: ApiServer) -> None:
-    await make(api)
     del server.secrets["auth-keys"], server.secrets["redis-fraud"]
 
     # The users of Redis have a new password for fraud.
@@ -107,7 +131,6 @@ async def test_what_was_lost_is_made_and_the_rest_stays(api: Api, server: ApiSer
 
 
 async def test_a_key_that_the_operator_added_stays(api: Api, server: ApiServer) -> None:
-    await make(api)
     server.secrets["auth-keys"]["data"]["mine"] = "bWluZQ=="
     del server.secrets["auth-keys"]["data"]["pepper"]
 
@@ -118,7 +141,6 @@ async def test_a_key_that_the_operator_added_stays(api: Api, server: ApiServer) 
 async def test_certificates_near_their_end_are_renewed_in_place(
     api: Api, server: ApiServer
 ) -> None:
-    await make(api)
     clock.set_offset(340 * 86400.0)
     try:
         changed = await make(api)
@@ -129,8 +151,29 @@ async def test_certificates_near_their_end_are_renewed_in_place(
     assert server.secrets["tls-scores"]["metadata"]["resourceVersion"] == "2"
 
 
+async def test_the_steps_replace_the_ca_of_all_units(api: Api, server: ApiServer) -> None:
+    def trusted(unit: str) -> int:
+        return base64.b64decode(server.secrets[f"tls-{unit}"]["data"]["ca.crt"]).count(b"BEGIN")
+
+    old = server.secrets["tls-auth"]["data"]
+    every = [*(f"tls-{unit}" for unit in UNITS), "tls-ca"]
+
+    assert await make(api, rotate_ca="rotate-ca-begin") == every  # the CA last
+    assert {trusted(unit) for unit in UNITS} == {2}
+    assert server.secrets["tls-auth"]["data"]["tls.crt"] == old["tls.crt"]
+    with pytest.raises(certificates.Refused, match="may not have read the last change"):
+        await make(api, rotate_ca="rotate-ca-issue", read_within_s=300)
+    assert await make(api, rotate_ca="rotate-ca-issue") == every
+    assert server.secrets["tls-auth"]["data"]["tls.crt"] != old["tls.crt"]
+    assert await make(api, rotate_ca="rotate-ca-end") == every
+    assert {trusted(unit) for unit in UNITS} == {1}
+    assert server.secrets["tls-auth"]["data"]["ca.crt"] != old["ca.crt"]
+    # What was needed in between is gone from the Secret, and nothing is left to do.
+    assert set(server.secrets["tls-ca"]["data"]) == {"tls.crt", "tls.key"}
+    assert await make(api) == []
+
+
 async def test_a_secret_changed_meanwhile_is_not_overwritten(api: Api, server: ApiServer) -> None:
-    await make(api)
     old = await api.get("auth-keys")
     assert old is not None
     server.secrets["auth-keys"]["metadata"]["resourceVersion"] = "9"

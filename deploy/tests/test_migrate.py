@@ -4,7 +4,8 @@ import secrets
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
@@ -27,12 +28,19 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def waiting(url: str) -> subprocess.Popen[str]:
-    """The init container of fraud."""
+@contextmanager
+def waiting(url: str) -> Iterator[subprocess.Popen[str]]:
+    """The init container of fraud, once it waits."""
     command = [sys.executable, "-m", "chassis.postgres", "services/fraud/migrations"]
-    return subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=ROOT, env={"DATABASE_URL": url}, stdout=subprocess.PIPE, text=True
-    )
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert any("schema_awaited" in line for line in process.stdout)
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -89,9 +97,7 @@ async def test_an_init_container_waits_for_the_schema(
     url = await new_database()
     with waiting(url) as process:
         assert process.stdout is not None
-        assert "schema_awaited" in process.stdout.readline()
         assert process.poll() is None
-
         assert run("deploy", "migrate", DATABASE_URL=url, ROLES_DIR=str(roles)).returncode == 0
 
         rest = process.stdout.read()
@@ -109,11 +115,9 @@ async def test_an_init_container_waits_for_its_role_and_for_its_rights(
     try:
         with waiting(as_user(url, role, "test")) as process:
             assert process.stdout is not None
-            assert "schema_awaited" in process.stdout.readline()
             await owner.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'test'")
             assert run("deploy", "migrate", DATABASE_URL=url, ROLES_DIR=str(roles)).returncode == 0
-            while "permission denied" not in (line := process.stdout.readline()):
-                assert "schema_awaited" in line
+            assert any("permission denied" in line for line in process.stdout)
             await owner.execute(f"GRANT fraud TO {role}")
 
             assert "schema_found" in process.stdout.read().splitlines()[-1]
@@ -128,7 +132,5 @@ async def test_an_init_container_ends_at_once_when_its_pod_goes(
 ) -> None:
     url = await new_database()
     with waiting(url) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
         process.terminate()
         assert process.wait(timeout=10) == 128 + signal.SIGTERM

@@ -8,10 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import jsonschema
 import pytest
 import yaml
-from cloudcoil.models.prometheus_operator import v1, v1alpha1
 
 from deploy.monitoring import alertmanager, scrape
 from deploy.monitoring.__main__ import COMPONENTS, files, groups
@@ -22,13 +20,13 @@ from deploy.monitoring.grafana import model
 from deploy.monitoring.rules import Alert, file_of
 from deploy.tests.manifests import of_kind, rendered
 from deploy.tests.promql import selectors
+from deploy.tests.workloads import workloads
 from deploy.units import UNITS
 
 DURATIONS = Durations()
 RULES = [rule for group in groups(DURATIONS) for rule in group.rules]
 OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
 RUNBOOKS = "## Runbooks"
-_NAME = "app.kubernetes.io/name"
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +43,7 @@ def test_the_committed_files_are_what_the_code_makes() -> None:
 
 
 def test_the_operator_gets_the_rules_and_the_routes_of_the_plain_files() -> None:
-    manifests = rendered("tests/monitoring")
+    manifests = rendered("overlays/production")
     (rules,) = of_kind(manifests, "PrometheusRule").values()
 
     assert rules["spec"] == yaml.safe_load((COMPONENTS / "monitoring-dev/rules.yaml").read_text())
@@ -54,25 +52,22 @@ def test_the_operator_gets_the_rules_and_the_routes_of_the_plain_files() -> None
     assert _shape(plain) == _shape(resource)
 
 
-def test_custom_resources_have_the_fields_of_their_kinds() -> None:
-    manifests = rendered("tests/monitoring")
-    models: dict[str, Any] = {
-        "PrometheusRule": v1.PrometheusRule,
-        "ServiceMonitor": v1.ServiceMonitor,
-        "AlertmanagerConfig": v1alpha1.AlertmanagerConfig,
-    }
-    custom = [each for each in manifests if each["kind"] in models]
+def test_the_operators_prometheus_and_alertmanager_find_what_is_theirs() -> None:
+    manifests = rendered("overlays/production")
+    theirs = [each for each in manifests if "monitoring.coreos.com" in each["apiVersion"]]
 
-    assert sorted(each["kind"] for each in custom) == sorted(models)
-    for manifest in custom:
-        schema = _closed(models[manifest["kind"]].model_json_schema(by_alias=True))
-        jsonschema.validate(manifest, schema)
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({**manifest, "spec": {**manifest["spec"], "typo": 1}}, schema)
+    # The monitors of stores among them.
+    assert {each["kind"] for each in theirs} == {
+        "AlertmanagerConfig",
+        "PodMonitor",
+        "PrometheusRule",
+        "ServiceMonitor",
+    }
+    assert {each["metadata"]["labels"].get("release") for each in theirs} == {"prometheus"}
 
 
 def test_the_service_monitor_scrapes_as_the_plain_prometheus_does() -> None:
-    (monitor,) = of_kind(rendered("tests/monitoring"), "ServiceMonitor").values()
+    (monitor,) = of_kind(rendered("overlays/production"), "ServiceMonitor").values()
     (endpoint,) = monitor["spec"]["endpoints"]
     plain = scrape.of_cluster(DURATIONS)
 
@@ -199,7 +194,7 @@ def test_each_limit_of_a_panel_is_one_of_the_rules() -> None:
 
 
 def test_grafana_gets_every_dashboard() -> None:
-    manifests = rendered("tests/monitoring-dev")
+    manifests = rendered("overlays/dev")
     maps = {
         name: each
         for name, each in of_kind(manifests, "ConfigMap").items()
@@ -216,15 +211,15 @@ def test_grafana_gets_every_dashboard() -> None:
 
 
 def test_prometheus_alone_has_a_token_and_may_only_look_at_pods() -> None:
-    manifests = rendered("tests/monitoring-dev")
-    pods = {
-        name: each["spec"]["template"]["spec"]
-        for name, each in of_kind(manifests, "Deployment").items()
-    }
-    (role,) = of_kind(manifests, "Role").values()
-    (binding,) = of_kind(manifests, "RoleBinding").values()
+    manifests = rendered("overlays/dev")
+    role, binding = (of_kind(manifests, kind)["prometheus"] for kind in ("Role", "RoleBinding"))
+    tokens = [
+        each.name
+        for each in workloads(manifests)
+        if each.namespace == "monitoring" and each.pod["automountServiceAccountToken"]
+    ]
 
-    assert [name for name in pods if pods[name]["automountServiceAccountToken"]] == ["prometheus"]
+    assert tokens == ["prometheus"]
     assert role["metadata"]["namespace"] == "scoreboard"
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
@@ -234,46 +229,6 @@ def test_prometheus_alone_has_a_token_and_may_only_look_at_pods() -> None:
     ]
     for name in ("ClusterRole", "ClusterRoleBinding"):
         assert of_kind(manifests, name) == {}
-
-
-def test_pods_of_monitoring_keep_to_the_restricted_profile() -> None:
-    for name, each in of_kind(rendered("tests/monitoring-dev"), "Deployment").items():
-        pod = each["spec"]["template"]["spec"]
-        assert pod["securityContext"]["runAsNonRoot"], name
-        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
-        (container,) = pod["containers"]
-        assert re.search(r":v?[\d.]+@sha256:[0-9a-f]{64}$", container["image"]), name
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }, name
-        assert container["resources"]["limits"]["memory"], name
-        assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys(), name
-
-
-def test_each_connection_of_monitoring_is_allowed_at_both_ends() -> None:
-    policies = [
-        each for each in rendered("tests/monitoring-dev") if each["kind"] == "NetworkPolicy"
-    ]
-
-    def edges(direction: str, side: str) -> set[tuple[str, str, int]]:
-        found = set()
-        for policy in policies:
-            here = policy["spec"]["podSelector"].get("matchLabels", {}).get(_NAME)
-            for rule in policy["spec"].get(direction, []):
-                for peer in rule.get(side, []):
-                    there = peer.get("podSelector", {}).get("matchLabels", {}).get(_NAME)
-                    if here and there:
-                        ends = (here, there) if direction == "egress" else (there, here)
-                        found |= {(*ends, port["port"]) for port in rule["ports"]}
-        return found
-
-    assert edges("egress", "to") == edges("ingress", "from")
-    assert edges("egress", "to") == {
-        ("prometheus", "alertmanager", 9093),
-        ("grafana", "prometheus", 9090),
-    }
 
 
 def test_rules_and_dashboards_name_no_metric_that_only_the_cluster_has_unless_listed() -> None:
@@ -298,17 +253,3 @@ def _shape(value: Any) -> Any:
     if isinstance(value, list):
         return [_shape(each) for each in value]
     return value.removeprefix(f"{alertmanager.SECRETS}/") if isinstance(value, str) else value
-
-
-def _closed(schema: Any) -> Any:
-    """The schema, with fields that it does not name refused."""
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: _closed(each) for key, each in schema.items()}
-    if "(?i)" in str(closed.get("pattern")):
-        del closed["pattern"]  # Python's expressions have no flag in their middle.
-    if "properties" in closed and "additionalProperties" not in closed:
-        closed["additionalProperties"] = False
-    return closed

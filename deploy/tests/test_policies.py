@@ -1,5 +1,6 @@
 """The manifests keep every rule, and each rule finds the faults that it is for."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 import yaml
 
 from deploy.tests import edges, policies, selectors
-from deploy.tests.manifests import Manifest, folders, rendered
+from deploy.tests.manifests import K8S, Manifest, folders, rendered
 
 Rule = Callable[[list[Manifest]], list[str]]
 
@@ -34,6 +35,12 @@ EDGE_RULES: tuple[Rule, ...] = (edges.wrong_edges, edges.undrawn_targets)
 
 OVERLAYS = folders("overlays")
 COMBINATIONS = folders("tests")
+
+
+def test_the_overlays_are_those_of_the_readme() -> None:
+    table = re.findall(r"^\| `(overlays/\w+)` \|", (K8S / "README.md").read_text(), re.MULTILINE)
+
+    assert sorted(table) == OVERLAYS
 
 
 @pytest.mark.parametrize("path", [*OVERLAYS, *COMBINATIONS])
@@ -95,4 +102,6 @@ def _place(manifest: Manifest) -> str:
     name = manifest["metadata"]["name"]
     if manifest["kind"] == "ConfigMap":
         name = name.rpartition("-")[0]
-    return f"{manifest['kind']}/{name}"
+    place = f"{manifest['kind']}/{name}"
+    namespace = manifest["metadata"].get("namespace", "scoreboard")
+    return place if namespace == "scoreboard" else f"{namespace}/{place}"

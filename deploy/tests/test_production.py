@@ -5,11 +5,9 @@ from typing import Any
 
 import pytest
 
-from deploy import cluster_secrets
-from deploy.tests import production
+from deploy.tests import edges, production
 from deploy.tests.manifests import K8S, Manifest, of_kind, rendered
 from deploy.tests.test_policies import plant
-from deploy.tests.workloads import workloads
 
 Rule = Callable[[list[Manifest]], list[str]]
 
@@ -128,6 +126,63 @@ FAULTS: dict[Rule, list[tuple[str, str, Any, str]]] = {
         ("ScheduledBackup/postgres", "spec schedule", "30 2 * * *", "backed up"),
         ("Pooler/postgres-pooler-rw", "spec pgbouncer poolMode", "session", "poolers"),
     ],
+    # Of what only production has: Postgres and poolers by an operator, nodes of Redis, traces.
+    edges.wrong_edges: [
+        (
+            "NetworkPolicy/postgres",
+            "spec ingress 1 from 0",
+            {"podSelector": {}},
+            "auth -> postgres:5432",
+        ),
+        (
+            "NetworkPolicy/postgres",
+            "spec ingress 0 from 1",
+            "REMOVED",
+            "not allow cnpg -> postgres:8000",
+        ),
+        (
+            "NetworkPolicy/postgres",
+            "spec egress 1 ports",
+            "REMOVED",
+            "postgres -> stranger:1",
+        ),
+        (
+            "NetworkPolicy/postgres-poolers",
+            "spec ingress 0 from 0",
+            {},
+            "-> postgres-pooler-rw:5432",
+        ),
+        (
+            "NetworkPolicy/postgres-poolers",
+            "spec egress 0",
+            "REMOVED",
+            "postgres-pooler-ro -> postgres",
+        ),
+        (
+            "NetworkPolicy/redis",
+            "spec ingress 1",
+            "REMOVED",
+            "not allow redis -> redis:16379",
+        ),
+        (
+            "NetworkPolicy/otel-collector",
+            "spec ingress 0 ports",
+            "REMOVED",
+            "otel-collector:4316",
+        ),
+        (
+            "NetworkPolicy/otel-collector",
+            "spec egress 1",
+            "REMOVED",
+            "otel-collector -> prometheus",
+        ),
+        (
+            "NetworkPolicy/allow-otlp",
+            "spec egress",
+            "REMOVED",
+            "auth -> otel-collector:4317",
+        ),
+    ],
     production.unzoned: [
         (
             "Deployment/scores",
@@ -172,21 +227,6 @@ def test_production_waits_for_migrations_that_are_applied_before_it() -> None:
 
     assert jobs == {"redis-form"}
     assert set(of_kind(rendered("jobs/migrate"), "Job")) == {"migrate"}
-
-
-@pytest.mark.parametrize("path", ["overlays/dev", "overlays/small", "overlays/verify"])
-def test_every_secret_that_a_pod_mounts_is_made_by_the_job(path: str) -> None:
-    mounted = {
-        source.get("secretName", source.get("name"))
-        for workload in workloads(rendered(path))
-        for volume in workload.pod.get("volumes", [])
-        for source in (
-            *([volume["secret"]] if "secret" in volume else []),
-            *(each["secret"] for each in volume.get("projected", {}).get("sources", [])),
-        )
-    }
-
-    assert mounted <= set(cluster_secrets.paths())
 
 
 def test_the_gateway_also_grows_by_its_sockets_where_that_is_switched_on() -> None:

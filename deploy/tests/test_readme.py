@@ -5,12 +5,12 @@ import shlex
 import subprocess
 import sys
 from functools import cache
-from pathlib import Path
 
 import pytest
+import yaml
 
-from deploy import cluster_secrets, units
-from deploy.tests.manifests import K8S, Manifest, of_kind, rendered
+from deploy import certificates, cluster_secrets, units
+from deploy.tests.manifests import K8S, KUBECTL, Manifest, of_kind, rendered
 from deploy.tests.workloads import workloads
 
 ROOT = K8S.parents[1]
@@ -23,7 +23,12 @@ _THEIRS = {"postgres": {"pg_dump", "pg_restore", "psql"}, "redis": {"valkey-cli"
 _LOADERS = frozenset({"kind", "minikube", "docker", "k3s", "ctr"})
 _IMAGES = frozenset(f"scoreboard/{name}:dev" for name in (*units.UNITS, "deploy"))
 # Made by a command of the page itself.
-_MADE_HERE = frozenset({"job/renewal-by-hand", "secrets.yaml"})
+_STEPS = frozenset(certificates.STEPS)
+_MADE_HERE = frozenset(
+    {"job/renewal-by-hand", "secrets.yaml", "-", *(f"job/{step}" for step in _STEPS)}
+)
+# What a command is piped through and what only they read.
+_FILTERS = frozenset({"grep"})
 _EXEC = "kubectl --namespace scoreboard exec"
 _KINDS = {
     "job": "Job",
@@ -60,6 +65,9 @@ def test_the_command_names_what_there_is(command: str) -> None:
         (f"{_EXEC} deployment/auth -- python -m services.scores audit", "services.scores"),
         (f"{_EXEC} statefulset/postgres -- mysqldump", "mysqldump"),
         ("kubectl apply -f deploy/k8s/namespace.yaml", "deploy/k8s/namespace.yaml"),
+        ("kubectl set env --local --filename=- ROTATE_CA=rotate-ca-stop", "rotate-ca-stop"),
+        ("kubectl --namespace scoreboard get pods | kubectl destroy", "destroy"),
+        ("kubectl --namespace scoreboard get pods | less", "less"),
         ("make image", "image"),
         ("kind load docker-image scoreboard/login:dev", "scoreboard/login:dev"),
         ("curl http://127.0.0.1:8080/api/v1/boardz", "/api/v1/boardz"),
@@ -90,6 +98,40 @@ def test_what_small_requests_is_what_it_is_said_to() -> None:
     assert f"{cpu_m}m CPU and {memory_mi}Mi memory" in README
 
 
+def test_a_step_of_the_ca_is_the_nightly_job_with_one_variable_more() -> None:
+    # As `kubectl create job --from` makes it, which reads the CronJob from a cluster.
+    cron = of_kind(_manifests(), "CronJob")["secrets-dev-renewal"]
+    job = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": "rotate-ca-begin", "namespace": "scoreboard"},
+        "spec": cron["spec"]["jobTemplate"]["spec"],
+    }
+    (line,) = (each for each in commands(README) if "create job rotate-ca-begin" in each)
+    program, *words = shlex.split(line.split(" | ")[1])
+    made = subprocess.run(
+        [KUBECTL, *words], input=yaml.safe_dump(job), capture_output=True, text=True, check=True
+    )
+
+    step = yaml.safe_load(made.stdout)
+    (container,) = step["spec"]["template"]["spec"]["containers"]
+    assert program == "kubectl"
+    assert container["env"].pop() == {"name": "ROTATE_CA", "value": "rotate-ca-begin"}
+    assert container == job["spec"]["template"]["spec"]["containers"][0]
+    assert step["metadata"].items() >= job["metadata"].items()
+
+
+def test_every_step_of_the_ca_is_taken_and_awaited_in_turn() -> None:
+    taken = [
+        step
+        for line in commands(README)
+        for step in certificates.STEPS
+        if f"ROTATE_CA={step} " in line or f"wait --for=condition=complete job/{step} " in line
+    ]
+
+    assert taken == [step for step in certificates.STEPS for _ in range(2)]
+
+
 def test_every_api_that_an_operator_brings_is_listed() -> None:
     ours = re.compile(r"v1|apps/.*|batch/.*|autoscaling/.*|policy/.*|(\w+\.)+k8s\.io/v1")
     brought = {
@@ -104,8 +146,15 @@ def test_every_api_that_an_operator_brings_is_listed() -> None:
 
 def problems(command: str) -> list[str]:
     """What a command names that is not there, a line each."""
-    # What is piped or written is text, which a later command reads.
-    program, *words = shlex.split(re.split(r" [<>|] ", command)[0])
+    # What is read from a file or written into one is text.
+    parts = [re.split(r" [<>] ", part)[0] for part in command.split(" | ")]
+    return [each for part in parts for each in _problems(shlex.split(part))]
+
+
+def _problems(command: list[str]) -> list[str]:
+    program, *words = command
+    if program in _FILTERS:
+        return []
     if program == "sudo":
         program, *words = words
     images = [word for word in words if word.startswith("scoreboard/") and ":" in word]
@@ -130,7 +179,7 @@ def _kubectl(words: list[str]) -> list[str]:
             value = words.pop(words.index(option) + 1)
             options[option] = value
     verb, *names = [word for word in words if word[0] != "-"]
-    usage = _help(verb if verb not in ("rollout", "create", "top") else f"{verb} {names.pop(0)}")
+    usage = _help(verb if not _has_kinds(verb, names) else f"{verb} {names.pop(0)}")
     found = [] if usage else [f"kubectl does not {verb}"]
     found += [
         f"{verb} has no {option}"
@@ -139,7 +188,10 @@ def _kubectl(words: list[str]) -> list[str]:
     ]
     folders = [options["-k"]] if "-k" in options else names if verb == "kustomize" else []
     found += [f"nothing is made of {each}" for each in folders if not _renders(each)]
-    file = options.get("-f", "secrets.yaml")
+    if verb == "set":
+        wrong = [name for name in names if name.removeprefix("ROTATE_CA=") not in _STEPS]
+        return found + [f"no step {name}" for name in wrong]
+    file = options.get("-f") or options.get("--filename") or "secrets.yaml"
     found += [] if file in _MADE_HERE or (ROOT / file).is_file() else [f"no file {file}"]
     namespace = options.get("--namespace", "default")
     if namespace not in {*_NAMESPACES, *of_kind(_manifests(), "Namespace")}:
@@ -153,6 +205,11 @@ def _kubectl(words: list[str]) -> list[str]:
     if inner:
         found += _inside(objects[0], inner)
     return found
+
+
+def _has_kinds(verb: str, names: list[str]) -> bool:
+    """Whether the next word belongs to the verb; `create` alone takes a file."""
+    return verb in ("rollout", "top", "set") or (verb == "create" and bool(names))
 
 
 def _objects(verb: str, names: list[str]) -> list[str]:
@@ -218,9 +275,8 @@ def _help(verb: str) -> str:
 
 @cache
 def _printed(words: str) -> str:
-    kubectl = Path(sys.executable).with_name("kubectl")
     return subprocess.run(
-        [kubectl, *words.split()], capture_output=True, text=True, check=False
+        [KUBECTL, *words.split()], capture_output=True, text=True, check=False
     ).stdout
 
 
@@ -232,4 +288,10 @@ def _renders(path: str) -> bool:
 
 
 def _manifests() -> list[Manifest]:
-    return rendered("overlays/small")
+    """Of overlays/small, and what overlays/dev has beside it, in a namespace of its own."""
+    beside = [
+        each
+        for each in rendered("overlays/dev")
+        if "monitoring" in (each["metadata"].get("namespace"), each["metadata"]["name"])
+    ]
+    return rendered("overlays/small") + beside

@@ -50,7 +50,8 @@ class Workload:
         found: dict[str, list[str]] = {}
         for mount in self.pod["containers"][0].get("volumeMounts", []):
             volume, path = volumes.get(mount["name"], {}), mount["mountPath"]
-            sources = [each["secret"] for each in volume.get("projected", {}).get("sources", [])]
+            projected = volume.get("projected", {}).get("sources", [])
+            sources = [each["secret"] for each in projected if "secret" in each]
             if "secret" in volume:
                 sources.append({**volume["secret"], "name": volume["secret"]["secretName"]})
             for source in sources:
@@ -81,6 +82,30 @@ def workloads(manifests: list[Manifest]) -> list[Workload]:
                 namespace=manifest["metadata"].get("namespace", "default"),
                 labels=spec["template"]["metadata"].get("labels", {}),
                 pod=spec["template"]["spec"],
+            )
+        )
+    return found
+
+
+def by_operator(manifests: list[Manifest]) -> list[Workload]:
+    """What CloudNativePG makes pods of, with the labels that these get."""
+    found = []
+    for manifest in manifests:
+        name, spec = manifest["metadata"]["name"], manifest.get("spec", {})
+        match manifest["kind"]:
+            case "Cluster":
+                labels = {"cnpg.io/cluster": name, "cnpg.io/podRole": "instance"}
+            case "Pooler":
+                labels = {"cnpg.io/poolerName": name, **spec["template"]["metadata"]["labels"]}
+            case _:
+                continue
+        found.append(
+            Workload(
+                kind=manifest["kind"],
+                name=name,
+                namespace=manifest["metadata"]["namespace"],
+                labels=labels,
+                pod={"containers": []},
             )
         )
     return found

@@ -12,11 +12,13 @@ import pytest
 from tests.suite import ROOT, Suite
 from tests.test_docs import documents, named
 
-# Those of bash that stand by themselves; the README's walk has a test of its own.
+# Those of bash that stand by themselves. The README's walk has a test of its own, and the first
+# hour with Kubernetes is compared with the manifests: deploy/tests/test_readme.py.
+_ELSEWHERE = (ROOT / "README.md", ROOT / "deploy" / "k8s" / "README.md")
 BLOCKS = [
     pytest.param(block, id=f"{named(path)}-{number}")
     for path in documents()
-    if path != ROOT / "README.md"
+    if path not in _ELSEWHERE
     for number, block in enumerate(
         re.findall(r"^```bash\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
     )
