@@ -97,7 +97,7 @@ async def test_no_call_fails_while_every_certificate_and_the_ca_are_replaced(
         await stack.enter_async_context(background(load.follow(), *(load.call() for _ in range(4))))
         await goes_on(counters)
 
-        # Whoever reads first, each state between two steps is one in which all trust all.
+        # Whichever end reads first, each state between two steps is one in which all trust all.
         orders = [[replicas[0], caller, replicas[1]], [caller, *replicas], [*replicas, caller]]
         for step, order in zip(STEPS, [*orders, orders[0]], strict=True):
             before, attachments = caller.files, load.attachments

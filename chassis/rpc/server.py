@@ -27,7 +27,7 @@ from chassis.telemetry import log, traces
 
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024
 _NEVER_MS = 2**31 - 1
-LEAVE_S = 0.25  # for callers to see that a replica serves no more, and for their calls to arrive
+LEAVE_S = 0.5  # for callers to see that a replica serves no more, and for their calls to arrive
 HOP_S = 0.02  # kept back at each hop, so that the nearest caller can still say what was slow
 
 # When the present request must be answered, by the monotonic clock, which is the event loop's
@@ -89,7 +89,7 @@ class Running:
         """
         await self.health.enter_graceful_shutdown()
         # gRPC cancels what has arrived when a server stops and was not begun yet, and a caller
-        # cannot tell that from what was begun. So nothing more may arrive by then.
+        # cannot distinguish that from what was begun. So nothing more may arrive by then.
         await asyncio.sleep(max(settings.drain_pause_s, LEAVE_S))
         # The stop refuses new calls in its first step, before any stream is ended.
         stopping = asyncio.create_task(self.grpc.stop(settings.drain_s))

@@ -316,8 +316,10 @@ async def test_stopping_waits_for_the_request_in_flight_and_refuses_new_ones(
 
 
 async def test_a_replica_that_drains_fails_no_call_not_even_of_a_method_called_once(
-    certificates: Certificates,
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Both ends share this process, which other tests may leave little of the machine.
+    monkeypatch.setattr(server, "LEAVE_S", 2.0)
     settings = ProcessSettings(tls_dir=certificates.folder / "auth")
     echo, done, ended = Echo(), 0, False
     async with AsyncExitStack() as stack:

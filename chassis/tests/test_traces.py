@@ -92,10 +92,10 @@ def test_the_calling_unit_decides_whether_a_call_is_sampled(
 @pytest.mark.parametrize(
     ("kind", "error", "code", "status"),
     [
-        (SpanKind.SERVER, Conflict("of ada"), "CONFLICT", None),
-        (SpanKind.CLIENT, Conflict("of ada"), "CONFLICT", "CONFLICT"),
-        (SpanKind.SERVER, Unavailable("of ada"), "UNAVAILABLE", "UNAVAILABLE"),
-        (SpanKind.SERVER, KeyError("ada"), "KeyError", "KeyError"),
+        (SpanKind.SERVER, Conflict("of ulf"), "CONFLICT", None),
+        (SpanKind.CLIENT, Conflict("of ulf"), "CONFLICT", "CONFLICT"),
+        (SpanKind.SERVER, Unavailable("of ulf"), "UNAVAILABLE", "UNAVAILABLE"),
+        (SpanKind.SERVER, KeyError("ulf"), "KeyError", "KeyError"),
         (SpanKind.SERVER, TimeoutError(), "TIMEOUT", "TIMEOUT"),
     ],
 )
@@ -222,12 +222,12 @@ async def test_statements_are_spans_without_their_parameters(
                 await connection.execute("CREATE SCHEMA thing")
                 await connection.execute("CREATE TABLE thing.names (name text PRIMARY KEY)")
                 insert = "INSERT INTO thing.names VALUES ($1)"
-                await connection.execute(insert, "ada")
+                await connection.execute(insert, "ulf")
                 await connection.executemany(insert, [("bob",)])
-                await connection.fetchval("SELECT name FROM thing.names WHERE name = $1", "ada")
-                await connection.fetchrow("SELECT name FROM thing.names WHERE name = $1", "ada")
+                await connection.fetchval("SELECT name FROM thing.names WHERE name = $1", "ulf")
+                await connection.fetchrow("SELECT name FROM thing.names WHERE name = $1", "ulf")
             with pytest.raises(asyncpg.UniqueViolationError):
-                await database.fetch(insert, "ada")
+                await database.fetch(insert, "ulf")
 
     assert [span.name for span in spans[:-1]] == [
         "BEGIN;",
@@ -247,7 +247,7 @@ async def test_statements_are_spans_without_their_parameters(
         "db.query.summary": "INSERT INTO thing.names",
         "db.collection.name": "thing.names",
     }
-    assert not any(name in str([span.to_json() for span in spans]) for name in ("ada", "bob"))
+    assert not any(name in str([span.to_json() for span in spans]) for name in ("ulf", "bob"))
 
 
 @pytest.mark.parametrize(
@@ -267,20 +267,20 @@ def test_a_statement_is_named_by_what_it_writes_else_reads(sql: str, summary: st
 
 async def test_commands_are_spans_by_their_names_alone(spans: Spans, redis: Redis) -> None:
     script = Script(redis, "return redis.call('SET', KEYS[1], ARGV[1])", name="keep")
-    await redis.set("key-ada", "value-ada")
+    await redis.set("key-ulf", "value-ulf")
     assert spans == []
     with traces.root({}, _request):
-        await redis.set("key-ada", "value-ada")
-        await script.many([(["key-ada"], ["value-ada"])] * 2)
-        await redis.execute_many([("GET", "key-ada"), ("GET", "key-bob")], atomic=True)
-        await redis.execute_many([("GET", "key-ada"), ("DEL", "key-ada")])
+        await redis.set("key-ulf", "value-ulf")
+        await script.many([(["key-ulf"], ["value-ulf"])] * 2)
+        await redis.execute_many([("GET", "key-ulf"), ("GET", "key-bob")], atomic=True)
+        await redis.execute_many([("GET", "key-ulf"), ("DEL", "key-ulf")])
         async with redis.pipeline(transaction=False) as pipe:
-            pipe.get("key-ada")
+            pipe.get("key-ulf")
             await pipe.execute()
         with pytest.raises(Exception, match="not an integer"):
-            await redis.execute_many([("SET", "key-ada", "x"), ("INCR", "key-ada")])
+            await redis.execute_many([("SET", "key-ulf", "x"), ("INCR", "key-ulf")])
         with pytest.raises(Exception, match="not an integer"):
-            await redis.incr("key-ada")
+            await redis.incr("key-ulf")
 
     names = [span.name for span in spans]
     assert names[0] == "SET"
@@ -295,4 +295,4 @@ async def test_commands_are_spans_by_their_names_alone(spans: Spans, redis: Redi
     }
     assert _shown(spans[4])["db.query.summary"] == "GET DEL"
     assert _error(spans[6]) == _error(spans[7]) == ("ResponseError", "ResponseError")
-    assert "ada" not in str([span.to_json() for span in spans])
+    assert "ulf" not in str([span.to_json() for span in spans])

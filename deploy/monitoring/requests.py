@@ -1,4 +1,4 @@
-"""Alerts on requests, whatever they are for: errors, response times, load."""
+"""Alerts on requests of every kind: errors, response times, load."""
 
 from deploy.monitoring.durations import Durations
 from deploy.monitoring.rules import Alert, Group, quantile, share

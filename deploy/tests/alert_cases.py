@@ -13,7 +13,7 @@ DAY_S = 86_400
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """`labels` tell apart the rules of one name. Both are looked at `at_min` minutes."""
+    """`labels` distinguish the rules of one name. Both are looked at `at_min` minutes."""
 
     alert: str
     fires: Series

@@ -151,7 +151,7 @@ def test_the_steps_replace_the_ca_and_all_trust_all_in_between(
         run(folder, step, "--force")
         states.append(_copied(folder, tmp_path_factory))
 
-    # Units read late: whatever the step, each end may have the files of before or after it.
+    # Units read late: at every step each end may have the files of before or after it.
     for before, after in pairwise(states):
         for caller, called in ((before, after), (after, before), (after, after)):
             assert _handshake(caller / "gateway", called / "auth") == "TLSv1.3"

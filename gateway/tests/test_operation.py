@@ -155,7 +155,8 @@ async def started(
     try:
         async with asyncio.timeout(30):
             ready = json.loads(await process.stdout.readline())
-        assert ready["event"] == "ready"
+            while ready["event"] != "ready":
+                ready = json.loads(await process.stdout.readline())
         yield (
             process,
             f"http://127.0.0.1:{ready['port']}",

@@ -16,7 +16,10 @@ from local.suite import processes, units
 Reads = Callable[[str], Any]
 
 # Variables that units read with the same meaning, but with defaults of their own.
-OWN_DEFAULTS = {"CONNECTION_AGE_S"}  # realtime's callers are gateways, which stay attached
+OWN_DEFAULTS = {
+    "CONNECTION_AGE_S",  # realtime's callers are gateways, which stay attached
+    "DATABASE_POOL_MAX",  # scores' batches need few connections
+}
 
 
 @pytest.fixture(scope="module")

@@ -183,7 +183,7 @@ async def test_a_grant_of_a_cached_type_needs_no_query(
     assert queries == []
 
     await actions.grant(action_type=type_name)
-    assert queries == ["fetch"]
+    assert queries == ["acquire", "release"]
 
 
 async def test_settling_what_was_granted_is_no_news_here(

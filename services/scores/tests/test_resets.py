@@ -81,7 +81,7 @@ def _wrong(lines: Lines) -> Lines:
         line
         for line in lines
         if line["log_level"] in ("error", "critical")
-        or line.get("stream") == "security"
+        or (line.get("stream") == "security" and line["event"] != "certificates_read")
         or line["event"] == "redis_changed"
     ]
 
