@@ -22,7 +22,6 @@ from deploy import certificates, databases, files, redis_users, units
 # What every container with a service account finds; the API is Kubernetes' own, v1.
 _ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
-_CONFLICT = 409
 
 
 class Refused(Exception):
@@ -105,8 +104,10 @@ class Api:
 
     @classmethod
     def of_this_pod(cls, namespace: str) -> "Api":
-        """With the service account of the container this runs in. Raises OSError, KeyError."""
-        host, port = os.environ["KUBERNETES_SERVICE_HOST"], os.environ["KUBERNETES_SERVICE_PORT"]
+        """With the service account of the container this runs in. Raises Refused, OSError."""
+        host, port = map(os.environ.get, ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"))
+        if not host or not port:
+            raise Refused("KUBERNETES_SERVICE_HOST and _PORT are not set: this is no pod")
         token = (_ACCOUNT / "token").read_text()
         trust = ssl.create_default_context(cafile=str(_ACCOUNT / "ca.crt"))
         address = f"[{host}]" if ":" in host else host

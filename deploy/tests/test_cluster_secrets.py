@@ -182,3 +182,10 @@ async def test_a_secret_changed_meanwhile_is_not_overwritten(api: Api, server: A
         await api.update(old, {})
     with pytest.raises(Refused, match="AlreadyExists"):
         await api.create("auth-keys", {})
+
+
+def test_outside_of_a_pod_the_command_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+
+    with pytest.raises(Refused, match="this is no pod"):
+        Api.of_this_pod("scoreboard")

@@ -1,13 +1,11 @@
 """Fixtures of actions' tests: a database, and the service on it."""
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import cast
 
 import asyncpg
 import pytest
-import structlog
-from structlog.typing import EventDict
 
 from chassis.postgres import open_pool
 from chassis.testing import Certificates
@@ -54,13 +52,3 @@ async def watched(
 def type_name() -> str:
     """A name that no type has yet."""
     return f"TEST_{secrets.token_hex(6).upper()}"
-
-
-@pytest.fixture
-def logged() -> Iterator[list[EventDict]]:
-    """The lines that are logged meanwhile, from "info" on."""
-    before = structlog.get_config()["wrapper_class"]
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger("info"))
-    with structlog.testing.capture_logs() as lines:
-        yield lines
-    structlog.configure(wrapper_class=before)
